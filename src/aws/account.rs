@@ -1,0 +1,255 @@
+//! CloudFormation and Lambda in one tenant's account and region.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_sdk_cloudformation as cfn;
+use aws_sdk_cloudformation::types::{ChangeSetType, Parameter, Tag};
+use aws_smithy_runtime::client::retries::RetryPartition;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::Blob;
+use jiff::Timestamp;
+
+use super::{fault, http};
+use crate::domain::{
+    Change, ChangeAction, ChangeSet, ChangeSetStatus, Fault, FaultKind, PropertyChange, Replacement, Stack, StackEvent,
+    StackStatus,
+};
+use crate::ports::{Answer, ChangeSetRequest, TenantAccount};
+
+/// The clients of one tenant and region; cheap, since they share connections and credentials.
+pub struct Account {
+    cloudformation: cfn::Client,
+    lambda: aws_sdk_lambda::Client,
+    http: SharedHttpClient,
+}
+
+impl Account {
+    /// Builds the clients.
+    pub fn new(config: &SdkConfig, retries: &RetryPartition, http: SharedHttpClient) -> Self {
+        let cloudformation = cfn::config::Builder::from(config).retry_partition(retries.clone()).build();
+        let lambda = aws_sdk_lambda::config::Builder::from(config).retry_partition(retries.clone()).build();
+        Self {
+            cloudformation: cfn::Client::from_conf(cloudformation),
+            lambda: aws_sdk_lambda::Client::from_conf(lambda),
+            http,
+        }
+    }
+}
+
+#[async_trait]
+impl TenantAccount for Account {
+    async fn stack(&self, stack: &str) -> Result<Option<Stack>, Fault> {
+        let answer = self.cloudformation.describe_stacks().stack_name(stack).send().await;
+        let answer = match answer.map_err(|error| fault::read("DescribeStacks", &error)) {
+            Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        Ok(answer.stacks().first().map(read_stack))
+    }
+
+    async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault> {
+        let parameters = request
+            .parameters
+            .iter()
+            .map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
+        let tags = request.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+        let answer = self
+            .cloudformation
+            .create_change_set()
+            .stack_name(&request.stack)
+            .change_set_name(&request.name)
+            .change_set_type(if request.creates { ChangeSetType::Create } else { ChangeSetType::Update })
+            .client_token(&request.token)
+            .template_url(&request.template_url)
+            .role_arn(&request.role_arn)
+            .set_parameters(Some(parameters.collect()))
+            .set_tags(Some(tags.collect()))
+            .set_capabilities(Some(request.capabilities.iter().map(|name| name.as_str().into()).collect()))
+            .description(&request.description)
+            .send()
+            .await;
+        answer.map(drop).map_err(|error| fault::read("CreateChangeSet", &error))
+    }
+
+    async fn change_set(&self, stack: &str, name: &str) -> Result<Option<ChangeSet>, Fault> {
+        let mut changes = Vec::new();
+        let mut page = None;
+        loop {
+            let answer = self
+                .cloudformation
+                .describe_change_set()
+                .stack_name(stack)
+                .change_set_name(name)
+                .include_property_values(true)
+                .set_next_token(page)
+                .send()
+                .await;
+            let answer = match answer.map_err(|error| fault::read("DescribeChangeSet", &error)) {
+                Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
+                other => other?,
+            };
+            changes.extend(answer.changes().iter().filter_map(|change| change.resource_change()).map(read_change));
+            page = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if page.is_none() {
+                return Ok(Some(ChangeSet {
+                    id: answer.change_set_id().unwrap_or_default().to_owned(),
+                    stack_id: answer.stack_id().unwrap_or_default().to_owned(),
+                    status: ChangeSetStatus::read(
+                        answer.status().map_or("", |status| status.as_str()),
+                        answer.execution_status().map_or("", |status| status.as_str()),
+                        answer.status_reason().unwrap_or_default(),
+                    ),
+                    changes,
+                }));
+            }
+        }
+    }
+
+    async fn execute_change_set(&self, stack: &str, name: &str, token: &str) -> Result<(), Fault> {
+        let answer = self
+            .cloudformation
+            .execute_change_set()
+            .stack_name(stack)
+            .change_set_name(name)
+            .client_request_token(token)
+            .send()
+            .await;
+        answer.map(drop).map_err(|error| fault::read("ExecuteChangeSet", &error))
+    }
+
+    async fn delete_change_set(&self, stack: &str, name: &str) -> Result<(), Fault> {
+        let answer = self.cloudformation.delete_change_set().stack_name(stack).change_set_name(name).send().await;
+        match answer.map_err(|error| fault::read("DeleteChangeSet", &error)) {
+            Err(fault) if fault.kind == FaultKind::NotFound => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    async fn delete_stack(&self, stack: &str, role_arn: &str, token: &str) -> Result<(), Fault> {
+        let answer = self
+            .cloudformation
+            .delete_stack()
+            .stack_name(stack)
+            .role_arn(role_arn)
+            .client_request_token(token)
+            .send()
+            .await;
+        answer.map(drop).map_err(|error| fault::read("DeleteStack", &error))
+    }
+
+    async fn events(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
+        let mut events = Vec::new();
+        let mut page = None;
+        loop {
+            let answer =
+                self.cloudformation.describe_stack_events().stack_name(stack).set_next_token(page).send().await;
+            let answer = answer.map_err(|error| fault::read("DescribeStackEvents", &error))?;
+            let news =
+                answer.stack_events().iter().take_while(|event| Some(event.event_id().unwrap_or_default()) != after);
+            let before = events.len();
+            events.extend(news.map(read_event));
+            let reached = events.len() - before < answer.stack_events().len();
+            page = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if reached || page.is_none() {
+                // CloudFormation tells the newest first.
+                events.reverse();
+                return Ok(events);
+            }
+        }
+    }
+
+    async fn newest_event(&self, stack: &str) -> Result<Option<String>, Fault> {
+        let answer = self.cloudformation.describe_stack_events().stack_name(stack).send().await;
+        match answer.map_err(|error| fault::read("DescribeStackEvents", &error)) {
+            Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
+            Err(fault) => Err(fault),
+            Ok(answer) => Ok(answer.stack_events().first().and_then(|event| event.event_id()).map(str::to_owned)),
+        }
+    }
+
+    async fn invoke(&self, function: &str, payload: &serde_json::Value) -> Result<Answer, Fault> {
+        let answer = self.lambda.invoke().function_name(function).payload(Blob::new(payload.to_string())).send().await;
+        let answer = answer.map_err(|error| fault::read("Invoke", &error))?;
+        let bytes = answer.payload().map(Blob::as_ref).unwrap_or_default();
+        Ok(Answer {
+            error: answer.function_error().map(str::to_owned),
+            payload: serde_json::from_slice(bytes)
+                .unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into()),
+        })
+    }
+
+    async fn fetch(&self, url: &str, timeout: Duration) -> Result<u16, Fault> {
+        http::status(&self.http, url, timeout).await
+    }
+}
+
+fn time(at: Option<&aws_smithy_types::DateTime>) -> Option<Timestamp> {
+    at.and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).unwrap_or(0)).ok())
+}
+
+/// Leaves out texts that are there but empty.
+fn text(value: Option<&str>) -> Option<String> {
+    value.filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn read_stack(stack: &cfn::types::Stack) -> Stack {
+    let outputs = stack
+        .outputs()
+        .iter()
+        .filter_map(|output| Some((output.output_key()?.to_owned(), output.output_value()?.to_owned())));
+    Stack {
+        id: stack.stack_id().or(stack.stack_name()).unwrap_or_default().to_owned(),
+        status: StackStatus::read(stack.stack_status().map_or("", |status| status.as_str())),
+        status_reason: text(stack.stack_status_reason()),
+        changed: time(stack.last_updated_time()).or_else(|| time(stack.creation_time())),
+        outputs: outputs.collect::<BTreeMap<_, _>>(),
+    }
+}
+
+fn read_event(event: &cfn::types::StackEvent) -> StackEvent {
+    let physical_id = event.physical_resource_id();
+    StackEvent {
+        id: event.event_id().unwrap_or_default().to_owned(),
+        time: time(event.timestamp()),
+        logical_id: event.logical_resource_id().unwrap_or_default().to_owned(),
+        resource_type: event.resource_type().unwrap_or_default().to_owned(),
+        status: event.resource_status().map_or("", |status| status.as_str()).to_owned(),
+        reason: text(event.resource_status_reason()),
+        is_stack: physical_id.is_some() && physical_id == event.stack_id(),
+    }
+}
+
+fn read_change(change: &cfn::types::ResourceChange) -> Change {
+    let is_modification = change.action().is_some_and(|action| action.as_str() == "Modify");
+    Change {
+        logical_id: change.logical_resource_id().unwrap_or_default().to_owned(),
+        resource_type: change.resource_type().unwrap_or_default().to_owned(),
+        action: ChangeAction::read(change.action().map_or("", |action| action.as_str())),
+        replacement: match change.replacement().map_or("", |replacement| replacement.as_str()) {
+            "True" if is_modification => Replacement::Always,
+            "Conditional" if is_modification => Replacement::Conditional,
+            _ => Replacement::Never,
+        },
+        scope: change.scope().iter().map(|scope| scope.as_str().to_owned()).collect(),
+        details: change.details().iter().filter_map(read_detail).collect(),
+    }
+}
+
+fn read_detail(detail: &cfn::types::ResourceChangeDetail) -> Option<PropertyChange> {
+    let target = detail.target()?;
+    let attribute = target.attribute().map_or("", |attribute| attribute.as_str());
+    let path = text(target.path()).unwrap_or_else(|| match text(target.name()) {
+        Some(name) => format!("/{attribute}/{name}"),
+        None => attribute.to_owned(),
+    });
+    let source = detail.change_source().map_or("", |source| source.as_str());
+    Some(PropertyChange {
+        path,
+        before: text(target.before_value()),
+        after: text(target.after_value()),
+        cause: format!("{source} {}", detail.causing_entity().unwrap_or_default()).trim().to_owned(),
+    })
+}

@@ -1,0 +1,138 @@
+//! Reading the SDK's errors into faults: the one table of error codes.
+
+use std::error::Error;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::request_id::RequestId;
+
+use crate::domain::{Fault, FaultKind};
+
+/// Returns what an SDK error means. Only code, message and request id are kept: the raw answer stays here.
+pub fn read<E>(operation: &str, error: &SdkError<E, HttpResponse>) -> Fault
+where
+    E: ProvideErrorMetadata + RequestId + Error + 'static,
+{
+    match error {
+        SdkError::ServiceError(service) => {
+            let status = service.raw().status().as_u16();
+            let code = service.err().code().unwrap_or_default().to_owned();
+            let message = service.err().message().map_or_else(|| format!("HTTP status {status}"), str::to_owned);
+            let kind = kind(&code, &message, status);
+            let request_id = error.request_id().filter(|id| !id.is_empty()).map(str::to_owned);
+            Fault { kind, operation: operation.to_owned(), code, message, request_id }
+        }
+        SdkError::TimeoutError(_) => Fault::new(FaultKind::Unreachable, operation, "no answer in time"),
+        SdkError::ResponseError(_) => Fault::new(FaultKind::Unreachable, operation, "the answer could not be read"),
+        other => {
+            if let Some(fault) = find::<Fault>(other) {
+                // The credentials of a session are renewed in the middle of other calls.
+                return Fault { kind: FaultKind::Credentials, ..fault.clone() };
+            }
+            let kind =
+                if find::<CredentialsError>(other).is_some() { FaultKind::Credentials } else { FaultKind::Unreachable };
+            Fault::new(kind, operation, root(other))
+        }
+    }
+}
+
+/// Finds an error of a type in the chain of sources.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Returns the last and most telling words of the chain of sources.
+fn root(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+/// Sorts an error code. Sources: the common errors and the errors of each operation in the API references of
+/// CloudFormation, STS, S3 and Lambda.
+fn kind(code: &str, message: &str, status: u16) -> FaultKind {
+    match code {
+        "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "BandwidthLimitExceeded"
+        | "SlowDown"
+        | "PriorRequestNotComplete" => FaultKind::Throttled,
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "RequestExpired"
+        | "InvalidToken"
+        | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "UnrecognizedClientException"
+        | "SignatureDoesNotMatch"
+        | "MissingAuthenticationToken"
+        | "RequestTimeTooSkewed"
+        | "OptInRequired" => FaultKind::Credentials,
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "AllAccessDisabled"
+        | "UnauthorizedOperation"
+        | "Forbidden"
+        | "NotAuthorized"
+        | "KMSAccessDeniedException" => FaultKind::Denied,
+        "NoSuchKey"
+        | "NoSuchBucket"
+        | "NotFound"
+        | "ChangeSetNotFound"
+        | "ChangeSetNotFoundException"
+        | "ResourceNotFoundException"
+        | "StackNotFoundException" => FaultKind::NotFound,
+        // DescribeStacks and its like have no code of their own for a stack that is not there.
+        "ValidationError" if message.ends_with("does not exist") => FaultKind::NotFound,
+        "AlreadyExistsException" | "PreconditionFailed" | "ConditionalRequestConflict" | "OperationAborted" => {
+            FaultKind::Conflict
+        }
+        _ if status >= 500 || status == 408 => FaultKind::Unreachable,
+        _ if status == 429 => FaultKind::Throttled,
+        _ if code.is_empty() && status == 403 => FaultKind::Denied,
+        _ if code.is_empty() && status == 404 => FaultKind::NotFound,
+        _ if code.is_empty() && status == 412 => FaultKind::Conflict,
+        _ => FaultKind::Invalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Safety rule 5: what passes must be told from what lasts.
+    #[test]
+    fn codes_are_sorted_by_what_they_mean() {
+        let cases = [
+            ("Throttling", "Rate exceeded", 400, FaultKind::Throttled),
+            ("TooManyRequestsException", "", 429, FaultKind::Throttled),
+            ("ExpiredToken", "", 403, FaultKind::Credentials),
+            ("AccessDenied", "", 403, FaultKind::Denied),
+            ("ValidationError", "Stack with id app does not exist", 400, FaultKind::NotFound),
+            ("ValidationError", "Parameters: [X] do not exist in the template", 400, FaultKind::Invalid),
+            ("AlreadyExistsException", "", 400, FaultKind::Conflict),
+            ("InternalFailure", "", 500, FaultKind::Unreachable),
+            ("", "HTTP status 404", 404, FaultKind::NotFound),
+            ("", "HTTP status 403", 403, FaultKind::Denied),
+        ];
+        for (code, message, status, expected) in cases {
+            assert_eq!(kind(code, message, status), expected, "{code} {message} {status}");
+        }
+    }
+}

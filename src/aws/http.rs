@@ -1,0 +1,73 @@
+//! One connection pool for all tenants. A client without it would open a pool for itself, and a thousand tenants
+//! a thousand pools.
+
+use std::time::Duration;
+
+use aws_smithy_http_client::pool::{Client, ConnectionPool};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
+use aws_smithy_runtime::client::orchestrator::operation::Operation;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, OrchestratorError};
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::timeout::TimeoutConfig;
+
+use crate::domain::{Fault, FaultKind};
+
+/// Builds the pool: system certificates and those of `ca_bundle`, and the proxy that the environment names.
+pub fn shared_client(ca_bundle: Option<Vec<u8>>) -> Result<SharedHttpClient, Box<dyn std::error::Error + Send + Sync>> {
+    let mut trust = TrustStore::default();
+    if let Some(pem) = ca_bundle {
+        trust.add_pem_certificate(pem);
+    }
+    let pool = ConnectionPool::builder()
+        .proxy_config(ProxyConfig::from_env())
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+        .tls_context(TlsContext::builder().with_trust_store(trust).build()?)
+        .build_https()?;
+    Ok(SharedHttpClient::new(Client::new(&pool)?))
+}
+
+/// Returns the status with which a URL answers, by the same client as all other calls. Redirects are not followed.
+pub async fn status(http: &SharedHttpClient, url: &str, timeout: Duration) -> Result<u16, Fault> {
+    const OPERATION: &str = "GET";
+    let wrong = |why: String| Fault::new(FaultKind::Invalid, OPERATION, format!("{url}: {why}"));
+    if !url.starts_with("https://") && !is_loopback(url) {
+        return Err(wrong("only https:// is fetched".to_owned()));
+    }
+    let address = url.to_owned();
+    let operation = Operation::builder()
+        .service_name("verify")
+        .operation_name(OPERATION)
+        .http_client(http.clone())
+        .endpoint_url(url)
+        .no_auth()
+        .no_retry()
+        .timeout_config(TimeoutConfig::builder().operation_timeout(timeout).build())
+        .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
+        .time_source(aws_smithy_async::time::SystemTimeSource::new())
+        .serializer(move |(): ()| {
+            let mut request = HttpRequest::new(SdkBody::empty());
+            request.set_uri(address.as_str()).map_err(OrchestratorError::<std::convert::Infallible>::other)?;
+            Ok(request)
+        })
+        .deserializer::<_, std::convert::Infallible>(|response| Ok(response.status().as_u16()))
+        .build();
+    operation.invoke(()).await.map_err(|error| match &error {
+        SdkError::ConstructionFailure(_) => wrong("not a URL".to_owned()),
+        _ => {
+            let why = aws_smithy_types::error::display::DisplayErrorContext(&error).to_string();
+            Fault::new(
+                FaultKind::Unreachable,
+                OPERATION,
+                format!("{url}: {}", why.split(" (").next().unwrap_or_default()),
+            )
+        }
+    })
+}
+
+/// A server on this machine is reached without TLS, which is what emulators offer.
+fn is_loopback(url: &str) -> bool {
+    ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|prefix| url.starts_with(prefix))
+}

@@ -1,0 +1,79 @@
+//! The only place that knows AWS's SDK. Everything that leaves it is a value of `domain`.
+
+mod account;
+mod fault;
+mod http;
+mod session;
+mod store;
+
+use aws_config::{BehaviorVersion, Region as SdkRegion, SdkConfig};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+
+pub use session::{Sessions, Visit};
+pub use store::{ArtifactStore, StoreSettings};
+
+use std::time::Duration;
+
+use crate::domain::{AccountId, Fault, FaultKind, Region};
+
+/// The tooling account, as the credentials around this process reach it.
+#[derive(Clone)]
+pub struct Tooling {
+    config: SdkConfig,
+    http: SharedHttpClient,
+}
+
+/// Who calls, as STS says.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The account of the credentials.
+    pub account: AccountId,
+    /// The ARN of the user or session.
+    pub arn: String,
+}
+
+impl Tooling {
+    /// Finds the credentials as every AWS tool does: environment, profile, web identity, container, instance.
+    /// `ca_bundle` holds PEM certificates to trust beside the system's, since the SDK ignores AWS_CA_BUNDLE.
+    ///
+    /// # Errors
+    ///
+    /// Fails where no HTTPS client can be made, for example with a proxy setting that cannot be read.
+    pub async fn connect(region: &Region, ca_bundle: Option<Vec<u8>>) -> Result<Self, Fault> {
+        let http = http::shared_client(ca_bundle).map_err(|error| {
+            Fault::new(FaultKind::Invalid, "connect", format!("no HTTPS client can be made: {error}"))
+        })?;
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .region(SdkRegion::new(region.to_string()))
+            .http_client(http.clone())
+            .retry_config(RetryConfig::standard().with_max_attempts(6))
+            .timeout_config(timeouts())
+            .load()
+            .await;
+        Ok(Self { config, http })
+    }
+
+    /// Asks STS who calls.
+    pub async fn caller(&self) -> Result<Caller, Fault> {
+        caller(&aws_sdk_sts::Client::new(&self.config)).await
+    }
+}
+
+async fn caller(sts: &aws_sdk_sts::Client) -> Result<Caller, Fault> {
+    const OPERATION: &str = "GetCallerIdentity";
+    let answer = sts.get_caller_identity().send().await.map_err(|error| fault::read(OPERATION, &error))?;
+    let account = AccountId::new(answer.account().unwrap_or_default())
+        .map_err(|error| Fault::new(FaultKind::Mismatch, OPERATION, error.to_string()))?;
+    Ok(Caller { account, arn: answer.arn().unwrap_or_default().to_owned() })
+}
+
+/// The SDK has no limit on the time of a call; without one, a lost answer holds a target for ever.
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .read_timeout(Duration::from_secs(60))
+        .operation_timeout(Duration::from_secs(600))
+        .build()
+}

@@ -1,0 +1,190 @@
+//! A session in each tenant's account, assumed once and renewed before it ends.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_sts::config::{IdentityCache, Region as SdkRegion};
+use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+
+use super::account::Account;
+use super::{Tooling, fault};
+use crate::domain::{AccountId, Fault, FaultKind, Target};
+use crate::ports::{Accounts, TenantAccount};
+
+/// How long a session is asked for. Role chaining allows no more than an hour.
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining>
+const SESSION: Duration = Duration::from_secs(3600);
+/// How long before its end a session is renewed.
+const RENEW_BEFORE: Duration = Duration::from_secs(300);
+
+/// What an auditor reads in CloudTrail about a visit to a tenant's account.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// Name of the sessions: at most 64 characters of `[\w+=,.@-]`.
+    pub session_name: String,
+    /// The person or job behind them, which no later role in the chain can change.
+    pub source_identity: Option<String>,
+}
+
+/// The way into all tenants' accounts.
+pub struct Sessions {
+    tooling: Tooling,
+    visit: Visit,
+    /// One session an account and role; one set of clients a session and region.
+    sessions: Mutex<HashMap<String, Arc<Session>>>,
+    accounts: Mutex<HashMap<(String, String), Arc<Account>>>,
+}
+
+/// A session, with the account that is truly behind it.
+struct Session {
+    credentials: Arc<TenantCredentials>,
+    retries: RetryPartition,
+    account: OnceCell<AccountId>,
+}
+
+impl Sessions {
+    /// Prepares sessions from the tooling account's credentials. Nothing is called yet.
+    pub fn new(tooling: Tooling, visit: Visit) -> Self {
+        Self { tooling, visit, sessions: Mutex::default(), accounts: Mutex::default() }
+    }
+
+    fn session(&self, target: &Target) -> Arc<Session> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = format!("{} {}", target.access_role, target.id.tenant);
+        sessions.entry(key).or_insert_with(|| Arc::new(Session::new(&self.tooling.config, &self.visit, target))).clone()
+    }
+}
+
+impl Session {
+    fn new(base: &SdkConfig, visit: &Visit, target: &Target) -> Self {
+        // The SDK's token bucket is shared by all clients of a service: one throttled tenant would use up the
+        // retries of a thousand others.
+        let retries = RetryPartition::custom(target.id.tenant.clone()).token_bucket(TokenBucket::default()).build();
+        let sts = aws_sdk_sts::config::Builder::from(base).retry_partition(retries.clone()).build();
+        let credentials = TenantCredentials {
+            sts: aws_sdk_sts::Client::from_conf(sts),
+            role_arn: target.access_role.clone(),
+            tenant: target.id.tenant.clone(),
+            external_id: target.external_id.clone(),
+            visit: visit.clone(),
+            current: AsyncMutex::new(None),
+        };
+        Self { credentials: Arc::new(credentials), retries, account: OnceCell::new() }
+    }
+
+    /// Returns a configuration with which clients act in the tenant's account.
+    fn config(&self, base: &SdkConfig, region: &str) -> SdkConfig {
+        base.to_builder()
+            .credentials_provider(SharedCredentialsProvider::new(ProvideTenantCredentials(self.credentials.clone())))
+            // Our provider keeps the credentials itself, for all services at once.
+            .identity_cache(IdentityCache::no_cache())
+            .region(SdkRegion::new(region.to_owned()))
+            .build()
+    }
+}
+
+#[async_trait]
+impl Accounts for Sessions {
+    async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault> {
+        let session = self.session(target);
+        let region = target.id.region.as_str();
+        let account = session
+            .account
+            .get_or_try_init(|| async {
+                session.credentials.current().await?;
+                let config = session.config(&self.tooling.config, region);
+                let sts = aws_sdk_sts::config::Builder::from(&config).retry_partition(session.retries.clone()).build();
+                super::caller(&aws_sdk_sts::Client::from_conf(sts)).await.map(|caller| caller.account)
+            })
+            .await?;
+        if account != &target.account {
+            let message =
+                format!("{} leads to account {account}, but {} is configured", target.access_role, target.account);
+            return Err(Fault::new(FaultKind::WrongAccount, "GetCallerIdentity", message));
+        }
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (format!("{} {}", target.access_role, target.id.tenant), region.to_owned());
+        let entered = accounts.entry(key).or_insert_with(|| {
+            let config = session.config(&self.tooling.config, region);
+            Arc::new(Account::new(&config, &session.retries, self.tooling.http.clone()))
+        });
+        Ok(entered.clone())
+    }
+}
+
+/// Credentials of a tenant's session. The SDK's own provider can send no source identity.
+struct TenantCredentials {
+    sts: aws_sdk_sts::Client,
+    role_arn: String,
+    tenant: String,
+    external_id: Option<String>,
+    visit: Visit,
+    current: AsyncMutex<Option<Credentials>>,
+}
+
+impl TenantCredentials {
+    /// Returns credentials that are good for a while, assuming the role anew where need be.
+    async fn current(&self) -> Result<Credentials, Fault> {
+        let mut current = self.current.lock().await;
+        let lasting =
+            |credentials: &&Credentials| credentials.expiry().is_none_or(|end| end > SystemTime::now() + RENEW_BEFORE);
+        if let Some(credentials) = current.as_ref().filter(lasting) {
+            return Ok(credentials.clone());
+        }
+        let credentials = self.assume().await?;
+        *current = Some(credentials.clone());
+        Ok(credentials)
+    }
+
+    async fn assume(&self) -> Result<Credentials, Fault> {
+        const OPERATION: &str = "AssumeRole";
+        let broken = |why: String| Fault::new(FaultKind::Mismatch, OPERATION, why);
+        let tag = aws_sdk_sts::types::Tag::builder().key("TenantID").value(&self.tenant).build();
+        let answer = self
+            .sts
+            .assume_role()
+            .role_arn(&self.role_arn)
+            .role_session_name(&self.visit.session_name)
+            .set_source_identity(self.visit.source_identity.clone())
+            .set_external_id(self.external_id.clone())
+            .tags(tag.map_err(|error| broken(error.to_string()))?)
+            .duration_seconds(SESSION.as_secs().try_into().unwrap_or(3600))
+            .send()
+            .await
+            .map_err(|error| fault::read(OPERATION, &error))?;
+        let given = answer.credentials().ok_or_else(|| broken("the answer has no credentials".to_owned()))?;
+        let end = SystemTime::try_from(*given.expiration()).map_err(|error| broken(error.to_string()))?;
+        Ok(Credentials::new(
+            given.access_key_id(),
+            given.secret_access_key(),
+            Some(given.session_token().to_owned()),
+            Some(end),
+            "tenantry",
+        ))
+    }
+}
+
+impl std::fmt::Debug for TenantCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TenantCredentials").field("role_arn", &self.role_arn).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct ProvideTenantCredentials(Arc<TenantCredentials>);
+
+impl ProvideCredentials for ProvideTenantCredentials {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async { self.0.current().await.map_err(CredentialsError::provider_error) })
+    }
+}

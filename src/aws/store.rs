@@ -1,0 +1,316 @@
+//! The artifact bucket: SSE-KMS under one key, SHA-256 checksums, and conditional writes only.
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::{Tooling, fault};
+use crate::domain::{AccountId, Digest, Fault, FaultKind, Region};
+use crate::ports::Store;
+
+/// Where artifacts and records are kept.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The account that must own it.
+    pub owner: AccountId,
+    /// ARN of the key that everything is encrypted under.
+    pub kms_key: String,
+    /// The bucket's region.
+    pub region: Region,
+    /// Another endpoint than AWS's own, as emulators and VPC endpoints have.
+    pub endpoint: Option<String>,
+    /// Objects of so many bytes and more are sent in parts.
+    pub multipart_from: usize,
+}
+
+/// Size of a part. S3 wants at least 5 MiB for all but the last.
+const PART: usize = 16 << 20;
+
+/// The artifact bucket.
+pub struct ArtifactStore {
+    s3: Client,
+    settings: StoreSettings,
+}
+
+impl ArtifactStore {
+    /// Prepares the client. Nothing is called yet.
+    pub fn new(tooling: &Tooling, settings: StoreSettings) -> Self {
+        let config = aws_sdk_s3::config::Builder::from(&tooling.config)
+            .region(aws_sdk_s3::config::Region::new(settings.region.to_string()))
+            .force_path_style(settings.endpoint.is_some());
+        let config = match &settings.endpoint {
+            Some(endpoint) => config.endpoint_url(endpoint),
+            None => config,
+        };
+        Self { s3: Client::from_conf(config.build()), settings }
+    }
+
+    /// Compares what S3 says about an object's encryption with what was asked for.
+    fn check_encryption(
+        &self,
+        operation: &str,
+        key: &str,
+        algorithm: Option<&ServerSideEncryption>,
+        kms_key: Option<&str>,
+    ) -> Result<(), Fault> {
+        let algorithm = algorithm.map_or("none", ServerSideEncryption::as_str);
+        let kms_key = kms_key.unwrap_or("none");
+        if algorithm == "aws:kms" && kms_key == self.settings.kms_key {
+            return Ok(());
+        }
+        let message = format!(
+            "{key} is encrypted with {algorithm} under key {kms_key}, but aws:kms under {} is configured",
+            self.settings.kms_key
+        );
+        Err(Fault::new(FaultKind::Mismatch, operation, message))
+    }
+
+    /// Tells whether the store has an object of that content, encrypted as configured.
+    async fn has(&self, key: &str, sha256: &str) -> Result<bool, Fault> {
+        const OPERATION: &str = "HeadObject";
+        let answer = self
+            .s3
+            .head_object()
+            .bucket(&self.settings.bucket)
+            .key(key)
+            .expected_bucket_owner(self.settings.owner.as_str())
+            .checksum_mode(ChecksumMode::Enabled)
+            .send()
+            .await
+            .map_err(|error| fault::read(OPERATION, &error));
+        let answer = match answer {
+            // A caller that may not list the bucket is told "denied" for what does not exist. The write that
+            // follows is conditional, so that nothing is overwritten on a guess.
+            Err(fault) if matches!(fault.kind, FaultKind::NotFound | FaultKind::Denied) => return Ok(false),
+            other => other?,
+        };
+        self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
+        match answer.checksum_sha256() {
+            Some(given) if !given.contains('-') && given != sha256 => Err(Fault::new(
+                FaultKind::Mismatch,
+                OPERATION,
+                format!("{key} has another content than its name says: its sha256 is {given}, not {sha256}"),
+            )),
+            _ => Ok(true),
+        }
+    }
+
+    /// Sends an object in one request. Tells whether it was written; with `unless_there`, an object that exists
+    /// is left as it is, and with `version`, one that changed is a conflict.
+    async fn put(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<bool, Fault> {
+        const OPERATION: &str = "PutObject";
+        let checksum = BASE64.encode(Digest::of(&bytes).as_bytes());
+        let answer = self
+            .s3
+            .put_object()
+            .bucket(&self.settings.bucket)
+            .key(key)
+            .expected_bucket_owner(self.settings.owner.as_str())
+            .server_side_encryption(ServerSideEncryption::AwsKms)
+            .ssekms_key_id(&self.settings.kms_key)
+            .checksum_sha256(&checksum)
+            .set_if_match(version.map(str::to_owned))
+            .set_if_none_match(version.is_none().then(|| "*".to_owned()))
+            .body(ByteStream::from(bytes))
+            .send()
+            .await
+            .map_err(|error| fault::read(OPERATION, &error));
+        let answer = match answer {
+            Err(fault) if fault.kind == FaultKind::Conflict => return Ok(false),
+            other => other?,
+        };
+        self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
+        match answer.checksum_sha256() {
+            Some(given) if given != checksum => Err(Fault::new(
+                FaultKind::Mismatch,
+                OPERATION,
+                format!("{key} arrived with sha256 {given}, {checksum} was sent"),
+            )),
+            _ => Ok(true),
+        }
+    }
+
+    /// Sends a large object in parts, and clears them away should it fail.
+    async fn put_in_parts(&self, key: &str, bytes: &[u8], sent: &(dyn Fn(u64) + Send + Sync)) -> Result<bool, Fault> {
+        let upload = self
+            .s3
+            .create_multipart_upload()
+            .bucket(&self.settings.bucket)
+            .key(key)
+            .expected_bucket_owner(self.settings.owner.as_str())
+            .server_side_encryption(ServerSideEncryption::AwsKms)
+            .ssekms_key_id(&self.settings.kms_key)
+            .checksum_algorithm(ChecksumAlgorithm::Sha256)
+            .checksum_type(ChecksumType::Composite)
+            .send()
+            .await
+            .map_err(|error| fault::read("CreateMultipartUpload", &error))?;
+        let id = upload.upload_id().unwrap_or_default();
+        let result = self.send_parts(key, id, bytes, sent).await;
+        if !matches!(result, Ok(true)) {
+            // Parts that stay behind cost money until the bucket's lifecycle rule removes them.
+            let abort = self.s3.abort_multipart_upload().bucket(&self.settings.bucket).key(key);
+            let _ = abort.upload_id(id).expected_bucket_owner(self.settings.owner.as_str()).send().await;
+        }
+        result
+    }
+
+    async fn send_parts(
+        &self,
+        key: &str,
+        upload: &str,
+        bytes: &[u8],
+        sent: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<bool, Fault> {
+        const OPERATION: &str = "CompleteMultipartUpload";
+        let mut parts = Vec::new();
+        let mut digests = Vec::new();
+        let mut total = 0;
+        for (number, part) in (1..).zip(bytes.chunks(PART)) {
+            let digest = Digest::of(part);
+            let checksum = BASE64.encode(digest.as_bytes());
+            let answer = self
+                .s3
+                .upload_part()
+                .bucket(&self.settings.bucket)
+                .key(key)
+                .upload_id(upload)
+                .part_number(number)
+                .expected_bucket_owner(self.settings.owner.as_str())
+                .checksum_sha256(&checksum)
+                .body(ByteStream::from(part.to_vec()))
+                .send()
+                .await
+                .map_err(|error| fault::read("UploadPart", &error))?;
+            digests.extend_from_slice(digest.as_bytes());
+            parts.push(
+                CompletedPart::builder()
+                    .part_number(number)
+                    .set_e_tag(answer.e_tag().map(str::to_owned))
+                    .checksum_sha256(checksum)
+                    .build(),
+            );
+            total += part.len() as u64;
+            sent(total);
+        }
+        // The checksum of an object in parts is the checksum of its parts' checksums, and their number.
+        // Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+        let whole = format!("{}-{}", BASE64.encode(Digest::of(&digests).as_bytes()), parts.len());
+        let answer = self
+            .s3
+            .complete_multipart_upload()
+            .bucket(&self.settings.bucket)
+            .key(key)
+            .upload_id(upload)
+            .expected_bucket_owner(self.settings.owner.as_str())
+            .if_none_match("*")
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+            .send()
+            .await
+            .map_err(|error| fault::read(OPERATION, &error));
+        let answer = match answer {
+            Err(fault) if fault.kind == FaultKind::Conflict => return Ok(false),
+            other => other?,
+        };
+        self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
+        match answer.checksum_sha256() {
+            Some(given) if given != whole => Err(Fault::new(
+                FaultKind::Mismatch,
+                OPERATION,
+                format!("{key} arrived with sha256 {given}, {whole} was sent"),
+            )),
+            _ => Ok(true),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for ArtifactStore {
+    async fn ready(&self) -> Result<(), Fault> {
+        const OPERATION: &str = "HeadBucket";
+        let StoreSettings { bucket, owner, region, .. } = &self.settings;
+        let answer = self.s3.head_bucket().bucket(bucket).expected_bucket_owner(owner.as_str()).send().await;
+        let Err(fault) = answer.map_err(|error| fault::read(OPERATION, &error)) else { return Ok(()) };
+        Err(match fault.kind {
+            FaultKind::NotFound => {
+                Fault { message: format!("bucket {bucket} does not exist in {region}"), code: String::new(), ..fault }
+            }
+            FaultKind::Denied => Fault {
+                message: format!("bucket {bucket} is not account {owner}'s, or this caller may not s3:ListBucket it"),
+                code: "AccessDenied".to_owned(),
+                ..fault
+            },
+            _ => fault,
+        })
+    }
+
+    async fn put_content(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        sha256: Digest,
+        sent: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<bool, Fault> {
+        let size = bytes.len();
+        if self.has(key, &BASE64.encode(sha256.as_bytes())).await? {
+            return Ok(false);
+        }
+        if size >= self.settings.multipart_from {
+            return self.put_in_parts(key, &bytes, sent).await;
+        }
+        let written = self.put(key, bytes, None).await?;
+        sent(size as u64);
+        Ok(written)
+    }
+
+    async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault> {
+        match self.get(key).await {
+            Ok(Some(_)) => Ok(false),
+            Ok(None) => self.put(key, bytes, None).await,
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<(), Fault> {
+        if self.put(key, bytes, version).await? {
+            return Ok(());
+        }
+        Err(Fault::new(FaultKind::Conflict, "PutObject", format!("{key} was written by somebody else in between")))
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Fault> {
+        const OPERATION: &str = "GetObject";
+        let answer = self
+            .s3
+            .get_object()
+            .bucket(&self.settings.bucket)
+            .key(key)
+            .expected_bucket_owner(self.settings.owner.as_str())
+            .send()
+            .await
+            .map_err(|error| fault::read(OPERATION, &error));
+        let answer = match answer {
+            Err(fault) if fault.kind == FaultKind::NotFound && fault.code != "NoSuchBucket" => return Ok(None),
+            other => other?,
+        };
+        let version = answer.e_tag().unwrap_or_default().to_owned();
+        let body = answer.body.collect().await;
+        let body = body.map_err(|error| Fault::new(FaultKind::Unreachable, OPERATION, format!("{key}: {error}")))?;
+        Ok(Some((body.to_vec(), version)))
+    }
+
+    fn url(&self, key: &str) -> String {
+        let StoreSettings { bucket, region, endpoint, .. } = &self.settings;
+        match endpoint {
+            Some(endpoint) => format!("{}/{bucket}/{key}", endpoint.trim_end_matches('/')),
+            None => format!("https://{bucket}.s3.{region}.{}/{key}", region.dns_suffix()),
+        }
+    }
+}

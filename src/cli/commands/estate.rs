@@ -1,0 +1,81 @@
+//! What is out there: looking at it, and taking it away.
+
+use crate::cli::error::CommandError;
+use crate::cli::workspace::Workspace;
+use crate::domain::{Exit, Outcome, TargetId};
+use crate::engine::TargetStatus;
+use crate::event::Event;
+use crate::plan::Selection;
+use crate::report;
+use crate::report::text::count;
+
+use super::rollout::StageAnswer;
+
+/// Shows what each target runs.
+pub async fn status(workspace: Workspace, stage: Option<&str>, selection: Selection) -> Result<Exit, CommandError> {
+    let only = stage.map(|name| workspace.project.stage(name).map(|stage| stage.name.clone())).transpose()?;
+    workspace
+        .conduct(
+            async |project, engine, _, _| {
+                let mut all: Vec<TargetStatus> = Vec::new();
+                for stage in project.stages.iter().filter(|stage| only.as_ref().is_none_or(|only| only == &stage.name))
+                {
+                    let targets = project.targets(stage, &project.release_to_come(), &selection)?;
+                    let entered = engine.enter(&stage.name, targets).await;
+                    all.extend(engine.status(&project.application, &stage.name, entered).await);
+                }
+                Ok(all)
+            },
+            |console, all| {
+                console.answer(&report::status(&all), &all)?;
+                let unread = all.iter().any(|target| target.problem.is_some());
+                Ok(if unread { Exit::Failed } else { Exit::Done })
+            },
+        )
+        .await
+}
+
+/// Deletes the stacks of the selected targets, after somebody has confirmed it.
+pub async fn destroy(
+    workspace: Workspace,
+    stage: &str,
+    selection: Selection,
+    confirm: Option<String>,
+) -> Result<Exit, CommandError> {
+    let stage = workspace.project.stage(stage)?.clone();
+    let tolerance = stage.rollout.failure_tolerance;
+    let name = stage.name.clone();
+    workspace
+        .conduct(
+            async |project, engine, console, _| {
+                let targets = project.targets(&stage, &project.release_to_come(), &selection)?;
+                let total = count(targets.len(), "target");
+                for target in &targets {
+                    let message = format!("{}: stack {} in account {} would be deleted", target.id, target.stack, target.account);
+                    engine.events.emit(Event::Notice { message });
+                }
+                let question = format!("Type `{}` to delete the stacks of {total}, anything else to leave them:", stage.name);
+                let confirmed = match confirm {
+                    Some(given) => Some(given),
+                    None => console.ask(&engine.events, question).await,
+                };
+                match confirmed.as_deref().map(str::trim) {
+                    Some(given) if given == stage.name => {}
+                    Some(_) => return Err(CommandError::usage("nothing was deleted: it was not confirmed").exit(Exit::Refused)),
+                    None => {
+                        let error = CommandError::usage(format!("deleting the stacks of {total} has to be confirmed"));
+                        return Err(error.exit(Exit::Waiting).hint(format!("add `--confirm {}`", stage.name)));
+                    }
+                }
+                let entered = engine.enter(&stage.name, targets).await;
+                Ok(engine.destroy(&project.application, &stage.name, stage.rollout, entered).await)
+            },
+            |console, finished: Vec<(TargetId, Outcome)>| {
+                let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerance.of(finished.len()));
+                let answer = StageAnswer::new(&name, None, exit, finished);
+                console.answer(&report::results(&answer.stage, &answer.finished(), exit), &answer)?;
+                Ok(exit)
+            },
+        )
+        .await
+}

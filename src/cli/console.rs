@@ -1,0 +1,101 @@
+//! Where things are written: the answer on standard output, all else on standard error, secrets on neither.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufRead as _, IsTerminal as _, Write};
+use std::path::PathBuf;
+
+use indicatif::ProgressDrawTarget;
+use serde::Serialize;
+
+use super::args::{Args, LogFormat, Output};
+use super::environment::Environment;
+use crate::event::{Event, Events};
+use crate::gate::{Ask, Terminal};
+use crate::report::{JsonLines, Lines, Mask, Masks, Progress, Reporter};
+
+/// How this process speaks.
+pub struct Console {
+    log_format: LogFormat,
+    output: Output,
+    outputs_file: Option<PathBuf>,
+    masks: Masks,
+    interactive: bool,
+}
+
+impl Console {
+    /// Reads the wishes from the arguments.
+    pub fn new(args: &Args, environment: &Environment) -> Self {
+        let interactive = io::stdin().is_terminal() && io::stderr().is_terminal() && !environment.ci;
+        Self {
+            log_format: args.log_format,
+            output: args.output,
+            outputs_file: args.outputs_file.clone(),
+            masks: Masks::default(),
+            interactive,
+        }
+    }
+
+    /// Masks these values in everything that is written from now on.
+    pub fn hide(&mut self, secrets: impl IntoIterator<Item = String>) {
+        self.masks = Masks::new(secrets);
+    }
+
+    /// Returns the reporter that was asked for.
+    pub fn reporter(&self) -> Box<dyn Reporter> {
+        let masks = self.masks.clone();
+        match self.log_format {
+            LogFormat::Json => Box::new(JsonLines(Mask::new(io::stderr(), masks))),
+            LogFormat::Auto if !self.interactive => Box::new(Lines::new(Mask::new(anstream::stderr(), masks))),
+            LogFormat::Plain => Box::new(Lines::new(Mask::new(anstream::stderr(), masks))),
+            LogFormat::Auto | LogFormat::Progress => Box::new(Progress::new(ProgressDrawTarget::stderr(), masks)),
+        }
+    }
+
+    /// Returns the gate at the terminal, if somebody sits there.
+    pub fn terminal(&self, events: &Events) -> Option<Terminal> {
+        self.interactive.then(|| Terminal(ask(events.clone())))
+    }
+
+    /// Asks for a text at the terminal, if somebody sits there.
+    pub async fn ask(&self, events: &Events, question: String) -> Option<String> {
+        if self.interactive { ask(events.clone())(question).await } else { None }
+    }
+
+    /// Writes the answer of a command.
+    pub fn answer(&self, text: &str, data: &impl Serialize) -> io::Result<()> {
+        let mut out = Mask::new(anstream::stdout(), self.masks.clone());
+        match self.output {
+            Output::Text => writeln!(out, "{text}")?,
+            Output::Json => {
+                serde_json::to_writer_pretty(&mut out, data)?;
+                writeln!(out)?;
+            }
+        }
+        out.flush()
+    }
+
+    /// Appends `key=value` lines to the file that was asked for, if one was.
+    pub fn outputs(&self, values: &[(&str, String)]) -> io::Result<()> {
+        let Some(path) = &self.outputs_file else { return Ok(()) };
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let mut file = Mask::new(file, self.masks.clone());
+        for (key, value) in values {
+            writeln!(file, "{key}={value}")?;
+        }
+        file.flush()
+    }
+}
+
+/// Asks by way of the reporter, so that the question comes after all that was told before, and reads a line.
+fn ask(events: Events) -> Ask {
+    Box::new(move |question| {
+        events.emit(Event::Question { text: question });
+        Box::pin(async {
+            let line = tokio::task::spawn_blocking(|| {
+                let mut line = String::new();
+                io::stdin().lock().read_line(&mut line).ok().filter(|read| *read > 0).map(|_| line)
+            });
+            line.await.ok().flatten()
+        })
+    })
+}

@@ -1,0 +1,65 @@
+//! What the surroundings say: the job, the commit, the endpoints. The only place that reads variables by itself;
+//! credentials, regions of profiles and proxies are found by the SDK, as by every AWS tool.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What is known of the job that this process runs in.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// The source commit.
+    pub commit: Option<String>,
+    /// The person or pipeline that started the job.
+    pub initiator: Option<String>,
+    /// The job's number or id.
+    pub run: Option<String>,
+    /// Another endpoint for S3 than AWS's.
+    pub s3_endpoint: Option<String>,
+    /// Certificates to trust beside the system's.
+    pub ca_bundle: Option<PathBuf>,
+    /// Whether a CI system runs the process: nobody is at the terminal, even where there is one.
+    pub ci: bool,
+}
+
+impl Environment {
+    /// Reads the variables of GitHub Actions, CodeBuild and AWS's tools.
+    pub fn read() -> Self {
+        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        let first = |names: &[&str]| names.iter().find_map(|name| variable(name));
+        Self {
+            commit: first(&["TENANTRY_COMMIT", "GITHUB_SHA", "CODEBUILD_RESOLVED_SOURCE_VERSION"]).or_else(checked_out),
+            initiator: first(&["TENANTRY_SOURCE_IDENTITY", "GITHUB_ACTOR", "CODEBUILD_INITIATOR"]),
+            run: first(&["GITHUB_RUN_ID", "CODEBUILD_BUILD_NUMBER"]),
+            s3_endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+            ca_bundle: variable("AWS_CA_BUNDLE").map(PathBuf::from),
+            ci: variable("CI").is_some_and(|value| value != "false") || variable("CODEBUILD_BUILD_ID").is_some(),
+        }
+    }
+}
+
+/// Asks git for the commit, where there is one.
+fn checked_out() -> Option<String> {
+    let output = Command::new("git").args(["rev-parse", "--verify", "HEAD"]).output().ok()?;
+    let commit = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !commit.is_empty()).then_some(commit)
+}
+
+/// Makes a text fit for a session name or a source identity: at most 64 characters of `[\w+=,.@-]`.
+/// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+pub fn session_text(text: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
+    text.chars().map(|c| if allowed(c) { c } else { '-' }).take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_names_hold_only_what_sts_allows() {
+        assert_eq!(session_text("codepipeline/my pipeline"), "codepipeline-my-pipeline");
+        assert_eq!(session_text("zoë@example.com"), "zo-@example.com");
+        assert_eq!(session_text(&"x".repeat(100)).len(), 64);
+    }
+}

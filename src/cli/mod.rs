@@ -1,0 +1,36 @@
+//! The command line: arguments and environment in, exit code out. Only here the environment is read.
+
+mod args;
+mod commands;
+mod console;
+mod environment;
+mod error;
+mod run;
+mod workspace;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+
+use crate::domain::Exit;
+
+/// Runs the program that the process's arguments ask for.
+pub fn main() -> ExitCode {
+    let args = args::Args::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return error::show(&error::CommandError::from(error)),
+    };
+    let result = runtime.block_on(commands::run(args));
+    // A thread may still wait for a key at the terminal; nobody waits for the thread.
+    runtime.shutdown_timeout(Duration::ZERO);
+    match result {
+        Ok(exit) => code(exit),
+        Err(error) => error::show(&error),
+    }
+}
+
+fn code(exit: Exit) -> ExitCode {
+    ExitCode::from(exit as u8)
+}

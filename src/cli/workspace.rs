@@ -1,0 +1,93 @@
+//! What every command that talks to AWS starts with: the project, the connections, the engine.
+
+use std::fs;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::args::Args;
+use super::console::Console;
+use super::environment::{Environment, session_text};
+use super::error::CommandError;
+use super::run::conduct;
+use crate::aws::{ArtifactStore, Sessions, StoreSettings, Tooling, Visit};
+use crate::config::{self, Project};
+use crate::domain::Exit;
+use crate::engine::{Engine, Stop, StopHandle};
+use crate::event::{Events, Timed};
+
+/// Objects of so many bytes are sent in parts.
+const MULTIPART_FROM: usize = 64 << 20;
+
+/// A project with an engine that is ready to work on it.
+pub struct Workspace {
+    /// The project.
+    pub project: Project,
+    /// The engine.
+    pub engine: Engine,
+    /// How this process speaks.
+    pub console: Console,
+    /// What the surroundings say.
+    pub environment: Environment,
+    heard: UnboundedReceiver<Timed>,
+    stop: StopHandle,
+}
+
+impl Workspace {
+    /// Reads and checks the project, and only then connects.
+    pub async fn open(args: &Args) -> Result<Self, CommandError> {
+        let environment = Environment::read();
+        let project = config::load(&args.config)?;
+        let mut console = Console::new(args, &environment);
+        console.hide(project.secrets());
+
+        let ca_bundle = match &environment.ca_bundle {
+            None => None,
+            Some(path) => Some(fs::read(path).map_err(|error| {
+                CommandError::usage(format!("cannot read the certificates in {}: {error}", path.display()))
+                    .hint("AWS_CA_BUNDLE names them")
+            })?),
+        };
+        let tooling = Tooling::connect(&project.store.region, ca_bundle).await?;
+        let caller = tooling.caller().await?;
+        let initiator = environment.initiator.as_deref().or_else(|| caller.arn.rsplit('/').next());
+        let run = environment.run.clone().unwrap_or_else(|| Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string());
+        let visit = Visit {
+            session_name: session_text(&format!("tenantry-{run}-{}", project.application)),
+            source_identity: initiator.map(session_text).filter(|text| text.len() >= 2),
+        };
+        let settings = StoreSettings {
+            bucket: project.store.bucket.clone(),
+            owner: project.store.account.clone(),
+            kms_key: project.store.kms_key.clone(),
+            region: project.store.region.clone(),
+            endpoint: environment.s3_endpoint.clone(),
+            multipart_from: MULTIPART_FROM,
+        };
+        let (events, heard) = Events::channel(Timestamp::now);
+        let (handle, stop) = Stop::new();
+        let engine = Engine {
+            store: Arc::new(ArtifactStore::new(&tooling, settings)),
+            accounts: Arc::new(Sessions::new(tooling, visit)),
+            events,
+            stop,
+        };
+        Ok(Self { project, engine, console, environment, heard, stop: handle })
+    }
+
+    /// Conducts a command's work from its first event to its last, then lets it answer.
+    pub async fn conduct<T>(
+        self,
+        work: impl AsyncFnOnce(&Project, &Engine, &Console, &Environment) -> Result<T, CommandError>,
+        answer: impl FnOnce(&Console, T) -> Result<Exit, CommandError>,
+    ) -> Result<Exit, CommandError> {
+        let Self { project, engine, console, environment, heard, stop } = self;
+        let reporter = console.reporter();
+        let work = work(&project, &engine, &console, &environment);
+        match conduct(work, heard, &engine.events, reporter, &stop).await? {
+            Some(result) => answer(&console, result?),
+            None => Ok(Exit::Detached),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What can be known to be wrong without asking AWS.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use globset::Glob;
+
+use super::document::Problem;
+use super::project::{Project, Resolved, TEMPLATE};
+
+/// Limits of CloudFormation and STS.
+/// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>
+mod limit {
+    pub const TEMPLATE_BYTES: usize = 1 << 20;
+    pub const PARAMETERS: usize = 200;
+    pub const RESOURCES: usize = 500;
+    pub const OUTPUTS: usize = 200;
+    pub const TAGS: usize = 50;
+    pub const TAG_KEY: usize = 128;
+    pub const TAG_VALUE: usize = 256;
+    pub const STACK_NAME: usize = 128;
+}
+
+const CONFIG: usize = 0;
+const CAPABILITIES: [&str; 3] = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"];
+
+/// Returns everything that is wrong with a project.
+pub(super) fn check(project: &Project) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    names(project, &mut problems);
+    artifacts(project, &mut problems);
+    template(project, &mut problems);
+    let release = project.release_to_come();
+    let mut all: Vec<Resolved> = Vec::new();
+    for stage in &project.stages {
+        let resolved = project.resolve(stage, &release, &mut problems);
+        if resolved.is_empty() && problems.is_empty() {
+            let place = project.documents[CONFIG].key(&["stages", &stage.name]);
+            let problem = Problem::new(format!("stage `{}` has no tenant", stage.name)).at(CONFIG, place);
+            problems
+                .push(problem.hint("name its tenants, or leave `tenants` out to mean all that no other stage names"));
+        }
+        all.extend(resolved);
+    }
+    targets(project, &all, &mut problems);
+    parameters(project, &all, &mut problems);
+    problems
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
+fn names(project: &Project, problems: &mut Vec<Problem>) {
+    let config = &project.documents[CONFIG];
+    let name = |problems: &mut Vec<Problem>, what: &str, text: &str, document: usize, bytes| {
+        if !is_name(text) || text.len() > 64 {
+            let message =
+                format!("`{text}` cannot name {what}: up to 64 letters, digits and hyphens, a letter or digit first");
+            problems.push(Problem::new(message).at(document, bytes));
+        }
+    };
+    name(problems, "an application", &project.application, CONFIG, config.value(&["application"]));
+    for stage in &project.stages {
+        name(problems, "a stage", &stage.name, CONFIG, config.key(&["stages", &stage.name]));
+    }
+    for artifact in project.artifacts.keys() {
+        name(problems, "an artifact", artifact, CONFIG, config.key(&["artifacts", artifact]));
+    }
+    let mut seen = BTreeSet::new();
+    for (number, tenant) in project.tenants.iter().enumerate() {
+        let bytes = project.tenant_key(number, &["name"]);
+        name(problems, "a tenant", &tenant.name, project.tenants_document(), bytes.clone());
+        if !seen.insert(&tenant.name) {
+            problems.push(
+                Problem::new(format!("there is another tenant `{}`", tenant.name))
+                    .at(project.tenants_document(), bytes),
+            );
+        }
+    }
+    for (number, capability) in project.file.capabilities.iter().enumerate() {
+        if !CAPABILITIES.contains(&capability.as_str()) {
+            let bytes = config.value(&["capabilities", &number.to_string()]);
+            problems.push(
+                Problem::new(format!("unknown capability `{capability}`"))
+                    .at(CONFIG, bytes)
+                    .did_you_mean(capability, CAPABILITIES),
+            );
+        }
+    }
+}
+
+fn artifacts(project: &Project, problems: &mut Vec<Problem>) {
+    let config = &project.documents[CONFIG];
+    for (name, source) in &project.artifacts {
+        let is_zip = source.path.is_file()
+            && source.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip"));
+        if !source.path.is_dir() && !is_zip {
+            let what = if source.path.exists() { "neither a folder nor a .zip file" } else { "not there" };
+            let message = format!("artifact `{name}`: {} is {what}", source.path.display());
+            problems.push(Problem::new(message).at(CONFIG, config.value(&["artifacts", name, "path"])));
+        }
+        for (list, globs) in [("include", &source.include), ("exclude", &source.exclude)] {
+            for (number, glob) in globs.iter().enumerate() {
+                if let Err(error) = Glob::new(glob) {
+                    let bytes = config.value(&["artifacts", name, list, &number.to_string()]);
+                    problems.push(Problem::new(format!("`{glob}` is not a glob: {}", error.kind())).at(CONFIG, bytes));
+                }
+            }
+        }
+        if is_zip && !(source.include.is_empty() && source.exclude.is_empty()) {
+            let message = format!("artifact `{name}` is a zip already: `include` and `exclude` are for folders");
+            problems.push(Problem::new(message).at(CONFIG, config.key(&["artifacts", name])));
+        }
+    }
+}
+
+fn template(project: &Project, problems: &mut Vec<Problem>) {
+    let document = &project.documents[TEMPLATE];
+    let template = &project.template;
+    let mut limit = |what: &str, keys: &[&str], count: usize, limit: usize| {
+        if count > limit {
+            problems.push(
+                Problem::new(format!("the template has {count} {what}, CloudFormation allows {limit}"))
+                    .at(TEMPLATE, document.key(keys)),
+            );
+        }
+    };
+    limit("bytes", &[], document.text.len(), limit::TEMPLATE_BYTES);
+    limit("parameters", &["Parameters"], template.parameters.len(), limit::PARAMETERS);
+    limit("resources", &["Resources"], template.resources, limit::RESOURCES);
+    limit("outputs", &["Outputs"], template.outputs.len(), limit::OUTPUTS);
+    if template.transformed && !project.file.capabilities.iter().any(|name| name == "CAPABILITY_AUTO_EXPAND") {
+        let problem = Problem::new("the template has a Transform, which needs CAPABILITY_AUTO_EXPAND")
+            .at(TEMPLATE, document.key(&["Transform"]));
+        problems.push(problem.hint("add it to `capabilities` in the configuration"));
+    }
+    for (keys, value) in &template.local_paths {
+        let bytes = document.value(&keys.iter().map(String::as_str).collect::<Vec<_>>());
+        let problem = Problem::new(format!("`{value}` is a path on this machine, which CloudFormation cannot reach"))
+            .at(TEMPLATE, bytes);
+        problems.push(problem.hint(
+            "make it an artifact, and give its bucket and key to the template as parameters: {artifacts.NAME.bucket} and {artifacts.NAME.key}",
+        ));
+    }
+}
+
+fn targets(project: &Project, all: &[Resolved], problems: &mut Vec<Problem>) {
+    let config = &project.documents[CONFIG];
+    let mut seen: HashMap<(String, String, String), String> = HashMap::new();
+    for Resolved { target, .. } in all {
+        let number = project.tenants.iter().position(|tenant| tenant.name == target.id.tenant).unwrap_or_default();
+        let at_tenant =
+            |problem: Problem| problem.at(project.tenants_document(), project.tenant_key(number, &["account"]));
+        let key = (target.account.to_string(), target.id.region.to_string(), target.stack.clone());
+        match seen.get(&key) {
+            Some(other) if other != &target.id.tenant => {
+                let message = format!(
+                    "`{}` and `{other}` are the same stack {} in account {} and region {}",
+                    target.id.tenant, key.2, key.0, key.1
+                );
+                problems.push(
+                    at_tenant(Problem::new(message))
+                        .hint("two tenants need two accounts, or {tenant} in the name of the stack"),
+                );
+            }
+            _ => _ = seen.insert(key, target.id.tenant.clone()),
+        }
+        let stack_name = target.stack.starts_with(|c: char| c.is_ascii_alphabetic()) && is_name(&target.stack);
+        if !stack_name || target.stack.len() > limit::STACK_NAME {
+            let message = format!(
+                "`{}` cannot name a stack: up to 128 letters, digits and hyphens, a letter first",
+                target.stack
+            );
+            problems.push(Problem::new(message).at(CONFIG, config.value(&["stack"])));
+        }
+        for role in [&target.access_role, &target.deployment_role] {
+            let account = role.split(':').nth(4).unwrap_or_default();
+            if account != target.account.as_str() {
+                let message =
+                    format!("{role} is not a role in account {} of tenant `{}`", target.account, target.id.tenant);
+                problems.push(at_tenant(Problem::new(message)).hint("a tenant's roles are in the tenant's account"));
+            }
+        }
+        tags(project, target, problems);
+    }
+}
+
+fn tags(project: &Project, target: &crate::domain::Target, problems: &mut Vec<Problem>) {
+    let config = &project.documents[CONFIG];
+    let mut problem = |message: String| problems.push(Problem::new(message).at(CONFIG, config.key(&["tags"])));
+    if target.tags.len() > limit::TAGS {
+        problem(format!("{} has {} tags, CloudFormation allows {}", target.id, target.tags.len(), limit::TAGS));
+    }
+    for (key, value) in &target.tags {
+        if key.is_empty() || key.chars().count() > limit::TAG_KEY || value.chars().count() > limit::TAG_VALUE {
+            problem(format!(
+                "tag `{key}`: a key has 1 to {} characters, a value at most {}",
+                limit::TAG_KEY,
+                limit::TAG_VALUE
+            ));
+        }
+        if key.starts_with("aws:") {
+            problem(format!("tag `{key}`: the prefix aws: is kept for AWS"));
+        }
+    }
+}
+
+fn parameters(project: &Project, all: &[Resolved], problems: &mut Vec<Problem>) {
+    let known = &project.template.parameters;
+    let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut told = BTreeSet::new();
+    for Resolved { target, parameters_at } in all {
+        for (name, place) in parameters_at {
+            let (message, bytes) = match known.get(name) {
+                None => {
+                    let keys: Vec<&str> = place.1.iter().map(String::as_str).collect();
+                    (format!("the template has no parameter `{name}`"), project.documents[place.0].key(&keys))
+                }
+                Some(parameter) => match parameter.refuses(&target.parameters[name]) {
+                    None => continue,
+                    Some(why) => (format!("parameter `{name}`: {why}"), project.value_at(place)),
+                },
+            };
+            if told.insert((message.clone(), bytes.start)) {
+                let problem = Problem::new(message).at(place.0, bytes);
+                problems
+                    .push(problem.did_you_mean(name, known.keys().map(String::as_str).filter(|known| known != name)));
+            }
+        }
+        let without =
+            known.iter().filter(|(name, parameter)| !parameter.has_default && !target.parameters.contains_key(*name));
+        for (name, _) in without {
+            missing.entry(name).or_default().push(target.id.to_string());
+        }
+    }
+    for (name, targets) in missing {
+        let whom = match targets.as_slice() {
+            targets if targets.len() == all.len() => String::new(),
+            [one] => format!(" for {one}"),
+            [first, ..] => format!(" for {} targets, the first is {first}", targets.len()),
+            [] => continue,
+        };
+        let bytes = project.documents[TEMPLATE].key(&["Parameters", name]);
+        let problem = Problem::new(format!("the template's parameter `{name}` has no default and no value{whom}"))
+            .at(TEMPLATE, bytes);
+        problems.push(problem.hint("give it one under `parameters`: at the top, in a stage or in a tenant"));
+    }
+}

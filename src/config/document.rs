@@ -1,0 +1,296 @@
+//! A YAML file with the place of everything in it, and problems that point there.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use granit_parser::{Event, Parser, Span};
+use serde::de::DeserializeOwned;
+
+/// A path into a document: keys of mappings and, as decimal numbers, places in sequences.
+pub type Keys<'a> = &'a [&'a str];
+
+/// A file that was read.
+#[derive(Debug)]
+pub struct Document {
+    /// As the user named it, for messages.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    root: Option<Node>,
+}
+
+/// A value in a document, with its place and that of its key.
+#[derive(Debug)]
+struct Node {
+    key: Option<Range<usize>>,
+    value: Range<usize>,
+    children: Vec<(String, Self)>,
+}
+
+/// Something that is wrong with the input.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    message: String,
+    hint: Option<String>,
+    /// Which document, and which bytes of it.
+    place: Option<(usize, Range<usize>)>,
+}
+
+/// All problems of a project, rendered with the lines that they are about.
+#[derive(Debug)]
+pub struct Problems(Vec<String>);
+
+impl Problem {
+    /// A problem of the project as a whole.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, place: None }
+    }
+
+    /// Points at bytes of a document, given by its number in the project.
+    pub fn at(mut self, document: usize, bytes: Range<usize>) -> Self {
+        self.place = Some((document, bytes));
+        self
+    }
+
+    /// Adds what to do.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the name that was probably meant, if there is one close enough.
+    pub fn did_you_mean<'a>(self, wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        match closest(wrong, known) {
+            Some(name) => self.hint(format!("did you mean `{name}`?")),
+            None => self,
+        }
+    }
+
+    fn render(&self, documents: &[Document]) -> String {
+        let title = Level::ERROR.primary_title(&self.message);
+        let group = match self.place.as_ref().and_then(|(number, bytes)| Some((documents.get(*number)?, bytes.clone())))
+        {
+            Some((document, bytes)) => title.element(
+                Snippet::source(&document.text)
+                    .path(document.path.to_string_lossy())
+                    .annotation(AnnotationKind::Primary.span(bytes)),
+            ),
+            None => annotate_snippets::Group::with_title(title),
+        };
+        let hint = self
+            .hint
+            .as_ref()
+            .map(|hint| annotate_snippets::Group::with_title(Level::HELP.with_name("hint").secondary_title(hint)));
+        let report: Vec<_> = std::iter::once(group).chain(hint).collect();
+        Renderer::styled().render(&report)
+    }
+}
+
+/// Returns the known name that is closest to a wrong one, if one is close.
+pub fn closest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored =
+        known.into_iter().map(|name| (strsim::jaro_winkler(&wrong.to_lowercase(), &name.to_lowercase()), name));
+    scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+impl Problems {
+    /// Renders problems of these documents.
+    pub fn new(documents: &[Document], problems: impl IntoIterator<Item = Problem>) -> Self {
+        let mut rendered: Vec<String> = problems.into_iter().map(|problem| problem.render(documents)).collect();
+        rendered.dedup();
+        Self(rendered)
+    }
+
+    /// Returns the number of problems.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n\n"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Document {
+    /// Reads a file.
+    pub fn read(path: &Path, what: &str) -> Result<Self, Problem> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let why = if error.kind() == std::io::ErrorKind::NotFound {
+                "it does not exist".to_owned()
+            } else {
+                error.to_string()
+            };
+            Problem::new(format!("cannot read {what} {}: {why}", path.display()))
+        })?;
+        Ok(Self { path: path.to_owned(), root: index(&text), text })
+    }
+
+    /// Reads the text as a value of a type; `number` is the document's number in the project.
+    pub fn parse<T: DeserializeOwned>(&self, number: usize) -> Result<T, Problem> {
+        serde_saphyr::from_str(&self.text).map_err(|error| self.explain(number, error.without_snippet()))
+    }
+
+    fn explain(&self, number: usize, error: &serde_saphyr::Error) -> Problem {
+        use serde_saphyr::Error as E;
+        let problem = match error {
+            E::SerdeUnknownField { field, expected, .. } => {
+                let problem = Problem::new(format!("unknown key `{field}`"));
+                match closest(field, expected.iter().copied()) {
+                    Some(_) => problem.did_you_mean(field, expected.iter().copied()),
+                    None => problem.hint(format!("known here: {}", expected.join(", "))),
+                }
+            }
+            E::SerdeUnknownVariant { variant, expected, .. } => {
+                Problem::new(format!("unknown value `{variant}`")).hint(format!("one of: {}", expected.join(", ")))
+            }
+            E::SerdeMissingField { field, .. } => Problem::new(format!("the key `{field}` is missing")),
+            other => {
+                let text = other.to_string();
+                let text = text.lines().next().unwrap_or_default();
+                Problem::new(text.split(" at line ").next().unwrap_or(text).to_owned())
+            }
+        };
+        match error.location() {
+            Some(location) => {
+                let start = self.offset(location.line(), location.column());
+                problem.at(number, start..self.word_end(start))
+            }
+            None => problem,
+        }
+    }
+
+    fn offset(&self, line: u64, column: u64) -> usize {
+        let line_start: usize = self
+            .text
+            .split_inclusive('\n')
+            .take(usize::try_from(line.saturating_sub(1)).unwrap_or(0))
+            .map(str::len)
+            .sum();
+        let rest = &self.text[line_start.min(self.text.len())..];
+        let within = rest
+            .char_indices()
+            .nth(usize::try_from(column.saturating_sub(1)).unwrap_or(0))
+            .map_or(rest.len(), |(at, _)| at);
+        line_start + within
+    }
+
+    fn word_end(&self, start: usize) -> usize {
+        let rest = &self.text[start.min(self.text.len())..];
+        let length = rest.find(|c: char| c == ':' || c == ',' || c.is_whitespace()).unwrap_or(rest.len());
+        start + length.max(usize::from(!rest.is_empty()))
+    }
+
+    /// Returns the bytes of a value, or of the nearest thing around it that there is.
+    pub fn value(&self, keys: Keys<'_>) -> Range<usize> {
+        self.find(keys).map_or(0..0, |(node, _)| node.value.clone())
+    }
+
+    /// Returns the bytes of a key, or of the nearest thing around it that there is.
+    pub fn key(&self, keys: Keys<'_>) -> Range<usize> {
+        self.find(keys).map_or(0..0, |(node, _)| node.key.clone().unwrap_or_else(|| node.value.clone()))
+    }
+
+    fn find(&self, keys: Keys<'_>) -> Option<(&Node, bool)> {
+        let mut node = self.root.as_ref()?;
+        for key in keys {
+            match node.children.iter().find(|(name, _)| name == key) {
+                Some((_, child)) => node = child,
+                None => return Some((node, false)),
+            }
+        }
+        Some((node, true))
+    }
+}
+
+/// Returns the tree of places of a text, or none where it is not YAML; parsing it as a value says why.
+fn index(text: &str) -> Option<Node> {
+    let mut events = Parser::new_from_str(text).map_while(Result::ok).filter(|(event, _)| !is_frame(event));
+    let (event, span) = events.next()?;
+    node(event, span, None, &mut events)
+}
+
+fn is_frame(event: &Event<'_>) -> bool {
+    matches!(event, Event::StreamStart | Event::DocumentStart(..) | Event::Anchor(..))
+}
+
+fn node<'a>(
+    event: Event<'a>,
+    span: Span,
+    key: Option<Range<usize>>,
+    rest: &mut impl Iterator<Item = (Event<'a>, Span)>,
+) -> Option<Node> {
+    let bytes = span.byte_range()?;
+    let mut children = Vec::new();
+    match event {
+        Event::MappingStart(..) => loop {
+            let (event, span) = rest.next()?;
+            let (name, place) = match event {
+                Event::MappingEnd => break,
+                Event::Scalar(name, ..) => (name.into_owned(), span.byte_range()?),
+                other => (String::new(), node(other, span, None, rest)?.value),
+            };
+            let (event, span) = rest.next()?;
+            children.push((name, node(event, span, Some(place), rest)?));
+        },
+        Event::SequenceStart(..) => {
+            for number in 0.. {
+                match rest.next()? {
+                    (Event::SequenceEnd, _) => break,
+                    (event, span) => children.push((number.to_string(), node(event, span, None, rest)?)),
+                }
+            }
+        }
+        _ => {}
+    }
+    // The start of a block is an empty span: its first child is where the reader looks.
+    let value = match children.first() {
+        Some((_, child)) if bytes.is_empty() => child.key.clone().unwrap_or_else(|| child.value.clone()),
+        _ => bytes,
+    };
+    Some(Node { key, value, children })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "a: 1\nb:\n  - c: zwölf\n    d: [x, y]\n  - !Sub 'text'\n";
+
+    fn document() -> Document {
+        Document { path: "f.yaml".into(), text: TEXT.into(), root: index(TEXT) }
+    }
+
+    #[test]
+    fn keys_and_values_are_found_by_their_path() {
+        let document = document();
+        let text = |range: Range<usize>| &TEXT[range];
+        assert_eq!(text(document.value(&["a"])), "1");
+        assert_eq!(text(document.key(&["b", "0", "c"])), "c");
+        assert_eq!(text(document.value(&["b", "0", "c"])), "zwölf");
+        assert_eq!(text(document.value(&["b", "0", "d", "1"])), "y");
+        assert_eq!(text(document.key(&["b", "0", "missing"])), "c");
+    }
+
+    #[test]
+    fn a_problem_shows_its_line() {
+        let document = document();
+        let place = document.value(&["b", "0", "c"]);
+        let problem = Problem::new("not a number").at(0, place).hint("write digits");
+        let text = anstream::adapter::strip_str(&problem.render(&[document])).to_string();
+        insta::assert_snapshot!(text, @r"
+        error: not a number
+         --> f.yaml:3:8
+          |
+        3 |   - c: zwölf
+          |        ^^^^^
+          |
+        hint: write digits
+        ");
+    }
+}

@@ -1,0 +1,28 @@
+//! `tenantry.yaml` and the template, read into domain values. Every mistake is told with its place, and before
+//! any call leaves the machine.
+
+mod check;
+mod document;
+mod init;
+mod project;
+pub mod schema;
+mod template;
+mod variables;
+
+pub use document::{Problem, Problems};
+pub use init::starter;
+pub use project::{ArtifactSource, Project, StageConfig, StoreConfig};
+pub use template::Template;
+
+use std::path::Path;
+
+/// Reads and checks a project.
+///
+/// # Errors
+///
+/// Returns every problem found, each with file, line and column where it has one.
+pub fn load(path: &Path) -> Result<Project, Problems> {
+    let project = project::read(path)?;
+    let problems = check::check(&project);
+    if problems.is_empty() { Ok(project) } else { Err(Problems::new(&project.documents, problems)) }
+}

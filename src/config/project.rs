@@ -1,0 +1,550 @@
+//! The configuration with its documents, and the targets that follow from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::document::{Document, Problem, Problems};
+use super::schema::{self, Tenant, Tenants, Text};
+use super::template::Template;
+use super::variables::expand;
+use crate::domain::release::Provenance;
+use crate::domain::{
+    AccountId, Artifact, Check, Digest, Gate, Region, Release, Rollout, Target, TargetId, TemplateObject,
+};
+use crate::plan::Selection;
+
+/// A project: everything that the files say.
+#[derive(Debug)]
+pub struct Project {
+    /// The files that were read, for messages.
+    pub documents: Vec<Document>,
+    /// The application's name.
+    pub application: String,
+    /// The template, as far as it was read.
+    pub template: Template,
+    /// What is zipped, by name.
+    pub artifacts: BTreeMap<String, ArtifactSource>,
+    /// The artifact bucket.
+    pub store: StoreConfig,
+    /// The stages in their order.
+    pub stages: Vec<StageConfig>,
+    pub(super) file: schema::File,
+    pub(super) tenants: Vec<Tenant>,
+    tenants_at: (usize, &'static [&'static str]),
+}
+
+/// A folder to be zipped, or a zip.
+#[derive(Debug, Clone)]
+pub struct ArtifactSource {
+    /// Where it is, from the working directory.
+    pub path: PathBuf,
+    /// Globs of the files to take.
+    pub include: Vec<String>,
+    /// Globs of the files to leave out.
+    pub exclude: Vec<String>,
+}
+
+/// The artifact bucket.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The bucket's name.
+    pub bucket: String,
+    /// ARN of the key.
+    pub kms_key: String,
+    /// Prefix of what tenants may read, with a slash at its end.
+    pub prefix: String,
+    /// The account that owns the bucket.
+    pub account: AccountId,
+    /// The bucket's region.
+    pub region: Region,
+}
+
+/// A stage.
+#[derive(Debug, Clone)]
+pub struct StageConfig {
+    /// Its name.
+    pub name: String,
+    /// What opens the way between plan and apply.
+    pub gate: Gate,
+    /// The pace.
+    pub rollout: Rollout,
+    tenants: Vec<usize>,
+}
+
+/// The place of a value: a document's number and the keys that lead there.
+pub(super) type Place = (usize, Vec<String>);
+
+/// A target with the places of its parameters.
+pub(super) struct Resolved {
+    pub target: Target,
+    pub parameters_at: BTreeMap<String, Place>,
+}
+
+const CONFIG: usize = 0;
+pub(super) const TEMPLATE: usize = 1;
+const TENANTS: usize = 2;
+
+/// Reads the files of a project, without looking into what they mean.
+pub(super) fn read(path: &Path) -> Result<Project, Problems> {
+    let alone = |problem: Problem| Problems::new(&[], [problem]);
+    let document = Document::read(path, "the configuration")
+        .map_err(|problem| alone(problem.hint("write one with `tenantry init`, or name yours with --config")))?;
+    let file: schema::File =
+        document.parse(CONFIG).map_err(|problem| Problems::new(std::slice::from_ref(&document), [problem]))?;
+    let root = path.parent().unwrap_or(Path::new("")).to_owned();
+
+    let mut documents = vec![document];
+    let template = match Document::read(&root.join(&file.template), "the template") {
+        Err(problem) => {
+            return Err(Problems::new(&documents, [problem.at(CONFIG, documents[CONFIG].value(&["template"]))]));
+        }
+        Ok(document) => {
+            let parsed = Template::parse(&document.text);
+            documents.push(document);
+            parsed.map_err(|why| {
+                let problem = Problem::new(format!("{} is not a template: {why}", documents[TEMPLATE].path.display()));
+                Problems::new(&documents, [problem.at(CONFIG, documents[CONFIG].value(&["template"]))])
+            })?
+        }
+    };
+    let (tenants, tenants_at): (Vec<Tenant>, (usize, &'static [&'static str])) = match &file.tenants {
+        Tenants::Inline(list) => (list.clone(), (CONFIG, &["tenants"])),
+        Tenants::File(name) => match Document::read(&root.join(name), "the tenants") {
+            Err(problem) => {
+                return Err(Problems::new(&documents, [problem.at(CONFIG, documents[CONFIG].value(&["tenants"]))]));
+            }
+            Ok(document) => {
+                documents.push(document);
+                (
+                    documents[TENANTS].parse(TENANTS).map_err(|problem| Problems::new(&documents, [problem]))?,
+                    (TENANTS, &[]),
+                )
+            }
+        },
+    };
+
+    let mut problems = Vec::new();
+    let store = store(&file.store, &documents[CONFIG]).map_err(|problem| problems.push(problem)).ok();
+    let stages = stages(&file, &tenants, &documents[CONFIG], &mut problems);
+    let Some(store) = store.filter(|_| problems.is_empty()) else { return Err(Problems::new(&documents, problems)) };
+    let artifacts = file.artifacts.iter().map(|(name, artifact)| {
+        let schema::Artifact { path, include, exclude } = artifact.clone();
+        (name.clone(), ArtifactSource { path: root.join(path), include, exclude })
+    });
+    Ok(Project {
+        application: file.application.clone(),
+        artifacts: artifacts.collect(),
+        documents,
+        template,
+        store,
+        stages,
+        file,
+        tenants,
+        tenants_at,
+    })
+}
+
+fn store(store: &schema::Store, document: &Document) -> Result<StoreConfig, Problem> {
+    let key_at = document.value(&["store", "kms-key"]);
+    let wrong_key = || {
+        Problem::new(format!("`{}` is not the ARN of a KMS key", store.kms_key))
+            .at(CONFIG, key_at.clone())
+            .hint("write arn:aws:kms:REGION:ACCOUNT:key/ID: an alias would hide which key an object is encrypted under")
+    };
+    let parts: Vec<&str> = store.kms_key.split(':').collect();
+    let &["arn", _, "kms", region, account, resource] = parts.as_slice() else { return Err(wrong_key()) };
+    if !resource.starts_with("key/") {
+        return Err(wrong_key());
+    }
+    let account = AccountId::new(store.account.as_deref().unwrap_or(account))
+        .map_err(|error| Problem::new(error.to_string()).at(CONFIG, document.value(&["store", "account"])))?;
+    let region = Region::new(store.region.as_deref().unwrap_or(region))
+        .map_err(|error| Problem::new(error.to_string()).at(CONFIG, document.value(&["store", "region"])))?;
+    let prefix = format!("{}/", store.prefix.trim_matches('/'));
+    Ok(StoreConfig { bucket: store.bucket.clone(), kms_key: store.kms_key.clone(), prefix, account, region })
+}
+
+/// Reads the stages, and which tenants belong to each.
+fn stages(
+    file: &schema::File,
+    tenants: &[Tenant],
+    document: &Document,
+    problems: &mut Vec<Problem>,
+) -> Vec<StageConfig> {
+    let named: BTreeSet<&str> =
+        file.stages.values().flat_map(|stage| stage.tenants.iter().flatten()).map(String::as_str).collect();
+    let mut stages = Vec::new();
+    for (name, stage) in &file.stages {
+        let members: Vec<usize> = match &stage.tenants {
+            None => (0..tenants.len()).filter(|number| !named.contains(tenants[*number].name.as_str())).collect(),
+            Some(names) => {
+                let find = |(place, wanted): (usize, &String)| {
+                    let found = tenants.iter().position(|tenant| &tenant.name == wanted);
+                    if found.is_none() {
+                        let at = document.value(&["stages", name, "tenants", &place.to_string()]);
+                        let problem = Problem::new(format!("there is no tenant `{wanted}`")).at(CONFIG, at);
+                        problems.push(problem.did_you_mean(wanted, tenants.iter().map(|tenant| tenant.name.as_str())));
+                    }
+                    found
+                };
+                names.iter().enumerate().filter_map(find).collect()
+            }
+        };
+        let standard = Rollout::default();
+        let rollout = Rollout {
+            max_concurrency: stage.rollout.max_concurrency.map_or(standard.max_concurrency, |amount| amount.0),
+            failure_tolerance: stage.rollout.failure_tolerance.map_or(standard.failure_tolerance, |amount| amount.0),
+        };
+        let gate = match stage.gate.approval {
+            schema::Approval::None => Gate::Open,
+            schema::Approval::Required => Gate::Approval,
+        };
+        stages.push(StageConfig { name: name.clone(), gate, rollout, tenants: members });
+    }
+    stages
+}
+
+impl Project {
+    /// Returns a stage by its name.
+    ///
+    /// # Errors
+    ///
+    /// Names the stages that there are.
+    pub fn stage(&self, name: &str) -> Result<&StageConfig, Problems> {
+        self.stages.iter().find(|stage| stage.name == name).ok_or_else(|| {
+            let known = self.stages.iter().map(|stage| stage.name.as_str());
+            let list: Vec<&str> = known.clone().collect();
+            let problem = Problem::new(format!("there is no stage `{name}`"));
+            let problem = match super::document::closest(name, known.clone()) {
+                Some(_) => problem.did_you_mean(name, known),
+                None => problem.hint(format!("the stages are: {}", list.join(", "))),
+            };
+            Problems::new(&[], [problem])
+        })
+    }
+
+    /// Returns the selected targets of a stage for a release, in the order of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the configuration or the selection.
+    pub fn targets(
+        &self,
+        stage: &StageConfig,
+        release: &Release,
+        selection: &Selection,
+    ) -> Result<Vec<Target>, Problems> {
+        let mut problems = self.unknown_tenants(selection);
+        let mut targets = self.resolve(stage, release, &mut problems);
+        if !problems.is_empty() {
+            return Err(Problems::new(&self.documents, problems));
+        }
+        targets.retain(|resolved| self.is_selected(&resolved.target.id.tenant, selection));
+        Ok(targets.into_iter().map(|resolved| resolved.target).collect())
+    }
+
+    fn unknown_tenants(&self, selection: &Selection) -> Vec<Problem> {
+        let known = || self.tenants.iter().map(|tenant| tenant.name.as_str());
+        let unknown = selection.tenants.iter().filter(|name| !known().any(|known| known == name.as_str()));
+        unknown.map(|name| Problem::new(format!("there is no tenant `{name}`")).did_you_mean(name, known())).collect()
+    }
+
+    fn is_selected(&self, tenant: &str, selection: &Selection) -> bool {
+        let Some(tenant) = self.tenants.iter().find(|known| known.name == tenant) else { return false };
+        let named = selection.tenants.is_empty() || selection.tenants.contains(&tenant.name);
+        let labelled = |(key, value): &(String, String)| tenant.labels.get(key).is_some_and(|text| &text.0 == value);
+        named && selection.labels.iter().all(labelled)
+    }
+
+    /// Returns a release that stands for the one to come, so that everything that depends on it can be checked
+    /// before anything is packaged.
+    pub fn release_to_come(&self) -> Release {
+        let shared = format!("{}shared/{}", self.store.prefix, self.application);
+        let sha256 = Digest::of("");
+        let artifact = |name: &String| {
+            (name.clone(), Artifact { sha256, size: 0, key: format!("{shared}/artifacts/{sha256}.zip") })
+        };
+        let template = TemplateObject { sha256, key: format!("{shared}/templates/{sha256}.yaml") };
+        let artifacts = self.artifacts.keys().map(artifact).collect();
+        Release::new(&self.application, &self.store.bucket, artifacts, template, Provenance::default())
+    }
+
+    /// Returns the targets of a stage as far as they are known before anything is packaged.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the configuration.
+    pub fn targets_to_come(&self, stage: &StageConfig) -> Result<Vec<Target>, Problems> {
+        self.targets(stage, &self.release_to_come(), &Selection::default())
+    }
+
+    /// Returns the template's file.
+    pub fn template_document(&self) -> &Document {
+        &self.documents[TEMPLATE]
+    }
+
+    /// Returns every value that must never be shown: those of NoEcho parameters, and external ids.
+    pub fn secrets(&self) -> Vec<String> {
+        let names = self.template.no_echo();
+        let of = |map: &BTreeMap<String, Text>| -> Vec<String> {
+            map.iter().filter(|(name, _)| names.contains(*name)).map(|(_, value)| value.0.clone()).collect()
+        };
+        let stages = self.file.stages.values().flat_map(|stage| of(&stage.parameters));
+        let tenants = self.tenants.iter().flat_map(|tenant| {
+            let regions = tenant.region_parameters.values().flat_map(of);
+            of(&tenant.parameters)
+                .into_iter()
+                .chain(regions)
+                .chain(tenant.roles.external_id.clone())
+                .collect::<Vec<_>>()
+        });
+        let all = of(&self.file.parameters).into_iter().chain(stages).chain(tenants);
+        all.chain(self.file.roles.external_id.clone()).collect()
+    }
+
+    /// Returns all targets of a stage with the places of their parameters.
+    pub(super) fn resolve(&self, stage: &StageConfig, release: &Release, problems: &mut Vec<Problem>) -> Vec<Resolved> {
+        let mut targets = Vec::new();
+        for &number in &stage.tenants {
+            let tenant = &self.tenants[number];
+            let regions = if tenant.regions.is_empty() { &self.file.regions } else { &tenant.regions };
+            if regions.is_empty() {
+                let problem = Problem::new(format!("tenant `{}` has no region", tenant.name))
+                    .at(self.tenants_at.0, self.tenant_key(number, &["name"]));
+                problems.push(
+                    problem.hint("give it `regions:`, or give them to all tenants at the top of the configuration"),
+                );
+            }
+            for region in regions {
+                match Region::new(region) {
+                    Ok(region) => targets.extend(self.resolve_target(stage, number, region, release, problems)),
+                    Err(error) => {
+                        let at = if tenant.regions.is_empty() {
+                            (CONFIG, self.documents[CONFIG].value(&["regions"]))
+                        } else {
+                            (self.tenants_at.0, self.tenant_value(number, &["regions"]))
+                        };
+                        problems.push(Problem::new(error.to_string()).at(at.0, at.1));
+                    }
+                }
+            }
+        }
+        targets
+    }
+
+    fn tenant_keys(&self, number: usize, rest: &[&str]) -> Vec<String> {
+        let prefix = self.tenants_at.1.iter().map(|key| (*key).to_owned());
+        prefix.chain([number.to_string()]).chain(rest.iter().map(|key| (*key).to_owned())).collect()
+    }
+
+    fn tenant_value(&self, number: usize, rest: &[&str]) -> std::ops::Range<usize> {
+        self.value_at(&(self.tenants_at.0, self.tenant_keys(number, rest)))
+    }
+
+    pub(super) fn tenant_key(&self, number: usize, rest: &[&str]) -> std::ops::Range<usize> {
+        let keys = self.tenant_keys(number, rest);
+        self.documents[self.tenants_at.0].key(&keys.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Returns the number of the document that the tenants stand in.
+    pub(super) fn tenants_document(&self) -> usize {
+        self.tenants_at.0
+    }
+
+    /// Returns the bytes of the value at a place.
+    pub(super) fn value_at(&self, place: &Place) -> std::ops::Range<usize> {
+        self.documents[place.0].value(&place.1.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn resolve_target(
+        &self,
+        stage: &StageConfig,
+        number: usize,
+        region: Region,
+        release: &Release,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Resolved> {
+        let tenant = &self.tenants[number];
+        let before = problems.len();
+        let account = AccountId::new(tenant.account.0.clone()).map_err(|error| {
+            problems
+                .push(Problem::new(error.to_string()).at(self.tenants_at.0, self.tenant_value(number, &["account"])));
+        });
+        let account = account.ok()?;
+        let scope = Scope { project: self, stage: &stage.name, tenant, account: &account, region: &region, release };
+        let config = |keys: &[&str]| (CONFIG, keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>());
+        let of_tenant = |keys: &[&str]| (self.tenants_at.0, self.tenant_keys(number, keys));
+
+        let stage_file = &self.file.stages[&stage.name];
+        let of_region = tenant.region_parameters.get(region.as_str());
+        let layers = [
+            (config(&["parameters"]), Some(&self.file.parameters)),
+            (config(&["stages", &stage.name, "parameters"]), Some(&stage_file.parameters)),
+            (of_tenant(&["parameters"]), Some(&tenant.parameters)),
+            (of_tenant(&["region-parameters", region.as_str()]), of_region),
+        ];
+        let (parameters, parameters_at) = scope.merge(&layers, problems);
+        let layers = [
+            (config(&["tags"]), Some(&self.file.tags)),
+            (config(&["stages", &stage.name, "tags"]), Some(&stage_file.tags)),
+            (of_tenant(&["tags"]), Some(&tenant.tags)),
+        ];
+        let (tags, _) = scope.merge(&layers, problems);
+        let stack = scope.expand(&self.file.stack, &config(&["stack"]), problems);
+        let checks = (0..).zip(&stage_file.verify);
+        let checks: Vec<Check> = checks.filter_map(|(place, check)| scope.check(check, place, problems)).collect();
+        let role = |own: &Option<String>, all: &Option<String>, standard: &str| {
+            let name = own.as_deref().or(all.as_deref()).unwrap_or(standard);
+            if name.starts_with("arn:") {
+                name.to_owned()
+            } else {
+                format!("arn:{}:iam::{account}:role/{name}", region.partition())
+            }
+        };
+        let target = Target {
+            id: TargetId { tenant: tenant.name.clone(), region: region.clone() },
+            account: account.clone(),
+            stack,
+            access_role: role(&tenant.roles.access, &self.file.roles.access, "CodePipelineCrossAccountRole"),
+            deployment_role: role(
+                &tenant.roles.deployment,
+                &self.file.roles.deployment,
+                "CloudFormationDeploymentRole",
+            ),
+            external_id: tenant.roles.external_id.clone().or_else(|| self.file.roles.external_id.clone()),
+            parameters,
+            tags,
+            capabilities: self.file.capabilities.clone(),
+            checks,
+        };
+        (problems.len() == before).then_some(Resolved { target, parameters_at })
+    }
+}
+
+/// What variables mean for one target.
+struct Scope<'a> {
+    project: &'a Project,
+    stage: &'a str,
+    tenant: &'a Tenant,
+    account: &'a AccountId,
+    region: &'a Region,
+    release: &'a Release,
+}
+
+type Layer<'a> = (Place, Option<&'a BTreeMap<String, Text>>);
+
+impl Scope<'_> {
+    fn lookup(&self, name: &str) -> Option<String> {
+        let value = match name {
+            "application" => &self.project.application,
+            "stage" => self.stage,
+            "tenant" => &self.tenant.name,
+            "account" => self.account.as_str(),
+            "region" => self.region.as_str(),
+            "release" => self.release.id.as_str(),
+            _ => {
+                if let Some(label) = name.strip_prefix("labels.") {
+                    return self.tenant.labels.get(label).map(|text| text.0.clone());
+                }
+                let (artifact, field) = name.strip_prefix("artifacts.")?.rsplit_once('.')?;
+                let artifact = self.release.artifacts.get(artifact)?;
+                return match field {
+                    "bucket" => Some(self.release.bucket.clone()),
+                    "key" => Some(artifact.key.clone()),
+                    "sha256" => Some(artifact.sha256.to_string()),
+                    _ => None,
+                };
+            }
+        };
+        Some(value.to_owned())
+    }
+
+    fn known(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            ["application", "stage", "tenant", "account", "region", "release"].map(str::to_owned).to_vec();
+        names.extend(self.tenant.labels.keys().map(|label| format!("labels.{label}")));
+        for artifact in self.release.artifacts.keys() {
+            names.extend(["bucket", "key", "sha256"].map(|field| format!("artifacts.{artifact}.{field}")));
+        }
+        names
+    }
+
+    fn expand(&self, text: &str, place: &Place, problems: &mut Vec<Problem>) -> String {
+        expand(text, |name| self.lookup(name)).unwrap_or_else(|bad| {
+            let known = self.known();
+            let names = || known.iter().map(String::as_str);
+            let mut bytes = self.project.value_at(place);
+            // Within a plain or quoted value that stands as it is, the variable itself can be pointed at.
+            let source = &self.project.documents[place.0].text[bytes.clone()];
+            if let Some(found) = source.find(&format!("{{{}", bad.name)) {
+                bytes = bytes.start + found..bytes.start + found + bad.bytes.len();
+            }
+            let problem = Problem::new(format!("unknown variable `{}`", bad.name)).at(place.0, bytes);
+            problems.push(match super::document::closest(&bad.name, names()) {
+                Some(_) => problem.did_you_mean(&bad.name, names()),
+                None => problem.hint(format!("known here: {}", known.join(", "))),
+            });
+            String::new()
+        })
+    }
+
+    /// Lays maps over each other, later over earlier, and replaces the variables in what is left.
+    fn merge(
+        &self,
+        layers: &[Layer<'_>],
+        problems: &mut Vec<Problem>,
+    ) -> (BTreeMap<String, String>, BTreeMap<String, Place>) {
+        let mut found: BTreeMap<&String, (&Text, Place)> = BTreeMap::new();
+        for (place, map) in layers {
+            for (name, value) in map.iter().flat_map(|map| map.iter()) {
+                let mut keys = place.1.clone();
+                keys.push(name.clone());
+                found.insert(name, (value, (place.0, keys)));
+            }
+        }
+        let mut values = BTreeMap::new();
+        let mut places = BTreeMap::new();
+        for (name, (value, place)) in found {
+            values.insert(name.clone(), self.expand(&value.0, &place, problems));
+            places.insert(name.clone(), place);
+        }
+        (values, places)
+    }
+
+    fn check(&self, check: &schema::Check, number: usize, problems: &mut Vec<Problem>) -> Option<Check> {
+        let keys = |rest: &str| {
+            (CONFIG, ["stages", self.stage, "verify", &number.to_string(), rest].map(str::to_owned).to_vec())
+        };
+        match check {
+            schema::Check {
+                invoke: Some(function),
+                fetch: None,
+                path: None,
+                status: None,
+                timeout: None,
+                payload,
+                expect,
+            } => Some(Check::Invoke {
+                function: self.expand(function, &keys("invoke"), problems),
+                payload: payload.clone().unwrap_or_else(|| serde_json::json!({})),
+                expect: expect.clone().unwrap_or_else(|| serde_json::json!({})),
+            }),
+            schema::Check { fetch: Some(output), invoke: None, payload: None, expect: None, path, status, timeout } => {
+                Some(Check::Fetch {
+                    output: self.expand(output, &keys("fetch"), problems),
+                    path: path.clone().unwrap_or_default(),
+                    status: status.unwrap_or(200),
+                    timeout: timeout.map_or(std::time::Duration::from_secs(10), |span| span.0),
+                })
+            }
+            _ => {
+                let place = (CONFIG, ["stages", self.stage, "verify", &number.to_string()].map(str::to_owned).to_vec());
+                let problem = Problem::new(
+                    "a check is either `invoke` (with `payload` and `expect`) or `fetch` (with `path`, `status` and `timeout`)",
+                );
+                problems.push(problem.at(CONFIG, self.project.value_at(&place)));
+                None
+            }
+        }
+    }
+}

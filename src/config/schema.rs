@@ -1,0 +1,329 @@
+//! The shape of `tenantry.yaml`. The JSON Schema for editors is generated from these types.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::Quota;
+
+/// Tenantry's configuration: what is released, from where, and to whom.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct File {
+    /// Name of the application: letters, digits and hyphens.
+    pub application: String,
+    /// The CloudFormation or SAM template, relative to this file.
+    pub template: String,
+    /// What is zipped and uploaded, by name.
+    #[serde(default)]
+    pub artifacts: BTreeMap<String, Artifact>,
+    /// The artifact bucket in the tooling account.
+    pub store: Store,
+    /// The roles in every tenant's account.
+    #[serde(default)]
+    pub roles: Roles,
+    /// Name of the stack in a tenant's account.
+    #[serde(default = "default_stack")]
+    pub stack: String,
+    /// What the template may do that CloudFormation wants acknowledged, as CAPABILITY_IAM.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    /// The regions of tenants that name none.
+    #[serde(default)]
+    pub regions: Vec<String>,
+    /// Template parameters for all targets.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Text>,
+    /// Tags of all stacks.
+    #[serde(default)]
+    pub tags: BTreeMap<String, Text>,
+    /// The stages, in the order in which a release passes them.
+    pub stages: IndexMap<String, Stage>,
+    /// The tenants, here or in a file of their own.
+    pub tenants: Tenants,
+}
+
+fn default_stack() -> String {
+    "{application}-{tenant}-stack-{region}".to_owned()
+}
+
+/// A folder to be zipped, or a zip that is there.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Artifact {
+    /// The folder or the zip, relative to this file.
+    pub path: String,
+    /// Globs of the files to take; all where none is given.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// Globs of the files to leave out.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+}
+
+/// The artifact bucket in the tooling account.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Store {
+    /// Name of the bucket.
+    pub bucket: String,
+    /// ARN of the key that artifacts are encrypted under.
+    pub kms_key: String,
+    /// Prefix of what tenants may read.
+    #[serde(default = "default_prefix")]
+    pub prefix: String,
+    /// The account that owns the bucket, where it is not that of the key.
+    pub account: Option<String>,
+    /// The region of the bucket, where it is not that of the key.
+    pub region: Option<String>,
+}
+
+fn default_prefix() -> String {
+    "CrossAccountPipeline/".to_owned()
+}
+
+/// The roles in a tenant's account, by name or ARN.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Roles {
+    /// The role that Tenantry assumes. CodePipelineCrossAccountRole where none is given.
+    pub access: Option<String>,
+    /// The role that CloudFormation uses. CloudFormationDeploymentRole where none is given.
+    pub deployment: Option<String>,
+    /// The external id that the access role's trust policy asks for.
+    pub external_id: Option<String>,
+}
+
+/// An ordered step of a release, as dev or prod.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Stage {
+    /// Names of the tenants. Where none is given: all tenants that no other stage names.
+    pub tenants: Option<Vec<String>>,
+    /// What opens the way between plan and apply.
+    pub gate: Gate,
+    /// The pace.
+    pub rollout: Rollout,
+    /// Template parameters for the targets of this stage.
+    pub parameters: BTreeMap<String, Text>,
+    /// Tags of the stacks of this stage.
+    pub tags: BTreeMap<String, Text>,
+    /// What must hold after a target was deployed.
+    pub verify: Vec<Check>,
+}
+
+/// What opens the way between plan and apply.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Gate {
+    /// Whether somebody must approve the plan.
+    pub approval: Approval,
+}
+
+/// Whether somebody must approve the plan.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Approval {
+    /// Apply follows the plan.
+    #[default]
+    None,
+    /// Apply waits for an approval of the plan's digest.
+    Required,
+}
+
+/// The pace of a rollout.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Rollout {
+    /// How many targets are in work at a time, as a number or a percentage. 50 where none is given.
+    pub max_concurrency: Option<Amount>,
+    /// How many targets may fail before no further one is started, as a number or a percentage. 0 where none is given.
+    pub failure_tolerance: Option<Amount>,
+}
+
+/// A check: either `invoke` or `fetch`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Check {
+    /// Name of a function to invoke in the tenant's account.
+    pub invoke: Option<String>,
+    /// The event that it is given; an empty object where none is given.
+    pub payload: Option<serde_json::Value>,
+    /// What its answer must contain.
+    pub expect: Option<serde_json::Value>,
+    /// Name of a stack output that holds a URL to fetch.
+    pub fetch: Option<String>,
+    /// What is added to the URL.
+    pub path: Option<String>,
+    /// The HTTP status expected. 200 where none is given.
+    pub status: Option<u16>,
+    /// How long to wait for the page. 10s where none is given.
+    pub timeout: Option<Span>,
+}
+
+/// A customer with an account of its own.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Tenant {
+    /// The tenant's name: letters, digits and hyphens.
+    pub name: String,
+    /// The tenant's account id.
+    pub account: Text,
+    /// The regions that the tenant is in.
+    #[serde(default)]
+    pub regions: Vec<String>,
+    /// What the tenant can be selected by.
+    #[serde(default)]
+    pub labels: BTreeMap<String, Text>,
+    /// Template parameters for this tenant.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Text>,
+    /// Template parameters for this tenant in one region.
+    #[serde(default)]
+    pub region_parameters: BTreeMap<String, BTreeMap<String, Text>>,
+    /// Tags of this tenant's stacks.
+    #[serde(default)]
+    pub tags: BTreeMap<String, Text>,
+    /// Roles that differ from those of all tenants.
+    #[serde(default)]
+    pub roles: Roles,
+}
+
+/// The tenants: a list, or the name of a file with that list.
+#[derive(Debug)]
+pub enum Tenants {
+    /// The list itself.
+    Inline(Vec<Tenant>),
+    /// A file, relative to the configuration.
+    File(String),
+}
+
+impl<'de> Deserialize<'de> for Tenants {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Tenants;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of tenants or the name of a file with one")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<Tenants, E> {
+                Ok(Tenants::File(path.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Tenants, A::Error> {
+                Deserialize::deserialize(de::value::SeqAccessDeserializer::new(list)).map(Tenants::Inline)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Tenants, A::Error> {
+                Err(de::Error::custom("a list of tenants is expected here: begin each with `- name:`"))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for Tenants {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Tenants".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let list = generator.subschema_for::<Vec<Tenant>>();
+        json_schema!({
+            "description": "The tenants: a list, or the name of a file with that list.",
+            "anyOf": [list, {"type": "string"}],
+        })
+    }
+}
+
+/// A text that may be written as a number or a truth value too, as YAML's plain scalars are.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Text(pub String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The YAML deserializer hands out a plain scalar's own letters here: 007 stays 007.
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+impl JsonSchema for Text {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": ["string", "number", "boolean"]})
+    }
+}
+
+/// A number of targets or a percentage of them, as `10` or `5%`.
+#[derive(Debug, Clone, Copy)]
+pub struct Amount(pub Quota);
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let quota = match text.strip_suffix('%') {
+            Some(percent) => percent.parse().ok().filter(|percent| *percent <= 100).map(Quota::Percent),
+            None => text.parse().ok().map(Quota::Count),
+        };
+        quota
+            .map(Self)
+            .ok_or_else(|| de::Error::custom(format!("`{text}` is neither a number nor a percentage from 0% to 100%")))
+    }
+}
+
+impl JsonSchema for Amount {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Amount".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number of targets or a percentage of them.",
+            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^(100|[0-9]{1,2})%$"}],
+        })
+    }
+}
+
+/// A length of time, as `10s` or `2m`.
+#[derive(Debug, Clone, Copy)]
+pub struct Span(pub Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || de::Error::custom(format!("`{text}` is not a length of time: write it as 10s, 5m or 1h30m"));
+        let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+        Duration::try_from(span).map(Self).map_err(|_| wrong())
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"description": "A length of time, as 10s, 5m or 1h30m.", "type": "string"})
+    }
+}
+
+/// Returns the JSON Schema of `tenantry.yaml`, pretty-printed.
+///
+/// # Panics
+///
+/// Never: a schema is plain JSON.
+pub fn json() -> String {
+    let mut text = serde_json::to_string_pretty(&schemars::schema_for!(File)).expect("a schema is plain JSON");
+    text.push('\n');
+    text
+}

@@ -1,0 +1,196 @@
+//! What CloudFormation says it would do to one stack.
+
+use serde::{Deserialize, Serialize};
+
+/// A change set as DescribeChangeSet returns it, all pages joined.
+/// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeChangeSet.html>
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeSet {
+    /// ARN of the change set.
+    pub id: String,
+    /// ARN of the stack, which exists (as REVIEW_IN_PROGRESS) from the first change set on.
+    pub stack_id: String,
+    /// Where the creation stands, and whether it can be executed.
+    pub status: ChangeSetStatus,
+    /// What would change, in CloudFormation's order.
+    pub changes: Vec<Change>,
+}
+
+/// Status and ExecutionStatus of a change set, folded into what Tenantry decides on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangeSetStatus {
+    /// CREATE_PENDING or CREATE_IN_PROGRESS.
+    Creating,
+    /// CREATE_COMPLETE and AVAILABLE.
+    Ready,
+    /// FAILED because the stack already is as the template and the parameters say.
+    NoChanges,
+    /// FAILED for another reason.
+    Failed(String),
+    /// Cannot be executed: OBSOLETE, UNAVAILABLE, executed already, or being deleted. The text names the status.
+    Spent(String),
+}
+
+impl ChangeSetStatus {
+    /// Reads the three fields of an answer. Statuses are compared whole; one that is not known is `Spent`, so
+    /// that nothing is executed on a guess.
+    pub fn read(status: &str, execution_status: &str, reason: &str) -> Self {
+        match (status, execution_status) {
+            ("CREATE_PENDING" | "CREATE_IN_PROGRESS", _) => Self::Creating,
+            ("CREATE_COMPLETE", "AVAILABLE") => Self::Ready,
+            ("FAILED", _) if says_no_changes(reason) => Self::NoChanges,
+            ("FAILED", _) => Self::Failed(reason.to_owned()),
+            ("CREATE_COMPLETE", other) => Self::Spent(other.to_owned()),
+            (other, _) => Self::Spent(other.to_owned()),
+        }
+    }
+}
+
+/// CloudFormation has no code for "nothing to do", only these reasons. The second is what a stack answers whose
+/// template has a transform, and was overlooked by other tools for years.
+fn says_no_changes(reason: &str) -> bool {
+    reason.starts_with("The submitted information didn't contain changes.")
+        || reason.starts_with("No updates are to be performed")
+}
+
+/// One resource that would change.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Change {
+    /// The resource's name in the template.
+    pub logical_id: String,
+    /// The resource's type, as `AWS::Lambda::Function`.
+    pub resource_type: String,
+    /// What would be done to it.
+    pub action: ChangeAction,
+    /// Whether a new physical resource would take its place.
+    pub replacement: Replacement,
+    /// Which attributes are touched: Properties, Metadata, Tags, ...
+    pub scope: Vec<String>,
+    /// Property by property, where CloudFormation knows.
+    pub details: Vec<PropertyChange>,
+}
+
+/// The action of a change. One that CloudFormation adds later is shown by its own name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ChangeAction {
+    /// A resource comes.
+    Add,
+    /// A resource is changed in place or replaced.
+    Modify,
+    /// A resource goes.
+    Remove,
+    /// An existing resource is taken into the stack.
+    Import,
+    /// Known only during execution.
+    Dynamic,
+    /// Anything newer than this program.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl ChangeAction {
+    /// Reads CloudFormation's name.
+    pub fn read(name: &str) -> Self {
+        match name {
+            "Add" => Self::Add,
+            "Modify" => Self::Modify,
+            "Remove" => Self::Remove,
+            "Import" => Self::Import,
+            "Dynamic" => Self::Dynamic,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// Returns CloudFormation's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Add => "Add",
+            Self::Modify => "Modify",
+            Self::Remove => "Remove",
+            Self::Import => "Import",
+            Self::Dynamic => "Dynamic",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Returns the one-character mark of a diff.
+    pub fn mark(&self) -> char {
+        match self {
+            Self::Add | Self::Import => '+',
+            Self::Remove => '-',
+            Self::Modify | Self::Dynamic | Self::Other(_) => '~',
+        }
+    }
+}
+
+/// Whether a modified resource is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Replacement {
+    /// A new physical resource takes the place of the old one.
+    Always,
+    /// It depends on a value that is known only during execution.
+    Conditional,
+    /// Changed in place, or not a modification.
+    Never,
+}
+
+/// One property of a resource that would change.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PropertyChange {
+    /// Path of the property within the resource, as `/Properties/Code/S3Key`; or an attribute such as `Tags`.
+    pub path: String,
+    /// Value before, as CloudFormation prints it; none where it does not say.
+    pub before: Option<String>,
+    /// Value after; none where CloudFormation does not know before execution.
+    pub after: Option<String>,
+    /// What caused it, as `DirectModification` or `ParameterReference S3Key`.
+    pub cause: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_changes_has_two_reason_texts() {
+        for reason in [
+            "The submitted information didn't contain changes. Submit different information to create a change set.",
+            "No updates are to be performed.",
+        ] {
+            assert_eq!(ChangeSetStatus::read("FAILED", "UNAVAILABLE", reason), ChangeSetStatus::NoChanges);
+        }
+        let status =
+            ChangeSetStatus::read("FAILED", "UNAVAILABLE", "Transform failed with: No updates are to be performed");
+        assert!(matches!(status, ChangeSetStatus::Failed(_)), "{status:?}");
+    }
+
+    #[test]
+    fn only_a_complete_and_available_change_set_is_ready() {
+        let statuses = [
+            "CREATE_PENDING",
+            "CREATE_IN_PROGRESS",
+            "CREATE_COMPLETE",
+            "DELETE_PENDING",
+            "DELETE_IN_PROGRESS",
+            "DELETE_COMPLETE",
+            "DELETE_FAILED",
+            "FAILED",
+            "SOMETHING_NEW",
+        ];
+        let executions = [
+            "UNAVAILABLE",
+            "AVAILABLE",
+            "EXECUTE_IN_PROGRESS",
+            "EXECUTE_COMPLETE",
+            "EXECUTE_FAILED",
+            "OBSOLETE",
+            "NEW",
+        ];
+        for status in statuses {
+            for execution in executions {
+                let ready = ChangeSetStatus::read(status, execution, "") == ChangeSetStatus::Ready;
+                assert_eq!(ready, status == "CREATE_COMPLETE" && execution == "AVAILABLE", "{status} {execution}");
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Pure values and the rules between them. Nothing here does I/O, reads a clock or knows AWS's SDK.
+
+pub mod change_set;
+pub mod digest;
+pub mod fault;
+pub mod lifecycle;
+pub mod names;
+pub mod outcome;
+pub mod release;
+pub mod stack;
+pub mod stage;
+pub mod target;
+
+pub use change_set::{Change, ChangeAction, ChangeSet, ChangeSetStatus, PropertyChange, Replacement};
+pub use digest::Digest;
+pub use fault::{Fault, FaultKind};
+pub use names::{AccountId, Region};
+pub use outcome::{Exit, Failure, Outcome, Tally};
+pub use release::{Artifact, Release, ReleaseId, TemplateObject};
+pub use stack::{Stack, StackEvent, StackStatus};
+pub use stage::{Check, Gate, Quota, Rollout};
+pub use target::{Target, TargetId};

@@ -1,0 +1,48 @@
+//! A tenant in a region: one stack.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AccountId, Region};
+
+/// Names a target among all of a stage; shown as `unicorn/eu-west-1`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TargetId {
+    /// The tenant's name.
+    pub tenant: String,
+    /// The region of the stack.
+    pub region: Region,
+}
+
+impl fmt::Display for TargetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}/{}", self.tenant, self.region))
+    }
+}
+
+/// All that has to be known to release to one target, with every variable replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Which target this is.
+    pub id: TargetId,
+    /// The account that the target must be in. It is compared with the truth before anything else.
+    pub account: AccountId,
+    /// The name of the stack.
+    pub stack: String,
+    /// The role in the tenant's account that Tenantry assumes.
+    pub access_role: String,
+    /// The role that CloudFormation uses for the tenant's resources.
+    pub deployment_role: String,
+    /// What the access role's trust policy asks for, if anything. Treated as a secret.
+    pub external_id: Option<String>,
+    /// Template parameters by name.
+    pub parameters: BTreeMap<String, String>,
+    /// Tags of the stack, which CloudFormation hands on to its resources.
+    pub tags: BTreeMap<String, String>,
+    /// Acknowledged capabilities, by CloudFormation's names.
+    pub capabilities: Vec<String>,
+    /// What has to hold after the stack was deployed.
+    pub checks: Vec<super::Check>,
+}

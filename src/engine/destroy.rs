@@ -1,0 +1,87 @@
+//! Deleting the stacks of targets. Only called after somebody has asked for it by name.
+
+use super::access::Entered;
+use super::follow::{Ending, follow};
+use super::window::{self, Flow};
+use super::{Engine, Finished, Progress, ledger};
+use crate::domain::lifecycle::{State, Step};
+use crate::domain::stack::Settled;
+use crate::domain::{Digest, Failure, Outcome, Rollout, StackStatus, Tally};
+use crate::event::{Event, Phase};
+
+impl Engine {
+    /// Deletes the stacks of the targets in parallel and follows each to its end. A target without a stack is
+    /// deleted already; a stack in which an operation is running is left alone.
+    pub async fn destroy(
+        &self,
+        application: &str,
+        stage: &str,
+        rollout: Rollout,
+        entered: Vec<Entered>,
+    ) -> Vec<Finished> {
+        let total = entered.len();
+        let tolerated = rollout.failure_tolerance.of(total);
+        self.events.emit(Event::PhaseStarted { phase: Phase::Destroy, stage: stage.to_owned(), targets: total });
+        let mut failures = 0;
+        let judge = |(_, outcome): &Finished| {
+            failures += usize::from(outcome.is_failure());
+            if failures > tolerated { Flow::Hold } else { Flow::Start }
+        };
+        let limit = rollout.max_concurrency.of(total).max(1);
+        let work = |entered: Entered| {
+            let engine = self.clone();
+            async move { engine.destroy_target(entered).await }
+        };
+        let results = window::run(entered, limit, &self.stop, work, judge).await;
+        let skipped = |entered: Entered| {
+            let outcome = Outcome::Skipped(Failure::because(
+                "not started: the run was stopped, or too many other targets failed",
+            ));
+            (entered.target.id.clone(), Progress::new(&entered.target.id, State::Planned, &self.events).finish(outcome))
+        };
+        let finished: Vec<Finished> = results.into_iter().map(|result| result.unwrap_or_else(skipped)).collect();
+        for (target, _) in finished.iter().filter(|(_, outcome)| *outcome == Outcome::Deleted) {
+            let entry = ledger::Entry { release: None, since: self.events.now(), plan: None };
+            self.remember(application, stage, target, &entry).await;
+        }
+        let tally = Tally::of(finished.iter().map(|(_, outcome)| outcome));
+        self.events.emit(Event::PhaseFinished { phase: Phase::Destroy, stage: stage.to_owned(), tally });
+        finished
+    }
+
+    async fn destroy_target(self, entered: Entered) -> Finished {
+        let Entered { target, account } = entered;
+        let mut progress = Progress::new(&target.id, State::Planned, &self.events);
+        let id = target.id.clone();
+        let attempt = async {
+            let account = account.map_err(Outcome::Failed)?;
+            let failed = |fault: crate::domain::Fault| Outcome::Failed(Failure::because(fault.to_string()));
+            let Some(stack) = account.stack(&target.stack).await.map_err(failed)? else { return Err(Outcome::Deleted) };
+            match stack.status {
+                StackStatus::DeleteComplete => return Err(Outcome::Deleted),
+                StackStatus::ReviewInProgress => {}
+                status if status.settled() == Settled::NotYet => {
+                    let why = format!("stack {} is {status}: another operation is running on it", target.stack);
+                    return Err(Outcome::Blocked(Failure::because(why).hint("wait until it has ended")));
+                }
+                _ => {}
+            }
+            progress.take(Step::Execute);
+            let seen = account.newest_event(&stack.id).await.map_err(failed)?;
+            // A deletion that failed before must be a new request, and a repeated call the same.
+            let token = format!("tenantry-{}", Digest::of(format!("delete {} {seen:?}", stack.id)));
+            account.delete_stack(&stack.id, &target.deployment_role, &token).await.map_err(failed)?;
+            // CloudFormation removes a stack in review at once, and tells no events of it.
+            if stack.status == StackStatus::ReviewInProgress {
+                return Err(Outcome::Deleted);
+            }
+            match follow(account.as_ref(), &target.id, &stack.id, seen, &self.events, &self.stop).await {
+                Ending::Settled(Settled::Gone, ..) => Ok(()),
+                Ending::Settled(_, failure) => Err(Outcome::Failed(failure)),
+                Ending::Detached(failure) => Err(Outcome::Detached(failure)),
+            }
+        };
+        let outcome = attempt.await.err().unwrap_or(Outcome::Deleted);
+        (id, progress.finish(outcome))
+    }
+}

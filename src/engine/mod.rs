@@ -1,0 +1,74 @@
+//! The rollout engine: it asks its ports, emits events, and is the only part that spawns tasks.
+//!
+//! One task a target; a sliding window over them; a failure of one never stops another that is running.
+
+mod access;
+mod apply;
+mod destroy;
+mod follow;
+mod ledger;
+mod plan;
+mod publish;
+mod records;
+mod status;
+mod stop;
+mod verify;
+mod window;
+
+use std::sync::Arc;
+
+pub use access::Entered;
+pub use apply::Finished;
+pub use plan::Planning;
+pub use publish::Package;
+pub use status::TargetStatus;
+pub use stop::{Stop, StopHandle};
+
+use crate::domain::lifecycle::{State, Step, next};
+use crate::domain::{Outcome, TargetId};
+use crate::event::{Event, Events};
+use crate::ports::{Accounts, Store};
+
+/// Everything that a run needs of the world.
+#[derive(Clone)]
+pub struct Engine {
+    /// The way into tenants' accounts.
+    pub accounts: Arc<dyn Accounts>,
+    /// The artifact bucket.
+    pub store: Arc<dyn Store>,
+    /// Where events go.
+    pub events: Events,
+    /// Says when to stop.
+    pub stop: Stop,
+}
+
+/// A target's way through its states, told to the reporters.
+struct Progress {
+    target: TargetId,
+    state: State,
+    events: Events,
+}
+
+impl Progress {
+    fn new(target: &TargetId, state: State, events: &Events) -> Self {
+        Self { target: target.clone(), state, events: events.clone() }
+    }
+
+    /// Takes a step.
+    ///
+    /// # Panics
+    ///
+    /// Panics where the step is illegal, which is a bug in the engine: no input leads there.
+    fn take(&mut self, step: Step) {
+        let to = next(self.state, step).unwrap_or_else(|illegal| panic!("{illegal}"));
+        self.events.emit(Event::Moved { target: self.target.clone(), from: self.state, to });
+        self.state = to;
+    }
+
+    /// Ends with an outcome.
+    fn finish(mut self, outcome: Outcome) -> Outcome {
+        self.take(Step::Finish);
+        self.events.emit(Event::Finished { target: self.target, outcome: outcome.clone() });
+        outcome
+    }
+}

@@ -1,0 +1,114 @@
+//! Bringing a package into the store: every object once, then the record that makes it a release.
+
+use std::collections::BTreeMap;
+
+use super::Engine;
+use super::window::{self, Flow};
+use crate::domain::release::Provenance;
+use crate::domain::{Artifact, Digest, Fault, Release, TemplateObject};
+use crate::event::Event;
+
+/// What was packaged on this machine.
+pub struct Package {
+    /// The application's name.
+    pub application: String,
+    /// Bucket and prefix of the store.
+    pub bucket: String,
+    /// Prefix of what tenants may read, with a slash at its end.
+    pub prefix: String,
+    /// The zips, by artifact name.
+    pub artifacts: BTreeMap<String, Vec<u8>>,
+    /// The template's bytes.
+    pub template: Vec<u8>,
+    /// The template's file extension, `yaml` or `json`.
+    pub template_extension: &'static str,
+    /// Where it came from.
+    pub provenance: Provenance,
+}
+
+impl Package {
+    /// Returns the release that this package is, with the keys that its objects have or will have.
+    pub fn release(&self) -> Release {
+        let shared = format!("{}shared/{}", self.prefix, self.application);
+        let artifact = |bytes: &Vec<u8>| {
+            let sha256 = Digest::of(bytes);
+            Artifact { sha256, size: bytes.len() as u64, key: format!("{shared}/artifacts/{sha256}.zip") }
+        };
+        let artifacts = self.artifacts.iter().map(|(name, bytes)| (name.clone(), artifact(bytes))).collect();
+        let sha256 = Digest::of(&self.template);
+        let template =
+            TemplateObject { sha256, key: format!("{shared}/templates/{sha256}.{}", self.template_extension) };
+        Release::new(&self.application, &self.bucket, artifacts, template, self.provenance.clone())
+    }
+}
+
+/// Returns the key of a release's record.
+pub fn record_key(application: &str, release: &str) -> String {
+    format!("tenantry/{application}/releases/{release}.json")
+}
+
+impl Engine {
+    /// Sends what the store does not have, and writes the release's record once.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first fault of the store; no record is written then.
+    pub async fn publish(&self, package: Package) -> Result<Release, Fault> {
+        self.store.ready().await?;
+        let release = package.release();
+        let mut objects: Vec<(String, Digest, Vec<u8>)> = Vec::new();
+        for (name, bytes) in package.artifacts {
+            let artifact = &release.artifacts[&name];
+            objects.push((artifact.key.clone(), artifact.sha256, bytes));
+        }
+        objects.push((release.template.key.clone(), release.template.sha256, package.template));
+        objects.dedup_by(|a, b| a.0 == b.0);
+
+        let send = |(key, sha256, bytes): (String, Digest, Vec<u8>)| {
+            let (store, events) = (self.store.clone(), self.events.clone());
+            async move {
+                let size = bytes.len() as u64;
+                let progress = |sent| events.emit(Event::Uploading { key: key.clone(), sent, size });
+                let sent = store.put_content(&key, bytes, sha256, &progress).await?;
+                events.emit(Event::Stored { key: key.clone(), size, sent });
+                Ok(())
+            }
+        };
+        let judge = |result: &Result<(), Fault>| if result.is_ok() { Flow::Start } else { Flow::Hold };
+        for result in window::run(objects, 4, &self.stop, send, judge).await {
+            match result {
+                Ok(result) => result?,
+                Err(_) => {
+                    return Err(Fault::new(
+                        crate::domain::FaultKind::Unreachable,
+                        "PutObject",
+                        "the upload was stopped",
+                    ));
+                }
+            }
+        }
+        let record = serde_json::to_vec_pretty(&release).unwrap_or_default();
+        let new = self.store.put_once(&record_key(&release.application, release.id.as_str()), record).await?;
+        self.events.emit(Event::Released { release: release.id.clone(), known: !new });
+        Ok(release)
+    }
+
+    /// Reads a release's record.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's fault, or a mismatch where the record is not one of this release.
+    pub async fn release(&self, application: &str, id: &str) -> Result<Option<Release>, Fault> {
+        let key = record_key(application, id);
+        let Some((bytes, _)) = self.store.get(&key).await? else { return Ok(None) };
+        let wrong = |why: String| Fault::new(crate::domain::FaultKind::Mismatch, "GetObject", format!("{key}: {why}"));
+        let release: Release = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let Release { application, bucket, artifacts, template, provenance, .. } = release.clone();
+        if Release::new(&application, &bucket, artifacts, template, provenance).id != release.id
+            || release.id.as_str() != id
+        {
+            return Err(wrong("the record does not fit its name".to_owned()));
+        }
+        Ok(Some(release))
+    }
+}

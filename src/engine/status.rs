@@ -1,0 +1,75 @@
+//! What every target runs: its stack's status from CloudFormation, its release from the ledger.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::access::Entered;
+use super::window::{self, Flow};
+use super::{Engine, ledger};
+use crate::domain::{AccountId, ReleaseId, TargetId};
+use crate::event::{Event, Phase};
+
+/// What one target runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TargetStatus {
+    /// The stage that the target was asked for in.
+    pub stage: String,
+    /// Which target.
+    #[serde(flatten)]
+    pub target: TargetId,
+    /// The account it is in.
+    pub account: AccountId,
+    /// The stack's name.
+    pub stack: String,
+    /// The stack's status; none where there is no stack, or where it could not be read.
+    pub status: Option<String>,
+    /// The release that the ledger has.
+    pub release: Option<ReleaseId>,
+    /// Since when it is on that release.
+    pub since: Option<Timestamp>,
+    /// Why something could not be read; untrusted text.
+    pub problem: Option<String>,
+}
+
+impl Engine {
+    /// Looks at every target in parallel. One that cannot be read is told as such, and holds up nobody.
+    pub async fn status(&self, application: &str, stage: &str, entered: Vec<Entered>) -> Vec<TargetStatus> {
+        self.events.emit(Event::PhaseStarted { phase: Phase::Status, stage: stage.to_owned(), targets: entered.len() });
+        let look = |entered: Entered| {
+            let store = self.store.clone();
+            let (application, stage) = (application.to_owned(), stage.to_owned());
+            async move {
+                let Entered { target, account } = entered;
+                let mut problems = Vec::new();
+                let entry = ledger::read(store.as_ref(), &ledger::key(&application, &stage, &target.id)).await;
+                let entry = entry.unwrap_or_else(|fault| {
+                    problems.push(fault.to_string());
+                    None
+                });
+                let stack = match account {
+                    Ok(account) => account.stack(&target.stack).await.map_err(|fault| fault.to_string()),
+                    Err(failure) => Err(failure.to_string()),
+                };
+                let stack = stack.unwrap_or_else(|problem| {
+                    problems.push(problem);
+                    None
+                });
+                let entry = entry.map(|(entry, _)| entry).filter(|entry| entry.release.is_some());
+                let since = entry.as_ref().map(|entry| entry.since);
+                let release = entry.and_then(|entry| entry.release);
+                TargetStatus {
+                    stage,
+                    target: target.id,
+                    account: target.account,
+                    stack: target.stack,
+                    status: stack.map(|stack| stack.status.name().to_owned()),
+                    release,
+                    since,
+                    problem: (!problems.is_empty()).then(|| problems.join("; ")),
+                }
+            }
+        };
+        window::run(entered, 128, &self.stop, look, |_| Flow::Start).await.into_iter().flatten().collect()
+    }
+}

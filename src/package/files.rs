@@ -1,0 +1,173 @@
+//! Which files of a folder are packaged, and in which order.
+
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use walkdir::WalkDir;
+
+use super::Error;
+
+/// A file or a link within a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path within the folder, with slashes.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A file that is not executable.
+    File,
+    /// A file that somebody may execute.
+    Executable,
+    /// A symbolic link, with what it says.
+    Link(String),
+}
+
+/// Returns the entries of a folder that the globs leave, ordered by the bytes of their names.
+///
+/// Links are kept as links and never followed; one that leads out of the folder is refused, since what is
+/// behind it on this machine is nobody's intention. An excluded folder is not looked into.
+pub fn collect(folder: &Path, include: &[String], exclude: &[String]) -> Result<Vec<Entry>, Error> {
+    let (included, excluded) = (globs(include)?, globs(exclude)?);
+    let name = |path: &Path| -> Result<String, Error> {
+        let inner = path.strip_prefix(folder).unwrap_or(path);
+        let parts: Option<Vec<&str>> = inner.components().map(|part| part.as_os_str().to_str()).collect();
+        Ok(parts.ok_or_else(|| Error::Name(path.to_owned()))?.join("/"))
+    };
+    let keeps = |path: &Path| name(path).map_or(true, |name| name.is_empty() || !excluded.is_match(&name));
+
+    let mut entries = Vec::new();
+    for found in WalkDir::new(folder).into_iter().filter_entry(|entry| keeps(entry.path())) {
+        let found = found
+            .map_err(|error| Error::Read { path: error.path().unwrap_or(folder).to_owned(), source: error.into() })?;
+        if found.file_type().is_dir() {
+            continue;
+        }
+        let name = name(found.path())?;
+        if include.is_empty() || included.is_match(&name) {
+            entries.push(Entry { kind: kind(folder, &found, &name)?, name });
+        }
+    }
+    if entries.is_empty() {
+        return Err(Error::Empty(folder.to_owned()));
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+fn globs(patterns: &[String]) -> Result<GlobSet, Error> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        set.add(GlobBuilder::new(pattern.trim_end_matches('/')).literal_separator(true).build()?);
+    }
+    Ok(set.build()?)
+}
+
+fn kind(folder: &Path, entry: &walkdir::DirEntry, name: &str) -> Result<Kind, Error> {
+    let path = entry.path();
+    let read = |source: std::io::Error| Error::Read { path: path.to_owned(), source };
+    if entry.file_type().is_symlink() {
+        let target = std::fs::read_link(path).map_err(read)?;
+        if !stays_within(Path::new(name), &target) {
+            return Err(Error::Escapes { path: folder.join(name), target });
+        }
+        return target.to_str().map(|text| Kind::Link(text.to_owned())).ok_or_else(|| Error::Name(target.clone()));
+    }
+    if !entry.file_type().is_file() {
+        return Err(Error::Special(path.to_owned()));
+    }
+    let metadata = entry.metadata().map_err(|error| read(error.into()))?;
+    Ok(if is_executable(&metadata) { Kind::Executable } else { Kind::File })
+}
+
+#[cfg(unix)]
+fn is_executable(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    metadata.permissions().mode() & 0o111 != 0
+}
+
+#[cfg(not(unix))]
+fn is_executable(_: &std::fs::Metadata) -> bool {
+    false
+}
+
+/// Tells whether a link at `link` to `target` leads to a place below the root that `link` is relative to.
+fn stays_within(link: &Path, target: &Path) -> bool {
+    let mut here: Vec<&OsStr> =
+        link.parent().into_iter().flat_map(Path::components).map(Component::as_os_str).collect();
+    for part in target.components() {
+        match part {
+            Component::Normal(name) => here.push(name),
+            Component::CurDir => {}
+            Component::ParentDir => {
+                if here.pop().is_none() {
+                    return false;
+                }
+            }
+            Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    true
+}
+
+/// Returns the path of an entry on this machine.
+pub fn path(folder: &Path, entry: &Entry) -> PathBuf {
+    folder.join(&entry.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        folder
+    }
+
+    fn names(folder: &Path, include: &[&str], exclude: &[&str]) -> Vec<String> {
+        let owned = |globs: &[&str]| globs.iter().map(|glob| (*glob).to_owned()).collect::<Vec<_>>();
+        collect(folder, &owned(include), &owned(exclude)).unwrap().into_iter().map(|entry| entry.name).collect()
+    }
+
+    #[test]
+    fn globs_choose_and_the_order_is_by_name() {
+        let folder = tree(&["b.js", "a.js", "a/z.js", "a/z.test.js", "node_modules/x/y.js", "read.md"]);
+        assert_eq!(
+            names(folder.path(), &[], &[]),
+            ["a.js", "a/z.js", "a/z.test.js", "b.js", "node_modules/x/y.js", "read.md"]
+        );
+        assert_eq!(names(folder.path(), &["**/*.js"], &["**/*.test.js", "node_modules"]), ["a.js", "a/z.js", "b.js"]);
+        assert_eq!(names(folder.path(), &["*.js"], &[]), ["a.js", "b.js"]);
+        assert!(matches!(collect(folder.path(), &["*.py".into()], &[]), Err(Error::Empty(_))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_kept_within_and_refused_beyond() {
+        use std::os::unix::fs::symlink;
+        let folder = tree(&["a/real.js"]);
+        symlink("real.js", folder.path().join("a/link.js")).unwrap();
+        symlink("a", folder.path().join("folder")).unwrap();
+        let entries = collect(folder.path(), &[], &[]).unwrap();
+        assert_eq!(entries[0], Entry { name: "a/link.js".into(), kind: Kind::Link("real.js".into()) });
+        assert_eq!(entries[2], Entry { name: "folder".into(), kind: Kind::Link("a".into()) });
+        for beyond in ["../../etc/passwd", "/etc/passwd", "../a/../../x"] {
+            let link = folder.path().join("a/bad");
+            symlink(beyond, &link).unwrap();
+            assert!(matches!(collect(folder.path(), &[], &[]), Err(Error::Escapes { .. })), "{beyond}");
+            fs::remove_file(link).unwrap();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What the engine asks of the world. `aws` and `gate` answer for real; tests answer from memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::{ChangeSet, Digest, Fault, Stack, StackEvent, Target};
+use crate::plan::Plan;
+
+/// The way into tenants' accounts.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// Assumes the target's access role and compares the account behind it with the one configured, before
+    /// anything else (safety rule 1). Entering again is free.
+    async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault>;
+}
+
+/// What is asked for when a change set is created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeSetRequest {
+    /// Name of the stack.
+    pub stack: String,
+    /// Name of the change set: derived from the request, so that the same plan finds it again.
+    pub name: String,
+    /// Makes a repeated request the same request; at most 128 characters.
+    pub token: String,
+    /// Whether the stack is created by it.
+    pub creates: bool,
+    /// URL of the template in the artifact bucket.
+    pub template_url: String,
+    /// The role that CloudFormation uses. Always sent (safety rule 3).
+    pub role_arn: String,
+    /// Parameters by name.
+    pub parameters: BTreeMap<String, String>,
+    /// Tags by key.
+    pub tags: BTreeMap<String, String>,
+    /// Capabilities by CloudFormation's names.
+    pub capabilities: Vec<String>,
+    /// Shown in the CloudFormation console.
+    pub description: String,
+}
+
+/// A function's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// `Handled` or `Unhandled` where the function failed.
+    pub error: Option<String>,
+    /// What it returned; untrusted.
+    pub payload: serde_json::Value,
+}
+
+/// One target's account, entered.
+#[async_trait]
+pub trait TenantAccount: Send + Sync {
+    /// Returns a stack by name or ARN, or none if there is none of that name.
+    async fn stack(&self, stack: &str) -> Result<Option<Stack>, Fault>;
+
+    /// Creates a change set. `Conflict` means that one of that name exists.
+    async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault>;
+
+    /// Returns a change set with all its pages and property values, or none.
+    async fn change_set(&self, stack: &str, name: &str) -> Result<Option<ChangeSet>, Fault>;
+
+    /// Begins the execution of a change set.
+    async fn execute_change_set(&self, stack: &str, name: &str, token: &str) -> Result<(), Fault>;
+
+    /// Deletes a change set; one that does not exist is no error.
+    async fn delete_change_set(&self, stack: &str, name: &str) -> Result<(), Fault>;
+
+    /// Begins the deletion of a stack.
+    async fn delete_stack(&self, stack: &str, role_arn: &str, token: &str) -> Result<(), Fault>;
+
+    /// Returns the events of a stack that came after the one with the id `after`, oldest first; all if none.
+    async fn events(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, Fault>;
+
+    /// Returns the id of a stack's newest event.
+    async fn newest_event(&self, stack: &str) -> Result<Option<String>, Fault>;
+
+    /// Invokes a function and waits for its answer.
+    async fn invoke(&self, function: &str, payload: &serde_json::Value) -> Result<Answer, Fault>;
+
+    /// Returns the HTTP status with which a URL answers.
+    async fn fetch(&self, url: &str, timeout: Duration) -> Result<u16, Fault>;
+}
+
+/// The artifact bucket of the tooling account.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Checks that the bucket is there, ours and reachable, without changing anything.
+    async fn ready(&self) -> Result<(), Fault>;
+
+    /// Sends an object that is named by its content, unless the store has it. Tells whether it was sent.
+    /// The answer's encryption key and checksum are compared with what was asked for.
+    async fn put_content(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        sha256: Digest,
+        sent: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<bool, Fault>;
+
+    /// Writes a record that must not exist. Tells whether it was written; otherwise it was there already.
+    async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault>;
+
+    /// Writes a record, in place of the one that `version` names or, where that is none, of nothing. Fails with
+    /// `Conflict` if somebody else wrote in between.
+    async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<(), Fault>;
+
+    /// Returns a record with its version, or none.
+    async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Fault>;
+
+    /// Returns the URL under which CloudFormation reads an object.
+    fn url(&self, key: &str) -> String;
+}
+
+/// What a gate says about a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The plan with exactly this digest may be executed; the text says who said so.
+    Approved(String),
+    /// Somebody has decided that it may not; the text says why.
+    Refused(String),
+    /// There is an approval, but it does not fit this plan; the text says why.
+    Unfit(String),
+    /// Nobody has decided.
+    Waiting,
+}
+
+/// Who decides between plan and apply.
+#[async_trait]
+pub trait Approvals: Send + Sync {
+    /// Asks for a decision on a plan.
+    async fn decide(&self, plan: &Plan) -> Verdict;
+}

