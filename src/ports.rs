@@ -60,7 +60,8 @@ pub trait TenantAccount: Send + Sync {
     /// Creates a change set. `Conflict` means that one of that name exists.
     async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault>;
 
-    /// Returns a change set with all its pages and property values, or none.
+    /// Returns a change set with all its pages and property values, or none. Change sets are named with their
+    /// stack's name and not by ARNs, so that policies can ask for `cloudformation:ChangeSetName`.
     async fn change_set(&self, stack: &str, name: &str) -> Result<Option<ChangeSet>, Fault>;
 
     /// Begins the execution of a change set.

@@ -11,7 +11,9 @@ use super::window::{self, Flow};
 use super::{Engine, Progress};
 use crate::domain::lifecycle::{State, Step};
 use crate::domain::stack::Settled;
-use crate::domain::{ChangeSetStatus, Digest, Failure, Fault, Outcome, Release, Stack, StackStatus, Tally, TargetId};
+use crate::domain::{
+    ChangeSetStatus, Digest, Failure, Fault, Outcome, Release, Stack, StackStatus, Tally, Target, TargetId,
+};
 use crate::event::{Event, Phase};
 use crate::plan::{ChangeSetRef, Content, Intent, Plan, Secrets, TargetContent};
 use crate::ports::TenantAccount;
@@ -129,15 +131,13 @@ impl Engine {
 async fn describe(
     entered: Entered,
     change_set: Option<ChangeSetRef>,
-) -> Result<(crate::domain::Target, Option<(Ready, Intent)>), String> {
+) -> Result<(Target, Option<(Ready, Intent)>), String> {
     let Entered { target, account } = entered;
     let Some(change_set) = change_set else { return Ok((target, None)) };
     let id = target.id.clone();
     let account = account.map_err(|failure| format!("target {id}: {failure}"))?;
-    let found = account
-        .change_set(&change_set.stack_id, &change_set.name)
-        .await
-        .map_err(|fault| format!("target {id}: {fault}"))?;
+    let found =
+        account.change_set(&target.stack, &change_set.name).await.map_err(|fault| format!("target {id}: {fault}"))?;
     let found = found.ok_or_else(|| format!("target {id}: its change set {} is gone", change_set.name))?;
     let stack = account.stack(&change_set.stack_id).await.map_err(|fault| format!("target {id}: {fault}"))?;
     match found.status {
@@ -166,7 +166,7 @@ impl Run {
         let Ready { target, account, change_set, .. } = ready;
         let mut progress = Progress::new(&target.id, State::Planned, &self.engine.events);
         progress.take(Step::Execute);
-        let outcome = match self.execute(account.as_ref(), &change_set).await {
+        let outcome = match self.execute(account.as_ref(), &target, &change_set).await {
             Ok(()) => {
                 progress.take(Step::Verify);
                 match super::verify::verify(
@@ -191,18 +191,23 @@ impl Run {
     }
 
     /// Executes a change set and follows its stack until it is deployed; any other end is an outcome.
-    async fn execute(&self, account: &dyn TenantAccount, change_set: &ChangeSetRef) -> Result<(), Outcome> {
+    async fn execute(
+        &self,
+        account: &dyn TenantAccount,
+        target: &Target,
+        change_set: &ChangeSetRef,
+    ) -> Result<(), Outcome> {
         let not_started = |fault: Fault| Outcome::Failed(Failure::because(format!("nothing was executed: {fault}")));
         let seen = account.newest_event(&change_set.stack_id).await.map_err(not_started)?;
         // The same plan and the same change set make the same token, so that a repeated call is the same request.
         let token =
             format!("tenantry-{}", Digest::of(format!("{} {} {}", self.digest, change_set.stack_id, change_set.name)));
-        if let Err(fault) = account.execute_change_set(&change_set.stack_id, &change_set.name, &token).await {
+        if let Err(fault) = account.execute_change_set(&target.stack, &change_set.name, &token).await {
             if !fault.passes() {
                 return Err(not_started(fault));
             }
             // The answer may have been lost after CloudFormation began. Whether it did, the change set tells.
-            if !self.has_begun(account, change_set).await {
+            if !self.has_begun(account, target, change_set).await {
                 return Err(not_started(fault));
             }
         }
@@ -216,9 +221,9 @@ impl Run {
         }
     }
 
-    async fn has_begun(&self, account: &dyn TenantAccount, change_set: &ChangeSetRef) -> bool {
+    async fn has_begun(&self, account: &dyn TenantAccount, target: &Target, change_set: &ChangeSetRef) -> bool {
         matches!(
-            account.change_set(&change_set.stack_id, &change_set.name).await,
+            account.change_set(&target.stack, &change_set.name).await,
             Ok(Some(found)) if matches!(&found.status, ChangeSetStatus::Spent(status) if status.starts_with("EXECUTE_"))
         )
     }

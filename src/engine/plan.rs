@@ -133,7 +133,7 @@ impl Engine {
             if creates {
                 remove_placeholder(account.as_ref(), &target, &change_set.name).await
             } else {
-                account.delete_change_set(&change_set.stack_id, &change_set.name).await
+                account.delete_change_set(&target.stack, &change_set.name).await
             }
             .map_err(|fault| (target.id, fault))
         };
@@ -231,11 +231,11 @@ async fn tidy<T>(
 async fn remove_placeholder(account: &dyn TenantAccount, target: &Target, change_set: &str) -> Result<(), Fault> {
     match account.stack(&target.stack).await? {
         Some(stack) if stack.status == StackStatus::ReviewInProgress => {
-            account.delete_change_set(&stack.id, change_set).await?;
+            account.delete_change_set(&target.stack, change_set).await?;
             let token = format!("tenantry-{}", Digest::of(format!("{} {change_set}", stack.id)).short());
             account.delete_stack(&stack.id, &target.deployment_role, &token).await
         }
-        Some(stack) => account.delete_change_set(&stack.id, change_set).await,
+        Some(stack) => account.delete_change_set(&target.stack, change_set).await,
         None => Ok(()),
     }
 }

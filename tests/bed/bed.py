@@ -64,7 +64,8 @@ def configure(port, folder):
 
 
 def close_gaps(delay):
-    """Makes MiniStack do three things that AWS does."""
+    """Makes MiniStack do four things that AWS does."""
+    import ministack.core.iam_actions as iam_actions
     import ministack.services.cloudformation.provisioners as provisioners
     import ministack.services.cloudformation.stacks as stacks
     import ministack.services.kms as kms
@@ -102,6 +103,20 @@ def close_gaps(delay):
             return code
 
     provisioners._lambda_svc = Functions("functions")
+
+    # Policies can ask for the key of a write, as they can for its algorithm.
+    key_header = "x-amz-server-side-encryption-aws-kms-key-id"
+    known_context = iam_actions._s3_object_context
+
+    def object_context(action, query, path, headers):
+        context = known_context(action, query, path, headers)
+        upload = s3._multipart_uploads.get((query.get("uploadId") or [""])[0])
+        key = upload["preserved_headers"].get(key_header) if upload else headers.get(key_header)
+        if action == "s3:PutObject" and key:
+            context[f"s3:{key_header}"] = key
+        return context
+
+    iam_actions._s3_object_context = object_context
 
     # A stack takes a while.
     if delay:
