@@ -15,12 +15,14 @@ pub struct CommandError {
     exit: Exit,
     /// Whether the message has its own `error:` and its own lines.
     rendered: bool,
+    /// Whether nobody listens any more, as behind `| head`.
+    silent: bool,
 }
 
 impl CommandError {
     /// Wrong usage, configuration or surroundings; nothing was changed.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit: Exit::Usage, rendered: false }
+        Self { message: message.into(), hint: None, exit: Exit::Usage, rendered: false, silent: false }
     }
 
     /// Sets the exit code.
@@ -50,7 +52,7 @@ impl From<package::Error> for CommandError {
 
 impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
-        Self::usage(error.to_string())
+        Self { silent: error.kind() == std::io::ErrorKind::BrokenPipe, ..Self::usage(error.to_string()) }
     }
 }
 
@@ -76,6 +78,9 @@ impl From<Fault> for CommandError {
 /// Writes the error and returns its exit code.
 #[allow(clippy::print_stderr, reason = "the last words of the process")]
 pub fn show(error: &CommandError) -> ExitCode {
+    if error.silent {
+        return super::code(Exit::Done);
+    }
     if error.rendered {
         anstream::eprintln!("{}", error.message);
     } else {

@@ -168,6 +168,12 @@ pub enum Exit {
     Detached = 6,
 }
 
+impl Serialize for Exit {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(*self as u8)
+    }
+}
+
 impl Exit {
     /// Folds the outcomes of a rollout into one answer, given how many failures are tolerated.
     pub fn of<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>, tolerated: usize) -> Self {

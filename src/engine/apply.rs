@@ -89,7 +89,9 @@ impl Engine {
         let total = plan.content.targets.len();
         let tolerated = plan.content.rollout.failure_tolerance.of(total);
         let stage = plan.content.stage.clone();
-        self.events.emit(Event::PhaseStarted { phase: Phase::Apply, stage: stage.clone(), targets: ready.len() });
+        if !ready.is_empty() {
+            self.events.emit(Event::PhaseStarted { phase: Phase::Apply, stage: stage.clone(), targets: ready.len() });
+        }
 
         let mut failures = settled.iter().filter(|(_, outcome)| outcome.is_failure()).count();
         let judge = |(_, outcome): &Finished| {

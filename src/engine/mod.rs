@@ -15,6 +15,11 @@ mod stop;
 mod verify;
 mod window;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 pub use access::Entered;

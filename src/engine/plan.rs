@@ -235,7 +235,7 @@ async fn remove_placeholder(account: &dyn TenantAccount, target: &Target, change
             let token = format!("tenantry-{}", Digest::of(format!("{} {change_set}", stack.id)).short());
             account.delete_stack(&stack.id, &target.deployment_role, &token).await
         }
-        Some(stack) => account.delete_change_set(&target.stack, change_set).await,
+        Some(_) => account.delete_change_set(&target.stack, change_set).await,
         None => Ok(()),
     }
 }

@@ -77,7 +77,11 @@ fn rows(text: &mut String, class: &Class) {
 
 /// Returns how the targets of a rollout ended: what failed first, with its reason.
 pub fn results(stage: &str, finished: &[(TargetId, Outcome)], exit: Exit) -> String {
-    let tally = Tally::of(finished.iter().map(|(_, outcome)| outcome));
+    let tally = match exit {
+        Exit::Waiting => "waits for approval".to_owned(),
+        Exit::Refused => "refused, nothing was executed".to_owned(),
+        _ => Tally::of(finished.iter().map(|(_, outcome)| outcome)).to_string(),
+    };
     let headline = if exit == Exit::Done { GOOD } else { BAD };
     let mut text = format!("{}\n", styled(headline, format!("{stage}: {tally}")));
     let mut sorted: Vec<&(TargetId, Outcome)> = finished.iter().collect();

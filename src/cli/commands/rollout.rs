@@ -26,7 +26,7 @@ pub struct StageAnswer {
     /// Whether the plan has anything to execute.
     pub has_changes: bool,
     /// What the process would answer for this stage alone.
-    pub exit: u8,
+    pub exit: Exit,
     /// How many targets ended how.
     pub counts: Tally,
     /// How each target ended.
@@ -49,7 +49,7 @@ impl StageAnswer {
             stage: stage.to_owned(),
             plan_digest: plan.map(|plan| plan.digest),
             has_changes: plan.is_some_and(|plan| plan.content.is_executable()),
-            exit: exit as u8,
+            exit,
             counts: Tally::of(finished.iter().map(|(_, outcome)| outcome)),
             targets: finished.into_iter().map(|(target, outcome)| TargetAnswer { target, outcome }).collect(),
         }
@@ -88,7 +88,7 @@ impl Answer {
     }
 
     fn give(self, console: &Console) -> Result<Exit, CommandError> {
-        let views = self.stages.iter().map(|stage| report::results(&stage.stage, &stage.finished(), exit_of(stage)));
+        let views = self.stages.iter().map(|stage| report::results(&stage.stage, &stage.finished(), stage.exit));
         console.answer(&views.collect::<Vec<_>>().join("\n"), &self)?;
         outputs(console, &self.release, &self.stages)?;
         match self.next {
@@ -96,10 +96,6 @@ impl Answer {
             None => Ok(self.exit),
         }
     }
-}
-
-fn exit_of(stage: &StageAnswer) -> Exit {
-    if stage.exit == 0 { Exit::Done } else { Exit::Failed }
 }
 
 /// How a stage ended, and what that means for the rest.

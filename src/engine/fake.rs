@@ -1,0 +1,336 @@
+//! A fleet in memory, for tests of the engine: each tenant follows its script, and every call is written down.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use super::{Engine, Entered, Stop, StopHandle};
+use crate::domain::release::Provenance;
+use crate::domain::{
+    AccountId, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Fault, FaultKind, Region, Release,
+    Replacement, Stack, StackEvent, StackStatus, Target, TargetId, TemplateObject,
+};
+use crate::event::{Events, Timed};
+use crate::ports::{Accounts, Answer, ChangeSetRequest, Store, TenantAccount};
+
+/// What a tenant's account does.
+#[derive(Clone)]
+pub struct Script {
+    /// The stack's status at first; none where there is none.
+    pub status: Option<&'static str>,
+    /// What the change set ends as.
+    pub change_set: ChangeSetStatus,
+    /// The stack's own last event, and how long after the execution it comes.
+    pub ends: (&'static str, Duration),
+    /// Kinds of faults that calls of an operation answer with, one a call, before they succeed.
+    pub faults: Vec<(&'static str, FaultKind)>,
+    /// Whether an answer to ExecuteChangeSet is lost after its effect.
+    pub loses_answer: bool,
+    /// What a function returns.
+    pub answers: serde_json::Value,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            status: Some("CREATE_COMPLETE"),
+            change_set: ChangeSetStatus::Ready,
+            ends: ("UPDATE_COMPLETE", Duration::from_secs(10)),
+            faults: Vec::new(),
+            loses_answer: false,
+            answers: serde_json::json!({"statusCode": 200}),
+        }
+    }
+}
+
+/// All tenants' accounts.
+#[derive(Default)]
+pub struct Fleet {
+    scripts: BTreeMap<String, Script>,
+    states: Mutex<BTreeMap<String, State>>,
+    /// Every call, as `tenant Operation`.
+    pub calls: Mutex<Vec<String>>,
+}
+
+#[derive(Default, Clone)]
+struct State {
+    executed: Option<Instant>,
+    faults_answered: usize,
+    change_set_deleted: bool,
+    /// Changes that somebody else has made since.
+    tampered: bool,
+    placeholder: bool,
+}
+
+impl Fleet {
+    /// Tenants by name, each with its script.
+    pub fn new<const N: usize>(scripts: [(&str, Script); N]) -> Arc<Self> {
+        let scripts = scripts.into_iter().map(|(name, script)| (name.to_owned(), script)).collect();
+        Arc::new(Self { scripts, ..Self::default() })
+    }
+
+    /// Lets the change set of a tenant say something else from now on.
+    pub fn tamper(&self, tenant: &str) {
+        self.states.lock().unwrap().entry(tenant.to_owned()).or_default().tampered = true;
+    }
+
+    /// Returns how often a call was made.
+    pub fn count(&self, call: &str) -> usize {
+        self.calls.lock().unwrap().iter().filter(|made| made.as_str() == call).count()
+    }
+
+    /// Returns whether a tenant's change set or stack was left behind.
+    pub fn is_tidy(&self, tenant: &str) -> bool {
+        let states = self.states.lock().unwrap();
+        states.get(tenant).is_none_or(|state| state.change_set_deleted && !state.placeholder)
+    }
+
+    /// Returns an engine over this fleet, what it tells, and how to stop it.
+    pub fn engine(self: &Arc<Self>) -> (Engine, tokio::sync::mpsc::UnboundedReceiver<Timed>, StopHandle) {
+        let (events, heard) = Events::channel(|| Timestamp::UNIX_EPOCH);
+        let (handle, stop) = Stop::new();
+        let engine = Engine { accounts: Arc::new(Way(self.clone())), store: Arc::new(Memory::default()), events, stop };
+        (engine, heard, handle)
+    }
+
+    /// Returns the targets, entered.
+    pub async fn entered(self: &Arc<Self>, engine: &Engine) -> Vec<Entered> {
+        let targets = self.scripts.keys().map(|name| target(name)).collect();
+        engine.enter("prod", targets).await
+    }
+}
+
+/// A target of a tenant.
+pub fn target(tenant: &str) -> Target {
+    Target {
+        id: TargetId { tenant: tenant.into(), region: Region::new("eu-west-1").unwrap() },
+        account: AccountId::new("222222222222").unwrap(),
+        stack: format!("app-{tenant}"),
+        access_role: "access".into(),
+        deployment_role: "deployment".into(),
+        external_id: None,
+        parameters: BTreeMap::new(),
+        tags: BTreeMap::new(),
+        capabilities: vec![],
+        checks: vec![Check::Invoke {
+            function: tenant.into(),
+            payload: serde_json::json!({}),
+            expect: serde_json::json!({"statusCode": 200}),
+        }],
+    }
+}
+
+/// A release of no artifacts.
+pub fn release() -> Release {
+    let template = TemplateObject { sha256: Digest::of("t"), key: "t".into() };
+    Release::new("app", "bucket", BTreeMap::new(), template, Provenance::default())
+}
+
+struct Way(Arc<Fleet>);
+
+#[async_trait]
+impl Accounts for Way {
+    async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault> {
+        let tenant = Tenant { name: target.id.tenant.clone(), fleet: self.0.clone() };
+        tenant.call("AssumeRole")?;
+        Ok(Arc::new(tenant))
+    }
+}
+
+struct Tenant {
+    name: String,
+    fleet: Arc<Fleet>,
+}
+
+impl Tenant {
+    fn script(&self) -> &Script {
+        &self.fleet.scripts[&self.name]
+    }
+
+    fn call(&self, operation: &str) -> Result<(), Fault> {
+        self.fleet.calls.lock().unwrap().push(format!("{} {operation}", self.name));
+        let mut states = self.fleet.states.lock().unwrap();
+        let state = states.entry(self.name.clone()).or_default();
+        match self.script().faults.get(state.faults_answered) {
+            Some((of, kind)) if *of == operation => {
+                state.faults_answered += 1;
+                Err(Fault::new(*kind, operation, "as the script wants it"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(self.fleet.states.lock().unwrap().entry(self.name.clone()).or_default())
+    }
+
+    fn event(&self, number: usize, status: &str, reason: Option<&str>, is_stack: bool) -> StackEvent {
+        StackEvent {
+            id: number.to_string(),
+            time: Timestamp::from_second(i64::try_from(number).unwrap()).ok(),
+            logical_id: if is_stack { format!("app-{}", self.name) } else { "Function".into() },
+            resource_type: if is_stack { "AWS::CloudFormation::Stack" } else { "AWS::Lambda::Function" }.into(),
+            status: status.into(),
+            reason: reason.map(str::to_owned),
+            is_stack,
+        }
+    }
+}
+
+#[async_trait]
+impl TenantAccount for Tenant {
+    async fn stack(&self, _: &str) -> Result<Option<Stack>, Fault> {
+        self.call("DescribeStacks")?;
+        let placeholder = self.state(|state| state.placeholder);
+        let status = self.script().status.or(placeholder.then_some("REVIEW_IN_PROGRESS"));
+        Ok(status.map(|status| Stack {
+            id: format!("arn:stack/app-{}", self.name),
+            status: StackStatus::read(status),
+            status_reason: None,
+            changed: None,
+            outputs: BTreeMap::new(),
+        }))
+    }
+
+    async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault> {
+        self.call("CreateChangeSet")?;
+        self.state(|state| {
+            state.change_set_deleted = false;
+            state.placeholder |= request.creates;
+        });
+        Ok(())
+    }
+
+    async fn change_set(&self, _: &str, name: &str) -> Result<Option<ChangeSet>, Fault> {
+        self.call("DescribeChangeSet")?;
+        let state = self.state(|state| state.clone());
+        let status = match state.executed {
+            Some(_) => ChangeSetStatus::Spent("EXECUTE_IN_PROGRESS".into()),
+            None => self.script().change_set.clone(),
+        };
+        let change = Change {
+            logical_id: if state.tampered { "Other" } else { "Function" }.into(),
+            resource_type: "AWS::Lambda::Function".into(),
+            action: ChangeAction::Modify,
+            replacement: Replacement::Never,
+            scope: vec![],
+            details: vec![],
+        };
+        let change_set = ChangeSet {
+            id: name.into(),
+            stack_id: format!("arn:stack/app-{}", self.name),
+            status,
+            changes: vec![change],
+        };
+        Ok((!state.change_set_deleted).then_some(change_set))
+    }
+
+    async fn execute_change_set(&self, _: &str, _: &str, token: &str) -> Result<(), Fault> {
+        assert!(token.len() <= 128 && token.starts_with("tenantry-"));
+        self.call("ExecuteChangeSet")?;
+        self.state(|state| {
+            assert!(state.executed.is_none(), "{} was executed twice", self.name);
+            state.executed = Some(Instant::now());
+        });
+        if self.script().loses_answer {
+            return Err(Fault::new(FaultKind::Unreachable, "ExecuteChangeSet", "the answer was lost"));
+        }
+        Ok(())
+    }
+
+    async fn delete_change_set(&self, _: &str, _: &str) -> Result<(), Fault> {
+        self.call("DeleteChangeSet")?;
+        self.state(|state| state.change_set_deleted = true);
+        Ok(())
+    }
+
+    async fn delete_stack(&self, _: &str, _: &str, _: &str) -> Result<(), Fault> {
+        self.call("DeleteStack")?;
+        self.state(|state| {
+            state.placeholder = false;
+            state.executed = Some(Instant::now());
+        });
+        Ok(())
+    }
+
+    async fn events(&self, _: &str, after: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
+        self.call("DescribeStackEvents")?;
+        let (last, delay) = self.script().ends;
+        let Some(executed) = self.state(|state| state.executed) else { return Ok(vec![]) };
+        let mut events = vec![
+            self.event(0, "UPDATE_COMPLETE", None, true),
+            self.event(1, "UPDATE_IN_PROGRESS", Some("User Initiated"), true),
+        ];
+        if executed.elapsed() >= delay {
+            if last.contains("ROLLBACK") {
+                events.push(self.event(2, "UPDATE_FAILED", Some("bucket is taken"), false));
+                events.push(self.event(3, "UPDATE_FAILED", Some("Resource update cancelled"), false));
+            }
+            events.push(self.event(9, last, None, true));
+        }
+        let from = after.map_or(0, |after| events.iter().position(|event| event.id == after).map_or(0, |at| at + 1));
+        Ok(events.split_off(from))
+    }
+
+    async fn newest_event(&self, _: &str) -> Result<Option<String>, Fault> {
+        // By another name than the looks that follow, so that a script can tell them apart.
+        self.call("NewestEvent")?;
+        Ok(Some("0".into()))
+    }
+
+    async fn invoke(&self, _: &str, _: &serde_json::Value) -> Result<Answer, Fault> {
+        self.call("Invoke")?;
+        sleep(Duration::from_millis(10)).await;
+        Ok(Answer { error: None, payload: self.script().answers.clone() })
+    }
+
+    async fn fetch(&self, _: &str, _: Duration) -> Result<u16, Fault> {
+        self.call("GET")?;
+        Ok(200)
+    }
+}
+
+/// A store in memory.
+#[derive(Default)]
+struct Memory(Mutex<BTreeMap<String, Vec<u8>>>);
+
+#[async_trait]
+impl Store for Memory {
+    async fn ready(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn put_content(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        _: Digest,
+        _: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<bool, Fault> {
+        self.put_once(key, bytes).await
+    }
+
+    async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault> {
+        let mut objects = self.0.lock().unwrap();
+        let new = !objects.contains_key(key);
+        objects.entry(key.to_owned()).or_insert(bytes);
+        Ok(new)
+    }
+
+    async fn replace(&self, key: &str, bytes: Vec<u8>, _: Option<&str>) -> Result<(), Fault> {
+        self.0.lock().unwrap().insert(key.to_owned(), bytes);
+        Ok(())
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Fault> {
+        Ok(self.0.lock().unwrap().get(key).map(|bytes| (bytes.clone(), Digest::of(bytes).short())))
+    }
+
+    fn url(&self, key: &str) -> String {
+        format!("https://bucket/{key}")
+    }
+}

@@ -1,0 +1,267 @@
+//! The engine against a fleet in memory, in virtual time.
+
+use std::time::Duration;
+
+use super::fake::{Fleet, Script, release};
+use super::{Engine, Finished, Planning};
+use crate::domain::{ChangeSetStatus, Exit, FaultKind, Outcome, Quota, Rollout};
+use crate::event::Event;
+use crate::plan::{Intent, Secrets, Selection};
+
+fn rollout(max_concurrency: u32, failure_tolerance: u32) -> Rollout {
+    Rollout { max_concurrency: Quota::Count(max_concurrency), failure_tolerance: Quota::Count(failure_tolerance) }
+}
+
+async fn plan(fleet: &std::sync::Arc<Fleet>, engine: &Engine, rollout: Rollout) -> Planning {
+    let entered = fleet.entered(engine).await;
+    engine.plan("prod", &release(), rollout, entered, &Secrets::default(), Selection::default()).await
+}
+
+fn names(finished: &[Finished]) -> Vec<(String, &'static str)> {
+    let mut names: Vec<_> = finished.iter().map(|(target, outcome)| (target.tenant.clone(), outcome.name())).collect();
+    names.sort();
+    names
+}
+
+fn outcome<'a>(finished: &'a [Finished], tenant: &str) -> &'a Outcome {
+    &finished.iter().find(|(target, _)| target.tenant == tenant).unwrap().1
+}
+
+fn script(change: impl FnOnce(&mut Script)) -> Script {
+    let mut script = Script::default();
+    change(&mut script);
+    script
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_failing_target_stops_no_other_that_is_running() {
+    let fleet = Fleet::new([
+        ("fails", script(|s| s.ends = ("UPDATE_ROLLBACK_COMPLETE", Duration::from_secs(5)))),
+        ("runs", script(|s| s.ends = ("UPDATE_COMPLETE", Duration::from_secs(600)))),
+        ("waits", Script::default()),
+    ]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(2, 0)).await;
+    let finished = engine.apply(planning, &release()).await;
+    assert_eq!(
+        names(&finished),
+        [("fails".into(), "rolled-back"), ("runs".into(), "deployed"), ("waits".into(), "skipped")]
+    );
+    let failure = outcome(&finished, "fails").failure().unwrap();
+    assert_eq!(failure.to_string(), "Function (AWS::Lambda::Function): bucket is taken");
+    assert_eq!(fleet.count("waits ExecuteChangeSet"), 0);
+    assert_eq!(Exit::of(finished.iter().map(|(_, outcome)| outcome), 0), Exit::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_within_the_tolerance_let_the_rest_go_on() {
+    let fleet = Fleet::new([
+        ("fails", script(|s| s.ends = ("UPDATE_ROLLBACK_FAILED", Duration::from_secs(5)))),
+        ("later", Script::default()),
+    ]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 1)).await;
+    let finished = engine.apply(planning, &release()).await;
+    assert_eq!(names(&finished), [("fails".into(), "rollback-failed"), ("later".into(), "deployed")]);
+}
+
+/// Safety rule 2: what CloudFormation would do now is compared with what was approved.
+#[tokio::test(start_paused = true)]
+async fn a_change_behind_the_plans_back_is_refused() {
+    let fleet = Fleet::new([("a", Script::default()), ("b", Script::default())]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(2, 0)).await;
+    let entered = || planning.entered();
+    let (release, secrets) = (release(), Secrets::default());
+    let check = |entered| engine.recheck(&planning.plan, &release, entered, &secrets);
+    assert_eq!(check(entered()).await.ok().unwrap().ready.len(), 2);
+
+    let mut fewer = entered();
+    fewer.pop();
+    assert_eq!(check(fewer).await.err().unwrap(), ["target b/eu-west-1 is gone"]);
+
+    fleet.tamper("b");
+    let problems = check(entered()).await.err().unwrap();
+    assert_eq!(problems, ["target b/eu-west-1: CloudFormation would now make other changes"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn planning_twice_gives_the_same_digest_and_name() {
+    let fleet = Fleet::new([("a", Script::default()), ("b", script(|s| s.status = None))]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let one = plan(&fleet, &engine, rollout(2, 0)).await;
+    let two = plan(&fleet, &engine, rollout(2, 0)).await;
+    assert_eq!(one.plan.digest, two.plan.digest);
+    assert_eq!(one.plan.change_sets, two.plan.change_sets);
+    assert!(matches!(one.plan.content.targets[1].intent, Intent::Create(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_changes_is_an_outcome_and_leaves_nothing_behind() {
+    let fleet = Fleet::new([("same", script(|s| s.change_set = ChangeSetStatus::NoChanges))]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    assert!(planning.ready.is_empty() && fleet.is_tidy("same"));
+    let finished = engine.apply(planning, &release()).await;
+    assert_eq!(names(&finished), [("same".into(), "unchanged")]);
+    assert_eq!(Exit::of(finished.iter().map(|(_, outcome)| outcome), 0), Exit::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_nobody_can_apply_leaves_nothing_behind() {
+    let fleet = Fleet::new([
+        ("bad", script(|s| s.change_set = ChangeSetStatus::Failed("template error".into()))),
+        ("good", Script::default()),
+        ("new", script(|s| s.status = None)),
+    ]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(9, 0)).await;
+    assert!(planning.ready.is_empty());
+    for tenant in ["bad", "good", "new"] {
+        assert!(fleet.is_tidy(tenant), "{tenant}");
+    }
+    assert_eq!(fleet.count("new DeleteStack"), 1);
+    assert_eq!(fleet.count("good DeleteStack"), 0);
+}
+
+/// Safety rule 4: a stack that may not be touched blocks, and nothing is created anywhere beyond the tolerance.
+#[tokio::test(start_paused = true)]
+async fn a_blocked_stack_stops_the_plan_before_anything_is_created() {
+    for status in ["UPDATE_ROLLBACK_FAILED", "ROLLBACK_COMPLETE", "UPDATE_IN_PROGRESS", "UPDATE_PAUSED"] {
+        let fleet = Fleet::new([("bad", script(|s| s.status = Some(status))), ("good", Script::default())]);
+        let (engine, _heard, _handle) = fleet.engine();
+        let planning = plan(&fleet, &engine, rollout(9, 0)).await;
+        assert_eq!(planning.failures(), 2, "{status}");
+        assert_eq!(fleet.count("good CreateChangeSet") + fleet.count("bad CreateChangeSet"), 0, "{status}");
+        assert_eq!(fleet.count("bad DeleteStack"), 0, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_within_the_tolerance_is_left_out_of_the_plan() {
+    let fleet = Fleet::new([
+        ("bad", script(|s| s.faults = vec![("AssumeRole", FaultKind::Denied)])),
+        ("good", Script::default()),
+    ]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(9, 1)).await;
+    assert_eq!(planning.plan.content.targets[0].intent, Intent::Excluded);
+    let finished = engine.apply(planning, &release()).await;
+    assert_eq!(names(&finished), [("bad".into(), "failed"), ("good".into(), "deployed")]);
+}
+
+/// Safety rule 5: reads that fail in passing decide nothing.
+#[tokio::test(start_paused = true)]
+async fn throttled_and_expired_reads_never_decide_an_outcome() {
+    use FaultKind::{Credentials, Throttled, Unreachable};
+    let reads = |operation| {
+        vec![(operation, Throttled), (operation, Credentials), (operation, Unreachable), (operation, Throttled)]
+    };
+    let fleet = Fleet::new([
+        ("following", script(|s| s.faults = reads("DescribeStackEvents"))),
+        ("planning", script(|s| s.faults = reads("DescribeChangeSet"))),
+    ]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(2, 0)).await;
+    let finished = engine.apply(planning, &release()).await;
+    assert_eq!(names(&finished), [("following".into(), "deployed"), ("planning".into(), "deployed")]);
+    assert!(fleet.count("following DescribeStackEvents") > 4 && fleet.count("planning DescribeChangeSet") > 4);
+}
+
+/// What lasts ends the following, but is told as what it is: the stack goes on.
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_may_not_be_looked_at_any_more_is_detached() {
+    let fleet = Fleet::new([("a", script(|s| s.faults = vec![("DescribeStackEvents", FaultKind::Denied)]))]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    let finished = engine.apply(planning, &release()).await;
+    assert_eq!(names(&finished), [("a".into(), "detached")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_to_an_execution_is_no_second_execution() {
+    let fleet = Fleet::new([("a", script(|s| s.loses_answer = true))]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    let finished = engine.apply(planning, &release()).await;
+    assert_eq!(names(&finished), [("a".into(), "deployed")]);
+    assert_eq!(fleet.count("a ExecuteChangeSet"), 1);
+}
+
+/// Safety rule 6: a stop starts nothing new and lets go of what runs, without touching it.
+#[tokio::test(start_paused = true)]
+async fn a_stop_detaches_what_runs_and_starts_nothing() {
+    let fleet = Fleet::new([("a-runs", Script::default()), ("b-waits", Script::default())]);
+    let (engine, _heard, handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    let stop_later = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        handle.request();
+    };
+    let release = release();
+    let (finished, ()) = tokio::join!(engine.apply(planning, &release), stop_later);
+    assert_eq!(names(&finished), [("a-runs".into(), "detached"), ("b-waits".into(), "skipped")]);
+    assert_eq!(fleet.count("b-waits ExecuteChangeSet"), 0);
+    assert_eq!(fleet.count("a-runs DeleteStack"), 0);
+    assert_eq!(Exit::of(finished.iter().map(|(_, outcome)| outcome), 0), Exit::Detached);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_does_not_hold_fails_the_target() {
+    let fleet = Fleet::new([("a", script(|s| s.answers = serde_json::json!({"statusCode": 500})))]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    let finished = engine.apply(planning, &release()).await;
+    let failure = outcome(&finished, "a").failure().unwrap();
+    assert_eq!(failure.to_string(), "invoke a: /statusCode is 500, 200 was expected");
+    assert_eq!(fleet.count("a Invoke"), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn destroy_deletes_and_leaves_running_operations_alone() {
+    let fleet = Fleet::new([
+        ("busy", script(|s| s.status = Some("UPDATE_IN_PROGRESS"))),
+        ("gone", script(|s| s.status = None)),
+        ("there", script(|s| s.ends = ("DELETE_COMPLETE", Duration::from_secs(3)))),
+    ]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let finished = engine.destroy("app", "prod", rollout(9, 3), fleet.entered(&engine).await).await;
+    assert_eq!(names(&finished), [("busy".into(), "blocked"), ("gone".into(), "deleted"), ("there".into(), "deleted")]);
+    assert_eq!(fleet.count("busy DeleteStack"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_tells_stack_release_and_what_cannot_be_read() {
+    let fleet = Fleet::new([
+        ("a", Script::default()),
+        ("b", script(|s| s.faults = vec![("AssumeRole", FaultKind::Denied), ("AssumeRole", FaultKind::Denied)])),
+    ]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 1)).await;
+    engine.apply(planning, &release()).await;
+    let status = engine.status("app", "prod", fleet.entered(&engine).await).await;
+    assert_eq!(status[0].release, Some(release().id));
+    assert_eq!(status[0].status.as_deref(), Some("CREATE_COMPLETE"));
+    assert!(status[1].problem.as_deref().unwrap().contains("AssumeRole"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_target_moves_only_forward_and_ends_once() {
+    let fleet = Fleet::new([
+        ("a", Script::default()),
+        ("b", script(|s| s.ends = ("UPDATE_ROLLBACK_COMPLETE", Duration::from_secs(1)))),
+        ("c", script(|s| s.change_set = ChangeSetStatus::NoChanges)),
+    ]);
+    let (engine, mut heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(9, 3)).await;
+    engine.apply(planning, &release()).await;
+    let mut ends = 0;
+    while let Ok(event) = heard.try_recv() {
+        match event.event {
+            Event::Moved { from, to, .. } => assert!(from < to, "{from:?} to {to:?}"),
+            Event::Finished { .. } => ends += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(ends, 3);
+}
