@@ -210,13 +210,15 @@ impl Document {
 
 /// Returns the tree of places of a text, or none where it is not YAML; parsing it as a value says why.
 fn index(text: &str) -> Option<Node> {
-    let mut events = Parser::new_from_str(text).map_while(Result::ok).filter(|(event, _)| !is_frame(event));
+    let mut events = Parser::new_from_str(text).map_while(Result::ok).filter(|(event, _)| is_node(event));
     let (event, span) = events.next()?;
     node(event, span, None, &mut events)
 }
 
-fn is_frame(event: &Event<'_>) -> bool {
-    matches!(event, Event::StreamStart | Event::DocumentStart(..) | Event::Anchor(..))
+/// Leaves out what is no part of a value: frames of streams and documents, anchors, comments.
+fn is_node(event: &Event<'_>) -> bool {
+    use Event::{Alias, MappingEnd, MappingStart, Scalar, SequenceEnd, SequenceStart};
+    matches!(event, Scalar(..) | SequenceStart(..) | SequenceEnd | MappingStart(..) | MappingEnd | Alias(..))
 }
 
 fn node<'a>(
@@ -260,7 +262,7 @@ fn node<'a>(
 mod tests {
     use super::*;
 
-    const TEXT: &str = "a: 1\nb:\n  - c: zwölf\n    d: [x, y]\n  - !Sub 'text'\n";
+    const TEXT: &str = "# comment\na: 1\nb:\n  - c: zwölf\n    d: [x, y]\n  - !Sub 'text'\n";
 
     fn document() -> Document {
         Document { path: "f.yaml".into(), text: TEXT.into(), root: index(TEXT) }
@@ -285,9 +287,9 @@ mod tests {
         let text = anstream::adapter::strip_str(&problem.render(&[document])).to_string();
         insta::assert_snapshot!(text, @r"
         error: not a number
-         --> f.yaml:3:8
+         --> f.yaml:4:8
           |
-        3 |   - c: zwölf
+        4 |   - c: zwölf
           |        ^^^^^
           |
         hint: write digits

@@ -102,19 +102,12 @@ pub(super) fn line(event: &Event) -> Option<String> {
     })
 }
 
-/// Returns an outcome with its reason and hint, in one line.
+/// Returns an outcome with its reason, in one line.
 pub(super) fn ending(outcome: &Outcome) -> String {
     let name = styled(style(outcome), outcome.name());
     match outcome.failure() {
         None => name,
-        Some(failure) => {
-            let hint = failure
-                .hint
-                .as_ref()
-                .map(|hint| format!(" {}", styled(DIM, format!("(hint: {hint})"))))
-                .unwrap_or_default();
-            format!("{name} {}{hint}", clean(&failure.to_string()))
-        }
+        Some(failure) => format!("{name}: {}", clean(&failure.to_string())),
     }
 }
 

@@ -202,7 +202,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(300));
         let shown = screen.contents();
         assert!(shown.lines().count() <= SHOWN + 2, "{shown}");
-        assert!(shown.contains("[tenant-007/eu-west-1] failed bucket is taken"), "{shown}");
+        assert!(shown.contains("[tenant-007/eu-west-1] failed: bucket is taken"), "{shown}");
         assert!(shown.contains("1/400") && shown.contains("399 in work, 1 failed"), "{shown}");
         assert!(shown.contains("tenant-010"), "the free line goes to the next: {shown}");
     }

@@ -92,6 +92,9 @@ pub fn results(stage: &str, finished: &[(TargetId, Outcome)], exit: Exit) -> Str
     let width = sorted.iter().map(|(target, _)| target.to_string().len()).max().unwrap_or(0);
     for (target, outcome) in sorted {
         let _ = writeln!(text, "  {target:<width$}  {}", ending(outcome));
+        if let Some(hint) = outcome.failure().and_then(|failure| failure.hint.as_ref()) {
+            let _ = writeln!(text, "  {:<width$}  {}", "", styled(DIM, format!("hint: {}", clean(hint))));
+        }
     }
     text.trim_end().to_owned()
 }

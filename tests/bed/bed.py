@@ -4,9 +4,10 @@ Starts MiniStack on a free loopback port with authentication on, closes the gaps
 deployment, sets the accounts up, prints one line of JSON that says how to reach it, and ends when its standard
 input ends: whoever started it cannot leave it behind, not even by being killed.
 
-    bed.py [--delay SECONDS] [--log FILE]
+    bed.py [--delay SECONDS] [--log FILE] [--misroute FROM=TO]
 
---delay keeps stacks IN_PROGRESS for so long; --log appends a line of JSON for every request.
+--delay keeps stacks IN_PROGRESS for so long; --log appends a line of JSON for every request; --misroute lets a
+role of one account lead into another account.
 Where MiniStack differs from AWS is written down in tests/bed/README.md.
 """
 
@@ -133,6 +134,20 @@ def close_gaps(delay):
     # The first key has a name that is known beforehand.
     fresh, names = kms.new_uuid, iter([KEY_ID])
     kms.new_uuid = lambda: next(names, None) or fresh()
+
+
+def misroute(wish):
+    """Lets AssumeRole in one account answer with a session of another account."""
+    import ministack.services.sts as sts
+
+    asked, led = wish.split("=")
+    parameter = sts._p
+
+    def elsewhere(parameters, name, *rest):
+        value = parameter(parameters, name, *rest)
+        return value.replace(asked, led) if name == "RoleArn" else value
+
+    sts._p = elsewhere
 
 
 def log_requests(path):
@@ -303,10 +318,13 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, default=0)
     parser.add_argument("--log")
+    parser.add_argument("--misroute", metavar="FROM=TO")
     arguments = parser.parse_args()
     port = free_port()
     configure(port, os.environ.get("TMPDIR", "/tmp"))
     close_gaps(arguments.delay)
+    if arguments.misroute:
+        misroute(arguments.misroute)
     log_requests(arguments.log)
     threading.Thread(target=wait_and_set_up, args=(port,), daemon=True).start()
     sys.argv = ["ministack"]

@@ -1,0 +1,279 @@
+//! The test bed: an emulator with its accounts, a copy of an example, and the binary with a clean environment.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The Python of the emulator's virtual environment, made by `make bed`.
+pub fn python() -> PathBuf {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let cache = std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{home}/.cache"));
+    let python = std::env::var("TENANTRY_BED_PYTHON")
+        .map_or_else(|_| format!("{cache}/tenantry/bed/bin/python").into(), PathBuf::from);
+    assert!(python.exists(), "{} is not there: run `make bed`", python.display());
+    python
+}
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// An emulator with one tooling account and three tenants. It ends with the test, however the test ends.
+pub struct Bed {
+    child: Option<Child>,
+    /// How to reach it.
+    pub facts: Value,
+    folder: TempDir,
+}
+
+impl Bed {
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts it with further arguments of `bed.py`.
+    pub fn with(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new(python())
+            .arg(root().join("tests/bed/bed.py"))
+            .arg("--log")
+            .arg(folder.path().join("requests.jsonl"))
+            .args(arguments)
+            .env("TMPDIR", folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(folder.path().join("errors.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let errors = || fs::read_to_string(folder.path().join("errors.log")).unwrap_or_default();
+        let facts = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the emulator did not start: {}", errors()));
+        Self { child: Some(child), facts, folder }
+    }
+
+    /// Takes up an emulator that another process has started and will end.
+    pub fn known(facts: &str) -> Self {
+        Self { child: None, facts: serde_json::from_str(facts).unwrap(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn fact(&self, name: &str) -> &str {
+        self.facts[name].as_str().unwrap()
+    }
+
+    /// Every request that the emulator got so far.
+    pub fn requests(&self) -> Vec<Value> {
+        let log = fs::read_to_string(self.folder.path().join("requests.jsonl")).unwrap_or_default();
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The parameters of every request of a query action, as CreateChangeSet.
+    pub fn actions(&self, action: &str) -> Vec<Value> {
+        let of = |request: &Value| request["parameters"]["Action"] == action;
+        self.requests().iter().filter(|request| of(request)).map(|request| request["parameters"].clone()).collect()
+    }
+
+    /// The keys of all objects that were written.
+    pub fn written(&self) -> Vec<String> {
+        let wrote =
+            |request: &&Value| request["service"] == "s3" && request["status"] == 200 && request["method"] == "PUT";
+        let key =
+            |request: &Value| request["path"].as_str().unwrap().splitn(3, '/').nth(2).unwrap_or_default().to_owned();
+        self.requests().iter().filter(wrote).map(key).filter(|key| !key.is_empty()).collect()
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget(&self) {
+        fs::write(self.folder.path().join("requests.jsonl"), "").unwrap();
+    }
+
+    /// Lets nothing have been created or changed anywhere.
+    #[track_caller]
+    pub fn assert_untouched(&self) {
+        assert_eq!(self.written(), Vec::<String>::new());
+        for action in ["CreateChangeSet", "ExecuteChangeSet", "DeleteStack"] {
+            assert_eq!(self.actions(action), Vec::<Value>::new());
+        }
+    }
+
+    /// The variables with which AWS's tools reach the emulator.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("AWS_ENDPOINT_URL", self.fact("endpoint").to_owned()),
+            ("AWS_ACCESS_KEY_ID", self.fact("access_key_id").to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", self.fact("secret_access_key").to_owned()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ]
+    }
+
+    /// Runs a line of Python with boto3 clients of an account, as its root: `client("s3")`.
+    pub fn boto3(&self, account: &str, code: &str) -> String {
+        let prelude = format!(
+            "import boto3, json\ndef client(service): return boto3.client(service, endpoint_url='{}', region_name='eu-west-1', \
+             aws_access_key_id='{account}', aws_secret_access_key='root')\n",
+            self.fact("endpoint")
+        );
+        let output = Command::new(python()).arg("-c").arg(prelude + code).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A copy of an example, to be changed.
+pub struct Project(TempDir);
+
+impl Project {
+    /// Copies `examples/hello`.
+    pub fn hello() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&root().join("examples/hello"), folder.path());
+        Self(folder)
+    }
+
+    /// An empty folder.
+    pub fn empty() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn write(&self, file: &str, text: &str) {
+        let path = self.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Replaces a text that must be there.
+    #[track_caller]
+    pub fn replace(&self, file: &str, from: &str, to: &str) {
+        let path = self.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from} is not in {file}");
+        fs::write(path, text.replace(from, to)).unwrap();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// What a run of the binary said.
+pub struct Ran {
+    pub stdout: String,
+    pub stderr: String,
+    pub code: i32,
+}
+
+/// The binary's path.
+pub fn binary() -> PathBuf {
+    assert_cmd::cargo::cargo_bin!("tenantry").into()
+}
+
+/// The binary in a project, with nothing of this process's environment but a path.
+pub fn command(project: &Project, bed: Option<&Bed>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .current_dir(project.path())
+        .args(arguments)
+        .env_clear()
+        .env("PATH", std::env::var("PATH").unwrap_or_default());
+    command
+        .env("HOME", project.path())
+        .env("TENANTRY_COMMIT", "0123456789abcdef0123456789abcdef01234567")
+        .stdin(Stdio::null());
+    command.envs(bed.map(Bed::variables).unwrap_or_default());
+    command
+}
+
+/// Runs the binary against an emulator.
+pub fn tenantry(bed: &Bed, project: &Project, arguments: &[&str]) -> Ran {
+    ran(command(project, Some(bed), arguments))
+}
+
+/// Runs the binary where nothing can be reached.
+pub fn offline(project: &Project, arguments: &[&str]) -> Ran {
+    ran(command(project, None, arguments))
+}
+
+fn ran(mut command: Command) -> Ran {
+    let output = command.output().unwrap();
+    Ran {
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+        code: output.status.code().unwrap_or(-1),
+    }
+}
+
+impl Ran {
+    /// Everything in one text, for a snapshot. What targets say in parallel is sorted.
+    pub fn all(&self) -> String {
+        let parallel =
+            |line: &&str| line.starts_with('[') || line.starts_with("uploaded ") || line.starts_with("already stored ");
+        let speaker = |line: &&str| line.split(']').next().unwrap_or_default().to_owned();
+        let mut sorted: Vec<&str> = Vec::new();
+        for group in self.stderr.lines().collect::<Vec<_>>().chunk_by(|one, next| parallel(one) && parallel(next)) {
+            let mut group = group.to_vec();
+            if group.iter().all(parallel) {
+                group.sort_by_key(speaker);
+            }
+            sorted.extend(group);
+        }
+        format!("{}\n--- stdout\n{}--- exit {}", sorted.join("\n"), self.stdout, self.code)
+    }
+
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("not JSON: {}", self.stdout))
+    }
+}
+
+/// Compares with the snapshot of that name, whatever digests, ports and times there are.
+#[track_caller]
+pub fn snapshot(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    for (found, shown) in [
+        (r"\b[0-9a-f]{64}\b", "[sha256]"),
+        (r"tenantry-[0-9a-f]{12}-[0-9a-f]{12}", "tenantry-[id]-[id]"),
+        (r"\b(release|sha256|plan) [0-9a-f]{12}\b", "$1 [id]"),
+        (r#""release": "[0-9a-f]{12}""#, r#""release": "[id]""#),
+        (r"releases/[0-9a-f]{12}", "releases/[id]"),
+        (r"COMPLETE  [0-9a-f]{12}  [0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{5}", "COMPLETE  [id]  [time]"),
+        (r"127\.0\.0\.1:[0-9]+", "127.0.0.1:[port]"),
+        (r"request [0-9a-zA-Z-]+", "request [id]"),
+        (r"/tmp/\.tmp[0-9A-Za-z]+", "[folder]"),
+    ] {
+        settings.add_filter(found, shown);
+    }
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}

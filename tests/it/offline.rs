@@ -1,0 +1,139 @@
+//! Commands that make no call, and what they say about bad input.
+
+use std::fs;
+
+use crate::bed::{Project, offline, root, snapshot};
+
+#[test]
+fn check_finds_nothing_in_the_example() {
+    let project = Project::hello();
+    snapshot("check", &offline(&project, &["check"]).exits(0).stdout);
+    let json = offline(&project, &["check", "--output", "json"]).exits(0).json();
+    assert_eq!(json["stages"]["prod"], serde_json::json!(["unicorn/eu-west-1", "gnome/eu-west-1"]));
+}
+
+/// Each mistake, one at a time: what is wrong, where, and what to do.
+#[test]
+fn every_mistake_is_told_with_its_place() {
+    let cases: [(&str, &str, &str, &str); 22] = [
+        ("variable", "tenantry.yaml", "\"{artifacts.code.key}\"", "\"{artifacts.code.kee}\""),
+        ("variable-far-off", "tenantry.yaml", "\"{application}-{tenant}\"\n  S3Bucket", "\"{customer}\"\n  S3Bucket"),
+        ("account-id", "tenants.yaml", "\"222222222222\"", "\"22222222222\""),
+        ("region", "tenantry.yaml", "regions: [eu-west-1]", "regions: [eu-west]"),
+        ("no-region", "tenantry.yaml", "regions: [eu-west-1]", "regions: []"),
+        ("missing-parameter", "tenantry.yaml", "  S3Key: \"{artifacts.code.key}\"\n", ""),
+        (
+            "allowed-pattern",
+            "tenantry.yaml",
+            "ApplicationName: \"{application}-{tenant}\"",
+            "ApplicationName: \"{application}_{tenant}\"",
+        ),
+        ("capability", "tenantry.yaml", "CAPABILITY_AUTO_EXPAND", "CAPABILITY_AUTOEXPAND"),
+        ("auto-expand", "tenantry.yaml", ", CAPABILITY_AUTO_EXPAND", ""),
+        (
+            "duplicate-target",
+            "tenants.yaml",
+            "- name: gnome\n  account: \"444444444444\"",
+            "- name: gnome\n  account: \"333333333333\"",
+        ),
+        ("duplicate-tenant", "tenants.yaml", "- name: gnome", "- name: unicorn"),
+        ("unknown-tenant", "tenantry.yaml", "tenants: [sandbox]", "tenants: [sandbax]"),
+        ("kms-alias", "tenantry.yaml", "key/00000000-1111-2222-3333-444444444444", "alias/artifacts"),
+        ("missing-artifact", "tenantry.yaml", "path: src/", "path: source/"),
+        ("glob", "tenantry.yaml", "\"**/*.test.js\"", "\"[\""),
+        ("foreign-role", "tenants.yaml", "  roles:\n", "  roles:\n    access: arn:aws:iam::999999999999:role/Access\n"),
+        ("percentage", "tenantry.yaml", "max-concurrency: 50", "max-concurrency: 150%"),
+        ("missing-key", "tenantry.yaml", "application: SampleApplication\n", ""),
+        ("duplicate-key", "tenantry.yaml", "regions: [eu-west-1]\n", "regions: [eu-west-1]\nregions: [eu-west-1]\n"),
+        (
+            "local-path",
+            "application.yaml",
+            "CodeUri:\n        Bucket: !Ref S3Bucket\n        Key: !Ref S3Key",
+            "CodeUri: src/",
+        ),
+        ("broken-yaml", "tenantry.yaml", "regions: [eu-west-1]", "regions: [eu-west-1"),
+        (
+            "two-checks-in-one",
+            "tenantry.yaml",
+            "    tenants: [sandbox]\n    verify:\n",
+            "    tenants: [sandbox]\n    verify:\n      - fetch: Url\n        expect: {}\n",
+        ),
+    ];
+    let mut all = String::new();
+    for (name, file, from, to) in cases {
+        let project = Project::hello();
+        // Two tenants in one account are the same stack only where its name does not tell them apart.
+        if name == "duplicate-target" {
+            project.replace(
+                "tenantry.yaml",
+                "stack: \"{application}-{tenant}-stack-{region}\"",
+                "stack: \"{application}\"",
+            );
+        }
+        project.replace(file, from, to);
+        let run = offline(&project, &["check"]).exits(2);
+        assert_eq!(run.stdout, "");
+        all.push_str(&format!("=== {name}\n{}\n", run.stderr));
+    }
+    snapshot("mistakes", &all);
+}
+
+#[test]
+fn texts_that_look_like_numbers_stay_texts() {
+    let project = Project::hello();
+    project.replace(
+        "application.yaml",
+        "Resources:\n",
+        "  Code:\n    Type: String\n    AllowedPattern: '007|true|1e3'\n\nResources:\n",
+    );
+    for value in ["007", "true", "1e3", "\"007\""] {
+        let project = Project::hello();
+        project.replace(
+            "application.yaml",
+            "Resources:\n",
+            "  Code:\n    Type: String\n    AllowedPattern: '007|true|1e3'\n\nResources:\n",
+        );
+        project.replace("tenantry.yaml", "parameters:\n", &format!("parameters:\n  Code: {value}\n"));
+        offline(&project, &["check"]).exits(0);
+    }
+}
+
+#[test]
+fn a_missing_configuration_is_told_with_what_to_do() {
+    snapshot("no-configuration", &offline(&Project::empty(), &["check"]).exits(2).stderr);
+}
+
+#[test]
+fn init_writes_a_starter_that_check_accepts_and_never_overwrites() {
+    for (name, template) in [
+        ("init-sam", fs::read_to_string(root().join("examples/hello/application.yaml")).unwrap()),
+        ("init-plain", "Resources:\n  Topic:\n    Type: AWS::SNS::Topic\n".to_owned()),
+    ] {
+        let project = Project::empty();
+        project.write("template.yaml", &template);
+        project.write("src/index.js", "");
+        let run = offline(&project, &["init"]).exits(0);
+        assert!(run.stdout.contains("tenantry.yaml"), "{}", run.stdout);
+        let text = fs::read_to_string(project.path().join("tenantry.yaml")).unwrap();
+        // The folder's name, which the application gets, is a random one here.
+        let application = text.lines().find(|line| line.starts_with("application: ")).unwrap().to_owned();
+        snapshot(name, &text.replace(&application, "application: [folder]"));
+        offline(&project, &["check"]).exits(0);
+        snapshot("init-again", &offline(&project, &["init"]).exits(2).stderr);
+    }
+}
+
+#[test]
+fn the_committed_schema_is_the_types_schema() {
+    let committed = fs::read_to_string(root().join("schema/tenantry.schema.json")).unwrap_or_default();
+    let generated = offline(&Project::empty(), &["schema"]).exits(0).stdout;
+    assert!(committed == generated, "run `make schema`");
+}
+
+#[test]
+fn help_and_version_say_what_there_is() {
+    let project = Project::empty();
+    snapshot("help", &offline(&project, &["--help"]).exits(0).stdout);
+    assert_eq!(offline(&project, &["--version"]).exits(0).stdout, format!("tenantry {}\n", env!("CARGO_PKG_VERSION")));
+    snapshot("wrong-usage", &offline(&project, &["deploi"]).exits(2).stderr);
+}

@@ -1,0 +1,1 @@
+//! The GitHub action and the CodeBuild step, executed as they are written.
