@@ -76,6 +76,10 @@ pub trait TenantAccount: Send + Sync {
     /// Returns the events of a stack that came after the one with the id `after`, oldest first; all if none.
     async fn events(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, Fault>;
 
+    /// Returns what CloudFormation found wrong before it began with any resource: such reasons are in no stack
+    /// event.
+    async fn validation_failures(&self, stack: &str) -> Result<Vec<StackEvent>, Fault>;
+
     /// Returns the id of a stack's newest event.
     async fn newest_event(&self, stack: &str) -> Result<Option<String>, Fault>;
 

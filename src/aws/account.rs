@@ -161,6 +161,14 @@ impl TenantAccount for Account {
         }
     }
 
+    async fn validation_failures(&self, stack: &str) -> Result<Vec<StackEvent>, Fault> {
+        let failed = cfn::types::EventFilter::builder().failed_events(true).build();
+        let answer = self.cloudformation.describe_events().stack_name(stack).filters(failed).send().await;
+        let answer = answer.map_err(|error| fault::read("DescribeEvents", &error))?;
+        let of_validation = |event: &&cfn::types::OperationEvent| event.validation_status_reason().is_some();
+        Ok(answer.operation_events().iter().filter(of_validation).map(read_validation).collect())
+    }
+
     async fn newest_event(&self, stack: &str) -> Result<Option<String>, Fault> {
         let answer = self.cloudformation.describe_stack_events().stack_name(stack).send().await;
         match answer.map_err(|error| fault::read("DescribeStackEvents", &error)) {
@@ -219,6 +227,18 @@ fn read_event(event: &cfn::types::StackEvent) -> StackEvent {
         status: event.resource_status().map_or("", |status| status.as_str()).to_owned(),
         reason: text(event.resource_status_reason()),
         is_stack: physical_id.is_some() && physical_id == event.stack_id(),
+    }
+}
+
+fn read_validation(event: &cfn::types::OperationEvent) -> StackEvent {
+    StackEvent {
+        id: event.event_id().unwrap_or_default().to_owned(),
+        time: time(event.timestamp()),
+        logical_id: event.logical_resource_id().unwrap_or_default().to_owned(),
+        resource_type: event.resource_type().unwrap_or_default().to_owned(),
+        status: event.validation_status().map_or("", |status| status.as_str()).to_owned(),
+        reason: text(event.validation_status_reason()),
+        is_stack: false,
     }
 }
 

@@ -56,7 +56,9 @@ fn root(error: &(dyn Error + 'static)) -> String {
     while let Some(source) = last.source() {
         last = source;
     }
-    last.to_string()
+    // Some errors go on with a list of all that was tried.
+    let text = last.to_string();
+    text.lines().next().unwrap_or_default().trim_end_matches(". Attempted:").to_owned()
 }
 
 /// Sorts an error code. Sources: the common errors and the errors of each operation in the API references of

@@ -36,12 +36,13 @@ pub async fn status(http: &SharedHttpClient, url: &str, timeout: Duration) -> Re
     if !url.starts_with("https://") && !is_loopback(url) {
         return Err(wrong("only https:// is fetched".to_owned()));
     }
-    let address = url.to_owned();
+    let path = url.match_indices('/').nth(2).map_or(url.len(), |(at, _)| at);
+    let (origin, path) = (&url[..path], url[path..].to_owned());
     let operation = Operation::builder()
         .service_name("verify")
         .operation_name(OPERATION)
         .http_client(http.clone())
-        .endpoint_url(url)
+        .endpoint_url(origin)
         .no_auth()
         .no_retry()
         .timeout_config(TimeoutConfig::builder().operation_timeout(timeout).build())
@@ -49,7 +50,7 @@ pub async fn status(http: &SharedHttpClient, url: &str, timeout: Duration) -> Re
         .time_source(aws_smithy_async::time::SystemTimeSource::new())
         .serializer(move |(): ()| {
             let mut request = HttpRequest::new(SdkBody::empty());
-            request.set_uri(address.as_str()).map_err(OrchestratorError::<std::convert::Infallible>::other)?;
+            request.set_uri(path.as_str()).map_err(OrchestratorError::<std::convert::Infallible>::other)?;
             Ok(request)
         })
         .deserializer::<_, std::convert::Infallible>(|response| Ok(response.status().as_u16()))

@@ -9,9 +9,10 @@ use serde::Serialize;
 
 use super::args::{Args, LogFormat, Output};
 use super::environment::Environment;
+use crate::domain::Masks;
 use crate::event::{Event, Events};
 use crate::gate::{Ask, Terminal};
-use crate::report::{JsonLines, Lines, Mask, Masks, Progress, Reporter};
+use crate::report::{JsonLines, Lines, Mask, Progress, Reporter};
 
 /// How this process speaks.
 pub struct Console {
@@ -35,9 +36,9 @@ impl Console {
         }
     }
 
-    /// Masks these values in everything that is written from now on.
-    pub fn hide(&mut self, secrets: impl IntoIterator<Item = String>) {
-        self.masks = Masks::new(secrets);
+    /// Masks values in everything that is written from now on.
+    pub fn hide(&mut self, masks: Masks) {
+        self.masks = masks;
     }
 
     /// Returns the reporter that was asked for.

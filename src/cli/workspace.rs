@@ -40,7 +40,7 @@ impl Workspace {
         let environment = Environment::read();
         let project = config::load(&args.config)?;
         let mut console = Console::new(args, &environment);
-        console.hide(project.secrets());
+        console.hide(project.masks());
 
         let ca_bundle = match &environment.ca_bundle {
             None => None,

@@ -208,24 +208,25 @@ fn tags(project: &Project, target: &crate::domain::Target, problems: &mut Vec<Pr
 fn parameters(project: &Project, all: &[Resolved], problems: &mut Vec<Problem>) {
     let known = &project.template.parameters;
     let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    let mut told = BTreeSet::new();
+    let mut told: BTreeMap<(usize, usize), (Problem, String, usize)> = BTreeMap::new();
     for Resolved { target, parameters_at } in all {
         for (name, place) in parameters_at {
+            let keys: Vec<&str> = place.1.iter().map(String::as_str).collect();
             let (message, bytes) = match known.get(name) {
-                None => {
-                    let keys: Vec<&str> = place.1.iter().map(String::as_str).collect();
-                    (format!("the template has no parameter `{name}`"), project.documents[place.0].key(&keys))
-                }
+                None => (format!("the template has no parameter `{name}`"), project.documents[place.0].key(&keys)),
                 Some(parameter) => match parameter.refuses(&target.parameters[name]) {
                     None => continue,
                     Some(why) => (format!("parameter `{name}`: {why}"), project.value_at(place)),
                 },
             };
-            if told.insert((message.clone(), bytes.start)) {
-                let problem = Problem::new(message).at(place.0, bytes);
-                problems
-                    .push(problem.did_you_mean(name, known.keys().map(String::as_str).filter(|known| known != name)));
-            }
+            // One line of configuration is one problem, however many tenants it is about.
+            let entry = told.entry((place.0, bytes.start)).or_insert_with(|| {
+                let problem = Problem::new(&message).at(place.0, bytes);
+                let others = known.keys().map(String::as_str).filter(|known| known != name);
+                let problem = if known.contains_key(name) { problem } else { problem.did_you_mean(name, others) };
+                (problem, message.clone(), 0)
+            });
+            entry.2 += usize::from(entry.1 != message);
         }
         let without =
             known.iter().filter(|(name, parameter)| !parameter.has_default && !target.parameters.contains_key(*name));
@@ -233,6 +234,10 @@ fn parameters(project: &Project, all: &[Resolved], problems: &mut Vec<Problem>) 
             missing.entry(name).or_default().push(target.id.to_string());
         }
     }
+    problems.extend(told.into_values().map(|(problem, _, more)| match more {
+        0 => problem,
+        more => problem.hint(format!("the same holds for {more} more targets, with their own values")),
+    }));
     for (name, targets) in missing {
         let whom = match targets.as_slice() {
             targets if targets.len() == all.len() => String::new(),

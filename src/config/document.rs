@@ -1,5 +1,6 @@
 //! A YAML file with the place of everything in it, and problems that point there.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,8 @@ use std::path::{Path, PathBuf};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use granit_parser::{Event, Parser, Span};
 use serde::de::DeserializeOwned;
+
+use crate::domain::Masks;
 
 /// A path into a document: keys of mappings and, as decimal numbers, places in sequences.
 pub type Keys<'a> = &'a [&'a str];
@@ -37,6 +40,9 @@ pub struct Problem {
     /// Which document, and which bytes of it.
     place: Option<(usize, Range<usize>)>,
 }
+
+/// Problems beyond so many are counted.
+const SHOWN: usize = 20;
 
 /// All problems of a project, rendered with the lines that they are about.
 #[derive(Debug)]
@@ -69,6 +75,11 @@ impl Problem {
     }
 
     fn render(&self, documents: &[Document]) -> String {
+        if self.place.is_none() {
+            let hint = self.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            let bad = anstyle::AnsiColor::BrightRed.on_default().bold();
+            return format!("{bad}error{bad:#}: {}{hint}", self.message);
+        }
         let title = Level::ERROR.primary_title(&self.message);
         let group = match self.place.as_ref().and_then(|(number, bytes)| Some((documents.get(*number)?, bytes.clone())))
         {
@@ -96,16 +107,22 @@ pub fn closest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
 }
 
 impl Problems {
-    /// Renders problems of these documents.
+    /// Renders problems of these documents: each once, and no more than a person reads.
     pub fn new(documents: &[Document], problems: impl IntoIterator<Item = Problem>) -> Self {
-        let mut rendered: Vec<String> = problems.into_iter().map(|problem| problem.render(documents)).collect();
-        rendered.dedup();
+        let mut seen = HashSet::new();
+        let mut all: Vec<Problem> = problems.into_iter().collect();
+        all.retain(|problem| seen.insert((problem.message.clone(), problem.place.clone())));
+        let more = all.len().saturating_sub(SHOWN);
+        let mut rendered: Vec<String> = all.iter().take(SHOWN).map(|problem| problem.render(documents)).collect();
+        if more > 0 {
+            rendered.push(format!("and {more} more problems"));
+        }
         Self(rendered)
     }
 
-    /// Returns the number of problems.
-    pub fn count(&self) -> usize {
-        self.0.len()
+    /// Takes secrets out of the lines that are shown.
+    pub fn masked(self, masks: &Masks) -> Self {
+        Self(self.0.iter().map(|text| masks.apply(text)).collect())
     }
 }
 

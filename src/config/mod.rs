@@ -24,5 +24,9 @@ use std::path::Path;
 pub fn load(path: &Path) -> Result<Project, Problems> {
     let project = project::read(path)?;
     let problems = check::check(&project);
-    if problems.is_empty() { Ok(project) } else { Err(Problems::new(&project.documents, problems)) }
+    if problems.is_empty() {
+        Ok(project)
+    } else {
+        Err(Problems::new(&project.documents, problems).masked(&project.masks()))
+    }
 }

@@ -9,7 +9,7 @@ use super::template::Template;
 use super::variables::expand;
 use crate::domain::release::Provenance;
 use crate::domain::{
-    AccountId, Artifact, Check, Digest, Gate, Region, Release, Rollout, Target, TargetId, TemplateObject,
+    AccountId, Artifact, Check, Digest, Gate, Masks, Region, Release, Rollout, Target, TargetId, TemplateObject,
 };
 use crate::plan::Selection;
 
@@ -243,6 +243,16 @@ impl Project {
         Ok(targets.into_iter().map(|resolved| resolved.target).collect())
     }
 
+    /// Checks that the tenants of a selection exist.
+    ///
+    /// # Errors
+    ///
+    /// Names those that do not.
+    pub fn check_selection(&self, selection: &Selection) -> Result<(), Problems> {
+        let unknown = self.unknown_tenants(selection);
+        if unknown.is_empty() { Ok(()) } else { Err(Problems::new(&[], unknown)) }
+    }
+
     fn unknown_tenants(&self, selection: &Selection) -> Vec<Problem> {
         let known = || self.tenants.iter().map(|tenant| tenant.name.as_str());
         let unknown = selection.tenants.iter().filter(|name| !known().any(|known| known == name.as_str()));
@@ -284,7 +294,7 @@ impl Project {
     }
 
     /// Returns every value that must never be shown: those of NoEcho parameters, and external ids.
-    pub fn secrets(&self) -> Vec<String> {
+    pub fn masks(&self) -> Masks {
         let names = self.template.no_echo();
         let of = |map: &BTreeMap<String, Text>| -> Vec<String> {
             map.iter().filter(|(name, _)| names.contains(*name)).map(|(_, value)| value.0.clone()).collect()
@@ -299,7 +309,7 @@ impl Project {
                 .collect::<Vec<_>>()
         });
         let all = of(&self.file.parameters).into_iter().chain(stages).chain(tenants);
-        all.chain(self.file.roles.external_id.clone()).collect()
+        Masks::new(all.chain(self.file.roles.external_id.clone()))
     }
 
     /// Returns all targets of a stage with the places of their parameters.
@@ -315,14 +325,14 @@ impl Project {
                     problem.hint("give it `regions:`, or give them to all tenants at the top of the configuration"),
                 );
             }
-            for region in regions {
+            for (place, region) in regions.iter().enumerate() {
                 match Region::new(region) {
                     Ok(region) => targets.extend(self.resolve_target(stage, number, region, release, problems)),
                     Err(error) => {
                         let at = if tenant.regions.is_empty() {
-                            (CONFIG, self.documents[CONFIG].value(&["regions"]))
+                            (CONFIG, self.documents[CONFIG].value(&["regions", &place.to_string()]))
                         } else {
-                            (self.tenants_at.0, self.tenant_value(number, &["regions"]))
+                            (self.tenants_at.0, self.tenant_value(number, &["regions", &place.to_string()]))
                         };
                         problems.push(Problem::new(error.to_string()).at(at.0, at.1));
                     }

@@ -70,7 +70,8 @@ pub async fn follow(
             if let Some(status) = status
                 && status.settled() != Settled::NotYet
             {
-                return Ending::Settled(status.settled(), cause(&history, &status));
+                let failure = cause(account, stack_id, &history, &status).await;
+                return Ending::Settled(status.settled(), failure);
             }
         }
     }
@@ -86,18 +87,28 @@ fn lost_sight(fault: &Fault) -> Failure {
 }
 
 /// Names the resource that failed first, or the stack's status where no event names one.
-fn cause(history: &[StackEvent], status: &StackStatus) -> Failure {
-    let Some(event) = root_cause(history) else {
-        return Failure::because(format!("the stack is {status}, and no event says why"));
-    };
-    let reason = event.reason.clone().unwrap_or_else(|| format!("{} without a reason", event.status));
-    if event.is_stack {
-        return Failure::because(reason);
+async fn cause(account: &dyn TenantAccount, stack_id: &str, history: &[StackEvent], status: &StackStatus) -> Failure {
+    if matches!(status.settled(), Settled::Done | Settled::Gone) {
+        return Failure::because(format!("the stack is {status}"));
     }
+    let found = root_cause(history);
+    if let Some(event) = found.filter(|event| !event.is_stack) {
+        return of_resource(event);
+    }
+    // What fails before the first resource is in a list of its own; without it the reason only says to look there.
+    let early = account.validation_failures(stack_id).await.unwrap_or_default();
+    match (early.first(), found.and_then(|event| event.reason.clone())) {
+        (Some(event), _) => of_resource(event),
+        (None, Some(reason)) => Failure::because(reason),
+        (None, None) => Failure::because(format!("the stack is {status}, and no event says why")),
+    }
+}
+
+fn of_resource(event: &StackEvent) -> Failure {
     Failure {
-        resource: Some(event.logical_id.clone()),
-        resource_type: Some(event.resource_type.clone()),
-        reason,
+        resource: Some(event.logical_id.clone()).filter(|text| !text.is_empty()),
+        resource_type: Some(event.resource_type.clone()).filter(|text| !text.is_empty()),
+        reason: event.reason.clone().unwrap_or_else(|| format!("{} without a reason", event.status)),
         hint: None,
     }
 }

@@ -9,7 +9,7 @@ mod views;
 
 pub use json::JsonLines;
 pub use lines::Lines;
-pub use mask::{Mask, Masks};
+pub use mask::Mask;
 pub use progress::Progress;
 pub use views::{plan, results, status};
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::text::{clean, shorten};
-use super::{Masks, Reporter, lines};
-use crate::domain::TargetId;
+use super::{Reporter, lines};
 use crate::domain::lifecycle::State;
+use crate::domain::{Masks, TargetId};
 use crate::event::{Event, Phase, Timed};
 
 /// Targets beyond so many are counted, not shown; the overall bar says how many are in work.

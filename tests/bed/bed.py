@@ -282,6 +282,7 @@ def set_up_tenant(iam, account, external_id):
                         "DeleteChangeSet",
                         "DescribeStacks",
                         "DescribeStackEvents",
+                        "DescribeEvents",
                         "DeleteStack",
                     )
                 ],

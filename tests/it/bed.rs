@@ -270,7 +270,7 @@ pub fn snapshot(name: &str, text: &str) {
         (r"releases/[0-9a-f]{12}", "releases/[id]"),
         (r"COMPLETE  [0-9a-f]{12}  [0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{5}", "COMPLETE  [id]  [time]"),
         (r"127\.0\.0\.1:[0-9]+", "127.0.0.1:[port]"),
-        (r"request [0-9a-zA-Z-]+", "request [id]"),
+        (r"\(request [^)]+\)", "(request [id])"),
         (r"/tmp/\.tmp[0-9A-Za-z]+", "[folder]"),
     ] {
         settings.add_filter(found, shown);

@@ -135,6 +135,7 @@ pub async fn plan(
     selection: Selection,
 ) -> Result<Exit, CommandError> {
     let stage = workspace.project.stage(stage)?.clone();
+    workspace.project.check_selection(&selection)?;
     let tolerance = stage.rollout.failure_tolerance;
     workspace
         .conduct(
@@ -178,10 +179,13 @@ pub async fn plan(
                 };
                 let failed: Vec<_> =
                     finished.iter().filter(|(_, outcome)| outcome.failure().is_some()).cloned().collect();
-                let mut text = report::plan(&planning.plan);
-                if !failed.is_empty() {
-                    text = format!("{text}\n\n{}", report::results("not planned", &failed, Exit::Failed));
-                }
+                let problems = report::results("not planned", &failed, Exit::Failed);
+                let text = match (exit, failed.as_slice()) {
+                    (Exit::Done, []) => report::plan(&planning.plan),
+                    (Exit::Done, _) => format!("{}\n\n{problems}", report::plan(&planning.plan)),
+                    // Nobody can apply this plan: what there is to read is why.
+                    _ => problems,
+                };
                 let stage =
                     StageAnswer::new(&planning.plan.content.stage, Some(&planning.plan), exit, finished.clone());
                 let settled = finished.into_iter().map(|(target, outcome)| TargetAnswer { target, outcome }).collect();
@@ -251,6 +255,7 @@ pub async fn deploy(
         Some(name) => vec![workspace.project.stage(name)?.clone()],
         None => workspace.project.stages.clone(),
     };
+    workspace.project.check_selection(&selection)?;
     workspace
         .conduct(
             async |project, engine, console, environment| {
