@@ -55,9 +55,10 @@ pub async fn status(http: &SharedHttpClient, url: &str, timeout: Duration) -> Re
         })
         .deserializer::<_, std::convert::Infallible>(|response| Ok(response.status().as_u16()))
         .build();
-    operation.invoke(()).await.map_err(|error| match &error {
-        SdkError::ConstructionFailure(_) => wrong("not a URL".to_owned()),
-        _ => {
+    operation.invoke(()).await.map_err(|error| {
+        if let SdkError::ConstructionFailure(_) = &error {
+            wrong("not a URL".to_owned())
+        } else {
             let why = aws_smithy_types::error::display::DisplayErrorContext(&error).to_string();
             Fault::new(
                 FaultKind::Unreachable,

@@ -73,7 +73,7 @@ async fn caller(sts: &aws_sdk_sts::Client) -> Result<Caller, Fault> {
 fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5))
-        .read_timeout(Duration::from_secs(60))
-        .operation_timeout(Duration::from_secs(600))
+        .read_timeout(Duration::from_mins(1))
+        .operation_timeout(Duration::from_mins(10))
         .build()
 }

@@ -20,9 +20,9 @@ use crate::ports::{Accounts, TenantAccount};
 
 /// How long a session is asked for. Role chaining allows no more than an hour.
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining>
-const SESSION: Duration = Duration::from_secs(3600);
+const SESSION: Duration = Duration::from_hours(1);
 /// How long before its end a session is renewed.
-const RENEW_BEFORE: Duration = Duration::from_secs(300);
+const RENEW_BEFORE: Duration = Duration::from_mins(5);
 
 /// What an auditor reads in CloudTrail about a visit to a tenant's account.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub struct Sessions {
     tooling: Tooling,
     visit: Visit,
     /// One session an account and role; one set of clients a session and region.
-    sessions: Mutex<HashMap<String, Arc<Session>>>,
+    by_role: Mutex<HashMap<String, Arc<Session>>>,
     accounts: Mutex<HashMap<(String, String), Arc<Account>>>,
 }
 
@@ -52,11 +52,11 @@ struct Session {
 impl Sessions {
     /// Prepares sessions from the tooling account's credentials. Nothing is called yet.
     pub fn new(tooling: Tooling, visit: Visit) -> Self {
-        Self { tooling, visit, sessions: Mutex::default(), accounts: Mutex::default() }
+        Self { tooling, visit, by_role: Mutex::default(), accounts: Mutex::default() }
     }
 
     fn session(&self, target: &Target) -> Arc<Session> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.by_role.lock().unwrap_or_else(PoisonError::into_inner);
         let key = format!("{} {}", target.access_role, target.id.tenant);
         sessions.entry(key).or_insert_with(|| Arc::new(Session::new(&self.tooling.config, &self.visit, target))).clone()
     }

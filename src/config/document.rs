@@ -55,18 +55,21 @@ impl Problem {
     }
 
     /// Points at bytes of a document, given by its number in the project.
+    #[must_use]
     pub fn at(mut self, document: usize, bytes: Range<usize>) -> Self {
         self.place = Some((document, bytes));
         self
     }
 
     /// Adds what to do.
+    #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// Adds the name that was probably meant, if there is one close enough.
+    #[must_use]
     pub fn did_you_mean<'a>(self, wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         match closest(wrong, known) {
             Some(name) => self.hint(format!("did you mean `{name}`?")),
@@ -121,6 +124,7 @@ impl Problems {
     }
 
     /// Takes secrets out of the lines that are shown.
+    #[must_use]
     pub fn masked(self, masks: &Masks) -> Self {
         Self(self.0.iter().map(|text| masks.apply(text)).collect())
     }
@@ -229,7 +233,7 @@ impl Document {
 fn index(text: &str) -> Option<Node> {
     let mut events = Parser::new_from_str(text).map_while(Result::ok).filter(|(event, _)| is_node(event));
     let (event, span) = events.next()?;
-    node(event, span, None, &mut events)
+    node(&event, span, None, &mut events)
 }
 
 /// Leaves out what is no part of a value: frames of streams and documents, anchors, comments.
@@ -239,7 +243,7 @@ fn is_node(event: &Event<'_>) -> bool {
 }
 
 fn node<'a>(
-    event: Event<'a>,
+    event: &Event<'a>,
     span: Span,
     key: Option<Range<usize>>,
     rest: &mut impl Iterator<Item = (Event<'a>, Span)>,
@@ -252,16 +256,16 @@ fn node<'a>(
             let (name, place) = match event {
                 Event::MappingEnd => break,
                 Event::Scalar(name, ..) => (name.into_owned(), span.byte_range()?),
-                other => (String::new(), node(other, span, None, rest)?.value),
+                other => (String::new(), node(&other, span, None, rest)?.value),
             };
             let (event, span) = rest.next()?;
-            children.push((name, node(event, span, Some(place), rest)?));
+            children.push((name, node(&event, span, Some(place), rest)?));
         },
         Event::SequenceStart(..) => {
             for number in 0.. {
                 match rest.next()? {
                     (Event::SequenceEnd, _) => break,
-                    (event, span) => children.push((number.to_string(), node(event, span, None, rest)?)),
+                    (event, span) => children.push((number.to_string(), node(&event, span, None, rest)?)),
                 }
             }
         }

@@ -327,7 +327,7 @@ impl Project {
             }
             for (place, region) in regions.iter().enumerate() {
                 match Region::new(region) {
-                    Ok(region) => targets.extend(self.resolve_target(stage, number, region, release, problems)),
+                    Ok(region) => targets.extend(self.resolve_target(stage, number, &region, release, problems)),
                     Err(error) => {
                         let at = if tenant.regions.is_empty() {
                             (CONFIG, self.documents[CONFIG].value(&["regions", &place.to_string()]))
@@ -370,7 +370,7 @@ impl Project {
         &self,
         stage: &StageConfig,
         number: usize,
-        region: Region,
+        region: &Region,
         release: &Release,
         problems: &mut Vec<Problem>,
     ) -> Option<Resolved> {
@@ -381,7 +381,7 @@ impl Project {
                 .push(Problem::new(error.to_string()).at(self.tenants_at.0, self.tenant_value(number, &["account"])));
         });
         let account = account.ok()?;
-        let scope = Scope { project: self, stage: &stage.name, tenant, account: &account, region: &region, release };
+        let scope = Scope { project: self, stage: &stage.name, tenant, account: &account, region, release };
         let config = |keys: &[&str]| (CONFIG, keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>());
         let of_tenant = |keys: &[&str]| (self.tenants_at.0, self.tenant_keys(number, keys));
 

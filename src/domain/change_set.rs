@@ -40,8 +40,7 @@ impl ChangeSetStatus {
             ("CREATE_COMPLETE", "AVAILABLE") => Self::Ready,
             ("FAILED", _) if says_no_changes(reason) => Self::NoChanges,
             ("FAILED", _) => Self::Failed(reason.to_owned()),
-            ("CREATE_COMPLETE", other) => Self::Spent(other.to_owned()),
-            (other, _) => Self::Spent(other.to_owned()),
+            ("CREATE_COMPLETE", other) | (other, _) => Self::Spent(other.to_owned()),
         }
     }
 }

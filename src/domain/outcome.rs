@@ -25,6 +25,7 @@ impl Failure {
     }
 
     /// Adds what the reader can do.
+    #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -1,7 +1,7 @@
 //! What is released: immutable, and named by its content.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +89,7 @@ impl Release {
     ) -> Self {
         let mut content = format!("{application}\n{}\n", template.sha256);
         for (name, artifact) in &artifacts {
-            content.push_str(&format!("{name} {}\n", artifact.sha256));
+            let _ = writeln!(content, "{name} {}", artifact.sha256);
         }
         Self {
             id: ReleaseId(Digest::of(content).short()),

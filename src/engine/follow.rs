@@ -57,23 +57,37 @@ pub async fn follow(
             () = pace.pause() => {}
             () = stop.requested() => return Ending::Detached(still_running("the run was stopped")),
         }
+        let (before, known) = (seen.clone(), history.len());
         let new = match account.events(stack_id, seen.as_deref()).await {
             Ok(new) => new,
             Err(fault) if fault.passes() => continue,
             Err(fault) => return Ending::Detached(lost_sight(&fault)),
         };
+        let mut status = None;
         for event in new {
             seen = Some(event.id.clone());
             events.emit(Event::Stack { target: target.clone(), stack_event: event.clone() });
-            let status = event.is_stack.then(|| StackStatus::read(&event.status));
+            if event.is_stack {
+                status = Some(StackStatus::read(&event.status));
+            }
             history.push(event);
-            if let Some(status) = status
-                && status.settled() != Settled::NotYet
-            {
-                let failure = cause(account, stack_id, &history, &status).await;
-                return Ending::Settled(status.settled(), failure);
+        }
+        // The last word counts. A failure may be followed by a rollback that has no event yet: ask the stack.
+        let Some(status) = status.filter(|status| status.settled() != Settled::NotYet) else { continue };
+        if status.settled() == Settled::Failed {
+            match account.stack(stack_id).await {
+                Ok(Some(stack)) if stack.status != status => continue,
+                Err(fault) if fault.passes() => {
+                    // What was seen has to be seen again.
+                    seen = before;
+                    history.truncate(known);
+                    continue;
+                }
+                _ => {}
             }
         }
+        let failure = cause(account, stack_id, &history, &status).await;
+        return Ending::Settled(status.settled(), failure);
     }
 }
 

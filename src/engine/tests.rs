@@ -37,7 +37,7 @@ fn script(change: impl FnOnce(&mut Script)) -> Script {
 async fn one_failing_target_stops_no_other_that_is_running() {
     let fleet = Fleet::new([
         ("fails", script(|s| s.ends = ("UPDATE_ROLLBACK_COMPLETE", Duration::from_secs(5)))),
-        ("runs", script(|s| s.ends = ("UPDATE_COMPLETE", Duration::from_secs(600)))),
+        ("runs", script(|s| s.ends = ("UPDATE_COMPLETE", Duration::from_mins(10)))),
         ("waits", Script::default()),
     ]);
     let (engine, _heard, _handle) = fleet.engine();

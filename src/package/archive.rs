@@ -65,7 +65,7 @@ impl Archive {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use std::io::Read as _;
     use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -48,7 +48,11 @@ fn one_tenant_fails_and_the_other_is_deployed() {
 #[test]
 fn the_failing_resource_is_named_from_the_stacks_events_too() {
     let (bed, project) = (Bed::start(), Project::hello());
-    project.replace("tenants.yaml", "  roles:\n", "  parameters:\n    S3Key: CrossAccountPipeline/shared/missing.zip\n  roles:\n");
+    project.replace(
+        "tenants.yaml",
+        "  roles:\n",
+        "  parameters:\n    S3Key: CrossAccountPipeline/shared/missing.zip\n  roles:\n",
+    );
     let digest = planned(&bed, &project);
     let run = tenantry(&bed, &project, &["apply", &digest, "--approve", &digest]).exits(1);
     snapshot("one-fails-late", &run.all());

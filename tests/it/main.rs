@@ -1,5 +1,7 @@
 //! The real binary against a real emulator over HTTP. Every test has an emulator of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod apply;
 mod bed;
 mod deploy;

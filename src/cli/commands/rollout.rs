@@ -7,7 +7,7 @@ use crate::cli::console::Console;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::Workspace;
 use crate::config::{Project, StageConfig};
-use crate::domain::{Digest, Exit, Gate, Outcome, Release, ReleaseId, Tally, TargetId};
+use crate::domain::{Digest, Exit, Failure, Gate, Outcome, Release, ReleaseId, Tally, TargetId};
 use crate::engine::{Engine, Entered, Planning};
 use crate::event::Event;
 use crate::gate::Given;
@@ -140,16 +140,15 @@ pub async fn plan(
     workspace
         .conduct(
             async |project, engine, _, environment| {
-                let (release, package) = match known {
-                    Some(id) => (find_release(project, engine, id).await?, None),
-                    None => {
-                        let package = release::build(project, environment, engine)?;
-                        (package.release(), Some(package))
-                    }
+                let (release, package) = if let Some(id) = known {
+                    (find_release(project, engine, id).await?, None)
+                } else {
+                    let package = release::build(project, environment, engine)?;
+                    (package.release(), Some(package))
                 };
                 let entered = engine.enter(&stage.name, project.targets(&stage, &release, &selection)?).await;
                 if is_hopeless(&stage, &entered) {
-                    return Ok((release, planning_of_nothing(engine, &stage, entered)));
+                    return Ok((release, Err(not_begun(engine, &stage, entered))));
                 }
                 if let Some(package) = package {
                     engine.publish(package).await?;
@@ -166,7 +165,7 @@ pub async fn plan(
                     Ok(planning) => planning,
                     Err(stage) => {
                         let mut answer = Answer::new(&release);
-                        answer.add(*stage);
+                        answer.add(stage);
                         return answer.give(console);
                     }
                 };
@@ -269,10 +268,8 @@ pub async fn deploy(
                     entered.push(engine.enter(&stage.name, project.targets(stage, &release, &selection)?).await);
                 }
                 for (stage, entered) in stages.iter().zip(&mut entered) {
-                    if is_hopeless(stage, entered)
-                        && let Err(end) = planning_of_nothing(engine, stage, std::mem::take(entered))
-                    {
-                        answer.add(*end);
+                    if is_hopeless(stage, entered) {
+                        answer.add(not_begun(engine, stage, std::mem::take(entered)));
                     }
                 }
                 if answer.exit != Exit::Done {
@@ -415,18 +412,17 @@ fn is_hopeless(stage: &StageConfig, entered: &[Entered]) -> bool {
 }
 
 /// Ends a stage whose accounts cannot be entered, before anything was changed.
-fn planning_of_nothing(engine: &Engine, stage: &StageConfig, entered: Vec<Entered>) -> Result<Planning, Box<StageEnd>> {
-    let mut finished = Vec::new();
-    for Entered { target, account } in entered {
+fn not_begun(engine: &Engine, stage: &StageConfig, entered: Vec<Entered>) -> StageEnd {
+    let why = "nothing was changed, since too many other accounts cannot be entered";
+    let end = |Entered { target, account }: Entered| {
         let outcome = match account {
             Err(failure) => Outcome::Failed(failure),
-            Ok(_) => Outcome::Skipped(crate::domain::Failure::because(
-                "nothing was changed, since too many other accounts cannot be entered",
-            )),
+            Ok(_) => Outcome::Skipped(Failure::because(why)),
         };
         engine.events.emit(Event::Finished { target: target.id.clone(), outcome: outcome.clone() });
-        finished.push((target.id, outcome));
-    }
+        (target.id, outcome)
+    };
+    let finished: Vec<_> = entered.into_iter().map(end).collect();
     let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), 0);
-    Err(Box::new(StageEnd { answer: StageAnswer::new(&stage.name, None, exit, finished), exit, next: None }))
+    StageEnd { answer: StageAnswer::new(&stage.name, None, exit, finished), exit, next: None }
 }

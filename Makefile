@@ -1,0 +1,70 @@
+# What a developer runs, and what CI runs. Nothing has to be installed beforehand but Rust, Python 3 and make:
+# the targets fetch what they need into the cache folder, outside of the clone.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tenantry
+BED := $(CACHE)/bed
+TOOLS := $(CACHE)/tools
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+NEXTEST := 0.9.143
+DENY := 0.20.2
+
+# A target folder outside of the clone: a fresh clone compiles its own crate and no dependency again.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export TENANTRY_BED_PYTHON := $(BED)/bin/python
+export PATH := $(TOOLS)/bin:$(PATH)
+
+.PHONY: demo ci fmt clippy doc deny test static bed tools schema snapshots
+.DEFAULT_GOAL := ci
+
+# Run the main job: a release to three accounts of a local AWS, from package to status.
+demo: bed
+	cargo build --locked --quiet
+	PATH="$(CARGO_TARGET_DIR)/debug:$$PATH" examples/hello/demo.sh
+
+# Run everything that CI runs.
+ci: fmt clippy doc deny static test
+
+# Check the formatting.
+fmt:
+	cargo fmt --check
+
+# Lint, with warnings denied.
+clippy:
+	cargo clippy --locked --all-targets -- -D warnings
+
+# Build the documentation, private items included, with warnings denied.
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
+
+# Check licences, sources and banned crates. (`cargo deny check advisories` needs the network.)
+deny: tools
+	cargo deny --locked --offline check bans licenses sources
+
+# Run all unit and integration tests.
+test: bed tools
+	cargo nextest run --locked
+
+# Build the static binary and run it where there is nothing else.
+static:
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(HOST)
+	tests/static.sh "$(CARGO_TARGET_DIR)/$(HOST)/dist/tenantry"
+
+# Install the emulator into a virtual environment, unless these versions are there.
+bed:
+	@cmp -s tests/bed/requirements.txt $(BED)/requirements.txt || { \
+		rm -rf $(BED) && python3 -m venv $(BED) && \
+		$(BED)/bin/pip install --quiet --disable-pip-version-check -r tests/bed/requirements.txt && \
+		cp tests/bed/requirements.txt $(BED)/requirements.txt; }
+
+# Install cargo-nextest and cargo-deny, unless they are there.
+tools:
+	@command -v cargo-nextest >/dev/null || cargo install --locked --quiet --root $(TOOLS) cargo-nextest@$(NEXTEST)
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet --root $(TOOLS) cargo-deny@$(DENY)
+
+# Write the JSON Schema of tenantry.yaml anew.
+schema:
+	cargo run --locked --quiet -- schema > schema/tenantry.schema.json
+
+# Accept what the tests see as the new snapshots; look at the difference before you commit it.
+snapshots: bed tools
+	INSTA_UPDATE=always cargo nextest run --locked --no-fail-fast
