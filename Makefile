@@ -22,7 +22,7 @@ demo: bed
 	PATH="$(CARGO_TARGET_DIR)/debug:$$PATH" examples/hello/demo.sh
 
 # Run everything that CI runs.
-ci: fmt clippy doc deny static test
+ci: fmt clippy doc deny test
 
 # Check the formatting.
 fmt:
@@ -40,8 +40,8 @@ doc:
 deny: tools
 	cargo deny --locked --offline check bans licenses sources
 
-# Run all unit and integration tests.
-test: bed tools
+# Run all unit and integration tests. The tests of the action and the buildspec run the static binary.
+test: bed tools static
 	cargo nextest run --locked
 
 # Build the static binary and run it where there is nothing else.

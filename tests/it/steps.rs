@@ -1,1 +1,152 @@
 //! The GitHub action and the CodeBuild step, executed as they are written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_yaml::Value;
+
+use crate::bed::{Bed, Project, binary, python, root};
+
+/// The target folder that the tests were built in, so that the steps' own build finds its dependencies there.
+fn target() -> PathBuf {
+    binary().parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+const WORKFLOW: &str = "
+on: workflow_dispatch
+jobs:
+  plan:
+    runs-on: ubuntu-latest
+    outputs:
+      digest: ${{ steps.plan.outputs.plan-digest }}
+    steps:
+      - id: plan
+        uses: ./
+        with:
+          config: PROJECT/tenantry.yaml
+      - run: echo \"SAID code=${{ steps.plan.outputs.exit-code }} changes=${{ steps.plan.outputs.has-changes }} deployed=${{ steps.plan.outputs.deployed }}\"
+  apply:
+    needs: plan
+    runs-on: ubuntu-latest
+    steps:
+      - id: apply
+        uses: ./
+        with:
+          command: apply
+          config: PROJECT/tenantry.yaml
+          plan-digest: ${{ needs.plan.outputs.digest }}
+          approve: ${{ needs.plan.outputs.digest }}
+      - run: echo \"SAID code=${{ steps.apply.outputs.exit-code }} deployed=${{ steps.apply.outputs.deployed }} failed=${{ steps.apply.outputs.failed }}\"
+      - id: hostile
+        continue-on-error: true
+        uses: ./
+        with:
+          command: plan
+          config: PROJECT/tenantry.yaml
+          stage: 'prod\"; touch PROJECT/injected; echo \"'
+      - run: test ! -e PROJECT/injected && echo \"SAID hostile=${{ steps.hostile.outputs.exit-code }}\"
+";
+
+#[test]
+fn the_action_plans_in_one_job_and_applies_in_another() {
+    let (bed, project, folder) = (Bed::start(), Project::hello(), tempfile::tempdir().unwrap());
+    let workflow = folder.path().join("release.yml");
+    fs::write(&workflow, WORKFLOW.replace("PROJECT", project.path().to_str().unwrap())).unwrap();
+    fs::create_dir_all(folder.path().join("act")).unwrap();
+    fs::write(folder.path().join("act/actrc"), "").unwrap();
+
+    let mut act = Command::new(python().with_file_name("act"));
+    act.current_dir(root())
+        .args(["workflow_dispatch", "--bind", "-P", "ubuntu-latest=-self-hosted", "-W"])
+        .arg(&workflow);
+    act.env("XDG_CONFIG_HOME", folder.path()).env("XDG_CACHE_HOME", folder.path());
+    for (name, value) in
+        bed.variables().into_iter().chain([("CARGO_TARGET_DIR", target().to_str().unwrap().to_owned())])
+    {
+        act.args(["--env", &format!("{name}={value}")]);
+    }
+    let output = act.output().unwrap();
+    let log = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    for said in ["SAID code=3 changes=true deployed=1", "SAID code=0 deployed=2 failed=0", "SAID hostile=2"] {
+        assert!(log.contains(said), "{said} is missing in {log}");
+    }
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 3);
+}
+
+/// Runs a buildspec's phases as CodeBuild does: all commands of version 0.2 in one shell, one after the other, the
+/// build failed by the first that fails; and tells the exported variables.
+fn codebuild(bed: &Bed, project: &Project, variables: &[(&str, &str)]) -> (String, bool) {
+    let spec: Value = serde_yaml::from_str(&fs::read_to_string(root().join("buildspec.yml")).unwrap()).unwrap();
+    assert_eq!(spec["version"].as_f64(), Some(0.2));
+    assert_eq!(spec["env"]["shell"].as_str(), Some("bash"));
+    let mut script = String::new();
+    for (name, value) in spec["env"]["variables"].as_mapping().unwrap() {
+        script.push_str(&format!(": \"${{{0}={1}}}\"; export {0}\n", name.as_str().unwrap(), value.as_str().unwrap()));
+    }
+    for phase in ["install", "pre_build", "build", "post_build"] {
+        let commands =
+            spec["phases"].get(phase).and_then(|phase| phase["commands"].as_sequence().cloned()).unwrap_or_default();
+        for command in commands {
+            script.push_str(&format!(
+                "{{\n{}\n}} || {{ echo \"FAILED in {phase}\"; exit 1; }}\n",
+                command.as_str().unwrap()
+            ));
+        }
+    }
+    for name in spec["env"]["exported-variables"].as_sequence().unwrap() {
+        let name = name.as_str().unwrap();
+        script.push_str(&format!("echo \"EXPORTED {name}=${name}\"\n"));
+    }
+    let output = Command::new("bash")
+        .current_dir(project.path())
+        .args(["-c", &script])
+        .env("CODEBUILD_SRC_DIR", project.path())
+        .env("CODEBUILD_SRC_DIR_tenantry", root())
+        .env("CODEBUILD_BUILD_ID", "build:1")
+        .env("CODEBUILD_INITIATOR", "codepipeline/release")
+        .env("CARGO_TARGET_DIR", target())
+        .envs(bed.variables())
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (log, output.status.success())
+}
+
+#[test]
+fn the_buildspec_deploys_and_applies_and_exports_what_later_actions_need() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    let (log, succeeded) = codebuild(&bed, &project, &[]);
+    assert!(succeeded, "{log}");
+    assert!(
+        log.contains("EXPORTED TENANTRY_EXIT_CODE=3") && log.contains("EXPORTED TENANTRY_HAS_CHANGES=true"),
+        "{log}"
+    );
+    let exported = log.lines().find_map(|line| line.strip_prefix("EXPORTED TENANTRY_PLAN_DIGEST="));
+    let digest = exported.filter(|digest| digest.len() == 64).unwrap_or_else(|| panic!("no digest in {log}"));
+    assert_eq!(bed.actions("AssumeRole")[0]["SourceIdentity"], "codepipeline-release");
+
+    let built = binary();
+    let arguments = format!("{digest} --approve {digest}");
+    let apply = [
+        ("TENANTRY_COMMAND", "apply"),
+        ("TENANTRY_ARGUMENTS", &arguments),
+        ("TENANTRY_BINARY", built.to_str().unwrap()),
+    ];
+    let (log, succeeded) = codebuild(&bed, &project, &apply);
+    assert!(succeeded && log.contains("EXPORTED TENANTRY_EXIT_CODE=0"), "{log}");
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 3);
+
+    let (log, succeeded) = codebuild(
+        &bed,
+        &project,
+        &[
+            ("TENANTRY_BINARY", built.to_str().unwrap()),
+            ("TENANTRY_COMMAND", "plan"),
+            ("TENANTRY_ARGUMENTS", "--stage nowhere"),
+        ],
+    );
+    assert!(!succeeded && log.contains("there is no stage `nowhere`"), "{log}");
+}
