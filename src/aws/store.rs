@@ -30,6 +30,24 @@ pub struct StoreSettings {
     pub multipart_from: usize,
 }
 
+impl StoreSettings {
+    /// Tells whether the endpoint is none of AWS's: buckets have no names of their own there, and CloudFormation,
+    /// which is emulated too, reads templates from it. A VPC endpoint is AWS's, and is for this process alone.
+    fn is_emulated(&self) -> bool {
+        self.endpoint.as_ref().is_some_and(|endpoint| !endpoint.contains(".amazonaws.com"))
+    }
+
+    /// Returns the URL under which CloudFormation reads an object: of the virtual-hosted form, which policies on
+    /// `cloudformation:TemplateUrl` can match.
+    fn url(&self, key: &str) -> String {
+        let Self { bucket, region, endpoint, .. } = self;
+        match endpoint {
+            Some(endpoint) if self.is_emulated() => format!("{}/{bucket}/{key}", endpoint.trim_end_matches('/')),
+            _ => format!("https://{bucket}.s3.{region}.{}/{key}", region.dns_suffix()),
+        }
+    }
+}
+
 /// Size of a part. S3 wants at least 5 MiB for all but the last.
 const PART: usize = 16 << 20;
 
@@ -44,7 +62,7 @@ impl ArtifactStore {
     pub fn new(tooling: &Tooling, settings: StoreSettings) -> Self {
         let config = aws_sdk_s3::config::Builder::from(&tooling.config)
             .region(aws_sdk_s3::config::Region::new(settings.region.to_string()))
-            .force_path_style(settings.endpoint.is_some());
+            .force_path_style(settings.is_emulated());
         let config = match &settings.endpoint {
             Some(endpoint) => config.endpoint_url(endpoint),
             None => config,
@@ -259,14 +277,26 @@ impl Store for ArtifactStore {
         sent: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<bool, Fault> {
         let size = bytes.len();
-        if self.has(key, &BASE64.encode(sha256.as_bytes())).await? {
+        let checksum = BASE64.encode(sha256.as_bytes());
+        if self.has(key, &checksum).await? {
             return Ok(false);
         }
-        if size >= self.settings.multipart_from {
-            return self.put_in_parts(key, &bytes, sent).await;
+        let written = if size >= self.settings.multipart_from {
+            self.put_in_parts(key, &bytes, sent).await?
+        } else {
+            self.put(key, bytes, None).await?
+        };
+        // Somebody else was faster, perhaps at this moment: what counts is that it is there, and as it should be.
+        if !written && !self.has(key, &checksum).await? {
+            return Err(Fault::new(
+                FaultKind::Conflict,
+                "PutObject",
+                format!("{key} is written by somebody else at this moment"),
+            ));
         }
-        let written = self.put(key, bytes, None).await?;
-        sent(size as u64);
+        if written {
+            sent(size as u64);
+        }
         Ok(written)
     }
 
@@ -307,10 +337,32 @@ impl Store for ArtifactStore {
     }
 
     fn url(&self, key: &str) -> String {
-        let StoreSettings { bucket, region, endpoint, .. } = &self.settings;
-        match endpoint {
-            Some(endpoint) => format!("{}/{bucket}/{key}", endpoint.trim_end_matches('/')),
-            None => format!("https://{bucket}.s3.{region}.{}/{key}", region.dns_suffix()),
-        }
+        self.settings.url(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(region: &str, endpoint: Option<&str>) -> String {
+        let settings = StoreSettings {
+            bucket: "artifacts".into(),
+            owner: AccountId::new("111111111111").unwrap(),
+            kms_key: "key".into(),
+            region: Region::new(region).unwrap(),
+            endpoint: endpoint.map(str::to_owned),
+            multipart_from: 1,
+        };
+        settings.url("a/b.yaml")
+    }
+
+    #[test]
+    fn cloudformation_is_given_a_url_that_it_can_reach() {
+        let regional = "https://artifacts.s3.eu-west-1.amazonaws.com/a/b.yaml";
+        assert_eq!(url("eu-west-1", None), regional);
+        assert_eq!(url("eu-west-1", Some("https://bucket.vpce-1-2.s3.eu-west-1.vpce.amazonaws.com")), regional);
+        assert_eq!(url("cn-north-1", None), "https://artifacts.s3.cn-north-1.amazonaws.com.cn/a/b.yaml");
+        assert_eq!(url("eu-west-1", Some("http://127.0.0.1:4566/")), "http://127.0.0.1:4566/artifacts/a/b.yaml");
     }
 }

@@ -24,6 +24,8 @@ pub struct Script {
     pub status: Option<&'static str>,
     /// What the change set ends as.
     pub change_set: ChangeSetStatus,
+    /// How many looks find the change set still being created.
+    pub creating_for: usize,
     /// The stack's own last event, and how long after the execution it comes.
     pub ends: (&'static str, Duration),
     /// Kinds of faults that calls of an operation answer with, one a call, before they succeed.
@@ -39,6 +41,7 @@ impl Default for Script {
         Self {
             status: Some("CREATE_COMPLETE"),
             change_set: ChangeSetStatus::Ready,
+            creating_for: 0,
             ends: ("UPDATE_COMPLETE", Duration::from_secs(10)),
             faults: Vec::new(),
             loses_answer: false,
@@ -210,6 +213,9 @@ impl TenantAccount for Tenant {
         let state = self.state(|state| state.clone());
         let status = match state.executed {
             Some(_) => ChangeSetStatus::Spent("EXECUTE_IN_PROGRESS".into()),
+            None if self.fleet.count(&format!("{} DescribeChangeSet", self.name)) <= self.script().creating_for => {
+                ChangeSetStatus::Creating
+            }
             None => self.script().change_set.clone(),
         };
         let change = Change {

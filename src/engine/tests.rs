@@ -97,6 +97,16 @@ async fn planning_twice_gives_the_same_digest_and_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_set_that_takes_its_time_is_waited_for() {
+    let fleet = Fleet::new([("slow", script(|s| s.creating_for = 20))]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    assert_eq!(planning.ready.len(), 1);
+    assert_eq!(fleet.count("slow DescribeChangeSet"), 21);
+    assert_eq!(fleet.count("slow CreateChangeSet"), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_changes_is_an_outcome_and_leaves_nothing_behind() {
     let fleet = Fleet::new([("same", script(|s| s.change_set = ChangeSetStatus::NoChanges))]);
     let (engine, _heard, _handle) = fleet.engine();

@@ -4,10 +4,10 @@ Starts MiniStack on a free loopback port with authentication on, closes the gaps
 deployment, sets the accounts up, prints one line of JSON that says how to reach it, and ends when its standard
 input ends: whoever started it cannot leave it behind, not even by being killed.
 
-    bed.py [--delay SECONDS] [--log FILE] [--misroute FROM=TO]
+    bed.py [--delay SECONDS] [--log FILE] [--misroute FROM=TO] [--page-size N]
 
 --delay keeps stacks IN_PROGRESS for so long; --log appends a line of JSON for every request; --misroute lets a
-role of one account lead into another account.
+role of one account lead into another account; --page-size answers in pages of so many changes or events.
 Where MiniStack differs from AWS is written down in tests/bed/README.md.
 """
 
@@ -148,6 +148,36 @@ def misroute(wish):
         return value.replace(asked, led) if name == "RoleArn" else value
 
     sts._p = elsewhere
+
+
+def small_pages(size):
+    """Answers in small pages, and in pages where MiniStack knows none."""
+    import ministack.services.cloudformation.changesets as changesets
+    import ministack.services.cloudformation.handlers as handlers
+    import ministack.services.cloudformation.helpers as helpers
+
+    helpers._page.__defaults__ = (size,)
+    whole = changesets._describe_change_set
+
+    def page(params):
+        _, change_set = changesets._find_change_set(helpers._p(params, "ChangeSetName"), helpers._p(params, "StackName"))
+        if not change_set:
+            return whole(params)
+        changes, start = change_set.get("Changes", []), int(helpers._p(params, "NextToken") or 0)
+        change_set["Changes"] = changes[start : start + size]
+        try:
+            status, headers, body = whole(params)
+        finally:
+            change_set["Changes"] = changes
+        end = b"</DescribeChangeSetResult>" if isinstance(body, bytes) else "</DescribeChangeSetResult>"
+        if start + size < len(changes):
+            token = f"<NextToken>{start + size}</NextToken>"
+            body = body.replace(end, (token.encode() if isinstance(body, bytes) else token) + end)
+        return status, headers, body
+
+    for table in vars(handlers).values():
+        if isinstance(table, dict) and table.get("DescribeChangeSet") is whole:
+            table["DescribeChangeSet"] = page
 
 
 def log_requests(path):
@@ -320,12 +350,15 @@ def main():
     parser.add_argument("--delay", type=float, default=0)
     parser.add_argument("--log")
     parser.add_argument("--misroute", metavar="FROM=TO")
+    parser.add_argument("--page-size", type=int)
     arguments = parser.parse_args()
     port = free_port()
     configure(port, os.environ.get("TMPDIR", "/tmp"))
     close_gaps(arguments.delay)
     if arguments.misroute:
         misroute(arguments.misroute)
+    if arguments.page_size:
+        small_pages(arguments.page_size)
     log_requests(arguments.log)
     threading.Thread(target=wait_and_set_up, args=(port,), daemon=True).start()
     sys.argv = ["ministack"]

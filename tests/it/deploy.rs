@@ -130,6 +130,29 @@ fn one_byte_of_code_changes_the_artifact_and_the_functions_and_nothing_else() {
     }
 }
 
+/// CloudFormation answers in pages; nothing of any page is lost, and no event is told twice.
+#[test]
+fn change_sets_and_events_are_read_to_the_last_page() {
+    let project = Project::hello();
+    let whole = tenantry(&Bed::start(), &project, &["plan", "--stage", "dev", "--output", "json"]).exits(0).json();
+    let bed = Bed::with(&["--page-size", "1"]);
+    let paged = tenantry(&bed, &project, &["plan", "--stage", "dev", "--output", "json"]).exits(0).json();
+    assert!(
+        bed.actions("DescribeChangeSet").iter().any(|request| request["NextToken"].is_string()),
+        "there were pages"
+    );
+    assert_eq!(paged["digest"], whole["digest"]);
+    assert_eq!(paged["classes"][0]["rows"].as_array().unwrap().len(), 2);
+
+    let run = tenantry(&bed, &project, &["deploy", "--stage", "dev"]).exits(0);
+    assert!(
+        bed.actions("DescribeStackEvents").iter().any(|request| request["NextToken"].is_string()),
+        "there were pages"
+    );
+    let told: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("[sandbox/eu-west-1] S")).collect();
+    assert_eq!(told.len(), 4, "each event once: {told:?}");
+}
+
 #[test]
 fn selectors_choose_tenants_by_name_and_label() {
     let (bed, project) = (Bed::start(), Project::hello());

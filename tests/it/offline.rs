@@ -1,5 +1,6 @@
 //! Commands that make no call, and what they say about bad input.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use crate::bed::{Project, offline, root, snapshot};
@@ -73,7 +74,7 @@ fn every_mistake_is_told_with_its_place() {
         project.replace(file, from, to);
         let run = offline(&project, &["check"]).exits(2);
         assert_eq!(run.stdout, "");
-        all.push_str(&format!("=== {name}\n{}\n", run.stderr));
+        let _ = writeln!(all, "=== {name}\n{}", run.stderr);
     }
     snapshot("mistakes", &all);
 }
@@ -96,6 +97,16 @@ fn texts_that_look_like_numbers_stay_texts() {
         project.replace("tenantry.yaml", "parameters:\n", &format!("parameters:\n  Code: {value}\n"));
         offline(&project, &["check"]).exits(0);
     }
+}
+
+/// The configuration that the README shows is one.
+#[test]
+fn the_readmes_configuration_is_accepted() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let block = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let project = Project::hello();
+    project.write("tenantry.yaml", block);
+    offline(&project, &["check"]).exits(0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The GitHub action and the CodeBuild step, executed as they are written.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +22,7 @@ jobs:
     outputs:
       digest: ${{ steps.plan.outputs.plan-digest }}
     steps:
+      - uses: actions/checkout@v4
       - id: plan
         uses: ./
         with:
@@ -30,6 +32,7 @@ jobs:
     needs: plan
     runs-on: ubuntu-latest
     steps:
+      - uses: actions/checkout@v4
       - id: apply
         uses: ./
         with:
@@ -37,6 +40,7 @@ jobs:
           config: PROJECT/tenantry.yaml
           plan-digest: ${{ needs.plan.outputs.digest }}
           approve: ${{ needs.plan.outputs.digest }}
+          binary: BINARY
       - run: echo \"SAID code=${{ steps.apply.outputs.exit-code }} deployed=${{ steps.apply.outputs.deployed }} failed=${{ steps.apply.outputs.failed }}\"
       - id: hostile
         continue-on-error: true
@@ -45,6 +49,7 @@ jobs:
           command: plan
           config: PROJECT/tenantry.yaml
           stage: 'prod\"; touch PROJECT/injected; echo \"'
+          binary: BINARY
       - run: test ! -e PROJECT/injected && echo \"SAID hostile=${{ steps.hostile.outputs.exit-code }}\"
 ";
 
@@ -52,14 +57,16 @@ jobs:
 fn the_action_plans_in_one_job_and_applies_in_another() {
     let (bed, project, folder) = (Bed::start(), Project::hello(), tempfile::tempdir().unwrap());
     let workflow = folder.path().join("release.yml");
-    fs::write(&workflow, WORKFLOW.replace("PROJECT", project.path().to_str().unwrap())).unwrap();
+    fs::write(
+        &workflow,
+        WORKFLOW.replace("PROJECT", project.path().to_str().unwrap()).replace("BINARY", binary().to_str().unwrap()),
+    )
+    .unwrap();
     fs::create_dir_all(folder.path().join("act")).unwrap();
     fs::write(folder.path().join("act/actrc"), "").unwrap();
 
     let mut act = Command::new(python().with_file_name("act"));
-    act.current_dir(root())
-        .args(["workflow_dispatch", "--bind", "-P", "ubuntu-latest=-self-hosted", "-W"])
-        .arg(&workflow);
+    act.current_dir(root()).args(["workflow_dispatch", "-P", "ubuntu-latest=-self-hosted", "-W"]).arg(&workflow);
     act.env("XDG_CONFIG_HOME", folder.path()).env("XDG_CACHE_HOME", folder.path());
     for (name, value) in
         bed.variables().into_iter().chain([("CARGO_TARGET_DIR", target().to_str().unwrap().to_owned())])
@@ -83,21 +90,20 @@ fn codebuild(bed: &Bed, project: &Project, variables: &[(&str, &str)]) -> (Strin
     assert_eq!(spec["env"]["shell"].as_str(), Some("bash"));
     let mut script = String::new();
     for (name, value) in spec["env"]["variables"].as_mapping().unwrap() {
-        script.push_str(&format!(": \"${{{0}={1}}}\"; export {0}\n", name.as_str().unwrap(), value.as_str().unwrap()));
+        let (name, value) = (name.as_str().unwrap(), value.as_str().unwrap());
+        let _ = writeln!(script, ": \"${{{name}={value}}}\"; export {name}");
     }
     for phase in ["install", "pre_build", "build", "post_build"] {
         let commands =
             spec["phases"].get(phase).and_then(|phase| phase["commands"].as_sequence().cloned()).unwrap_or_default();
         for command in commands {
-            script.push_str(&format!(
-                "{{\n{}\n}} || {{ echo \"FAILED in {phase}\"; exit 1; }}\n",
-                command.as_str().unwrap()
-            ));
+            let command = command.as_str().unwrap();
+            let _ = writeln!(script, "{{\n{command}\n}} || {{ echo \"FAILED in {phase}\"; exit 1; }}");
         }
     }
     for name in spec["env"]["exported-variables"].as_sequence().unwrap() {
         let name = name.as_str().unwrap();
-        script.push_str(&format!("echo \"EXPORTED {name}=${name}\"\n"));
+        let _ = writeln!(script, "echo \"EXPORTED {name}=${name}\"");
     }
     let output = Command::new("bash")
         .current_dir(project.path())

@@ -59,7 +59,7 @@ fn large_objects_go_up_in_parts_and_only_once() {
         let told = Mutex::new(Vec::new());
         let tell = |sent| told.lock().unwrap().push(sent);
         assert!(store.put_content(key, bytes.clone(), digest, &tell).await.unwrap());
-        assert_eq!(*told.lock().unwrap(), [16 << 20, 20 << 20]);
+        assert_eq!(*told.lock().unwrap(), [16 << 20, 20 << 20, 20 << 20]);
         assert!(!store.put_content(key, bytes.clone(), digest, &tell).await.unwrap(), "it is there already");
         assert_eq!(Digest::of(store.get(key).await.unwrap().unwrap().0), digest);
     });
