@@ -76,9 +76,12 @@ pub trait TenantAccount: Send + Sync {
     /// Returns the events of a stack that came after the one with the id `after`, oldest first; all if none.
     async fn events(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, Fault>;
 
-    /// Returns what CloudFormation found wrong before it began with any resource: such reasons are in no stack
-    /// event.
-    async fn validation_failures(&self, stack: &str) -> Result<Vec<StackEvent>, Fault>;
+    /// Tells whether a stack has change sets that wait for their execution.
+    async fn has_change_sets(&self, stack: &str) -> Result<bool, Fault>;
+
+    /// Returns what CloudFormation found wrong before it began with any resource, oldest first: in a change set
+    /// or, without one, in the stack's operations. Such reasons are in no stack event.
+    async fn validation_failures(&self, stack: &str, change_set: Option<&str>) -> Result<Vec<StackEvent>, Fault>;
 
     /// Returns the id of a stack's newest event.
     async fn newest_event(&self, stack: &str) -> Result<Option<String>, Fault>;

@@ -10,6 +10,8 @@ use aws_sdk_cloudformation::types::{ChangeSetType, Parameter, Tag};
 use aws_smithy_runtime::client::retries::RetryPartition;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::Blob;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::Timestamp;
 
 use super::{fault, http};
@@ -26,11 +28,22 @@ pub struct Account {
     http: SharedHttpClient,
 }
 
+/// A function's longest time, and a little.
+/// Source: <https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>
+const LONGEST_INVOCATION: Duration = Duration::from_mins(16);
+
 impl Account {
     /// Builds the clients.
     pub fn new(config: &SdkConfig, retries: &RetryPartition, http: SharedHttpClient) -> Self {
         let cloudformation = cfn::config::Builder::from(config).retry_partition(retries.clone()).build();
-        let lambda = aws_sdk_lambda::config::Builder::from(config).retry_partition(retries.clone()).build();
+        // A function may take 15 minutes, and what it does may not be done twice.
+        let patient =
+            TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).read_timeout(LONGEST_INVOCATION).build();
+        let lambda = aws_sdk_lambda::config::Builder::from(config)
+            .retry_partition(retries.clone())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(patient)
+            .build();
         Self {
             cloudformation: cfn::Client::from_conf(cloudformation),
             lambda: aws_sdk_lambda::Client::from_conf(lambda),
@@ -161,12 +174,34 @@ impl TenantAccount for Account {
         }
     }
 
-    async fn validation_failures(&self, stack: &str) -> Result<Vec<StackEvent>, Fault> {
+    async fn has_change_sets(&self, stack: &str) -> Result<bool, Fault> {
+        let mut page = None;
+        loop {
+            let answer = self.cloudformation.list_change_sets().stack_name(stack).set_next_token(page).send().await;
+            let answer = match answer.map_err(|error| fault::read("ListChangeSets", &error)) {
+                Err(fault) if fault.kind == FaultKind::NotFound => return Ok(false),
+                other => other?,
+            };
+            if !answer.summaries().is_empty() {
+                return Ok(true);
+            }
+            page = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if page.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+
+    async fn validation_failures(&self, stack: &str, change_set: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
         let failed = cfn::types::EventFilter::builder().failed_events(true).build();
-        let answer = self.cloudformation.describe_events().stack_name(stack).filters(failed).send().await;
+        let request = self.cloudformation.describe_events().stack_name(stack).filters(failed);
+        let answer = request.set_change_set_name(change_set.map(str::to_owned)).send().await;
         let answer = answer.map_err(|error| fault::read("DescribeEvents", &error))?;
         let of_validation = |event: &&cfn::types::OperationEvent| event.validation_status_reason().is_some();
-        Ok(answer.operation_events().iter().filter(of_validation).map(read_validation).collect())
+        let mut events: Vec<StackEvent> =
+            answer.operation_events().iter().filter(of_validation).map(read_validation).collect();
+        events.sort_by_key(|event| event.time);
+        Ok(events)
     }
 
     async fn newest_event(&self, stack: &str) -> Result<Option<String>, Fault> {

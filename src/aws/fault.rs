@@ -28,8 +28,8 @@ where
         SdkError::ResponseError(_) => Fault::new(FaultKind::Unreachable, operation, "the answer could not be read"),
         other => {
             if let Some(fault) = find::<Fault>(other) {
-                // The credentials of a session are renewed in the middle of other calls.
-                return Fault { kind: FaultKind::Credentials, ..fault.clone() };
+                // The credentials of a session are renewed in the middle of other calls: the renewal's fault counts.
+                return fault.clone();
             }
             let kind =
                 if find::<CredentialsError>(other).is_some() { FaultKind::Credentials } else { FaultKind::Unreachable };
@@ -74,7 +74,9 @@ fn kind(code: &str, message: &str, status: u16) -> FaultKind {
         | "RequestLimitExceeded"
         | "BandwidthLimitExceeded"
         | "SlowDown"
-        | "PriorRequestNotComplete" => FaultKind::Throttled,
+        | "PriorRequestNotComplete"
+        // S3's answer to two conditional writes at once: neither need have won, both may try again.
+        | "ConditionalRequestConflict" | "OperationAborted" => FaultKind::Throttled,
         "ExpiredToken"
         | "ExpiredTokenException"
         | "RequestExpired"
@@ -102,9 +104,7 @@ fn kind(code: &str, message: &str, status: u16) -> FaultKind {
         | "StackNotFoundException" => FaultKind::NotFound,
         // DescribeStacks and its like have no code of their own for a stack that is not there.
         "ValidationError" if message.ends_with("does not exist") => FaultKind::NotFound,
-        "AlreadyExistsException" | "PreconditionFailed" | "ConditionalRequestConflict" | "OperationAborted" => {
-            FaultKind::Conflict
-        }
+        "AlreadyExistsException" | "PreconditionFailed" => FaultKind::Conflict,
         _ if status >= 500 || status == 408 => FaultKind::Unreachable,
         _ if status == 429 => FaultKind::Throttled,
         _ if code.is_empty() && status == 403 => FaultKind::Denied,
@@ -129,6 +129,8 @@ mod tests {
             ("ValidationError", "Stack with id app does not exist", 400, FaultKind::NotFound),
             ("ValidationError", "Parameters: [X] do not exist in the template", 400, FaultKind::Invalid),
             ("AlreadyExistsException", "", 400, FaultKind::Conflict),
+            ("PreconditionFailed", "", 412, FaultKind::Conflict),
+            ("ConditionalRequestConflict", "", 409, FaultKind::Throttled),
             ("InternalFailure", "", 500, FaultKind::Unreachable),
             ("", "HTTP status 404", 404, FaultKind::NotFound),
             ("", "HTTP status 403", 403, FaultKind::Denied),

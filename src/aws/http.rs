@@ -36,8 +36,8 @@ pub async fn status(http: &SharedHttpClient, url: &str, timeout: Duration) -> Re
     if !url.starts_with("https://") && !is_loopback(url) {
         return Err(wrong("only https:// is fetched".to_owned()));
     }
-    let path = url.match_indices('/').nth(2).map_or(url.len(), |(at, _)| at);
-    let (origin, path) = (&url[..path], url[path..].to_owned());
+    let (origin, path) = split(url);
+    let path = path.to_owned();
     let operation = Operation::builder()
         .service_name("verify")
         .operation_name(OPERATION)
@@ -69,7 +69,34 @@ pub async fn status(http: &SharedHttpClient, url: &str, timeout: Duration) -> Re
     })
 }
 
+/// Splits a URL into its origin, and path and query.
+fn split(url: &str) -> (&str, &str) {
+    match url.match_indices('/').nth(2) {
+        Some((at, _)) => url.split_at(at),
+        None => (url, "/"),
+    }
+}
+
 /// A server on this machine is reached without TLS, which is what emulators offer.
 fn is_loopback(url: &str) -> bool {
     ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|prefix| url.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_a_path_means_the_root() {
+        assert_eq!(split("https://example.com"), ("https://example.com", "/"));
+        assert_eq!(split("https://example.com/"), ("https://example.com", "/"));
+        assert_eq!(split("https://example.com/a/b?c=/d"), ("https://example.com", "/a/b?c=/d"));
+    }
+
+    #[tokio::test]
+    async fn only_https_is_fetched() {
+        let http = shared_client(None).unwrap();
+        let fault = status(&http, "http://example.com/", Duration::from_secs(1)).await.unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Invalid);
+    }
 }

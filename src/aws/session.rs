@@ -138,9 +138,15 @@ impl TenantCredentials {
         if let Some(credentials) = current.as_ref().filter(lasting) {
             return Ok(credentials.clone());
         }
-        let credentials = self.assume().await?;
-        *current = Some(credentials.clone());
-        Ok(credentials)
+        match (self.assume().await, current.as_ref()) {
+            (Ok(credentials), _) => {
+                *current = Some(credentials.clone());
+                Ok(credentials)
+            }
+            // What cannot be renewed now is still good for some minutes.
+            (Err(_), Some(old)) if old.expiry().is_none_or(|end| end > SystemTime::now()) => Ok(old.clone()),
+            (Err(fault), _) => Err(fault),
+        }
     }
 
     async fn assume(&self) -> Result<Credentials, Fault> {

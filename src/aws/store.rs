@@ -1,5 +1,7 @@
 //! The artifact bucket: SSE-KMS under one key, SHA-256 checksums, and conditional writes only.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
@@ -48,6 +50,22 @@ impl StoreSettings {
     }
 }
 
+/// How often an upload is tried, where others write at the same moment.
+const ATTEMPTS: u32 = 3;
+
+/// Returns the checksum of an object that is sent whole, as S3 writes it.
+fn checksum(bytes: &[u8]) -> String {
+    BASE64.encode(Digest::of(bytes).as_bytes())
+}
+
+/// Returns the checksum of an object that is sent in parts: the checksum of its parts' checksums, and their number.
+/// Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html>
+fn composite_checksum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let digests: Vec<Digest> = parts.map(Digest::of).collect();
+    let all: Vec<u8> = digests.iter().flat_map(|digest| *digest.as_bytes()).collect();
+    format!("{}-{}", checksum(&all), digests.len())
+}
+
 /// Size of a part. S3 wants at least 5 MiB for all but the last.
 const PART: usize = 16 << 20;
 
@@ -90,8 +108,8 @@ impl ArtifactStore {
         Err(Fault::new(FaultKind::Mismatch, operation, message))
     }
 
-    /// Tells whether the store has an object of that content, encrypted as configured.
-    async fn has(&self, key: &str, sha256: &str) -> Result<bool, Fault> {
+    /// Tells whether the store has an object of exactly these bytes, encrypted as configured.
+    async fn has(&self, key: &str, bytes: &[u8]) -> Result<bool, Fault> {
         const OPERATION: &str = "HeadObject";
         let answer = self
             .s3
@@ -110,21 +128,24 @@ impl ArtifactStore {
             other => other?,
         };
         self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
-        match answer.checksum_sha256() {
-            Some(given) if !given.contains('-') && given != sha256 => Err(Fault::new(
-                FaultKind::Mismatch,
-                OPERATION,
-                format!("{key} has another content than its name says: its sha256 is {given}, not {sha256}"),
-            )),
-            _ => Ok(true),
+        let matches = match answer.checksum_sha256() {
+            Some(given) if given.contains('-') => given == composite_checksum(bytes.chunks(PART)),
+            Some(given) => given == checksum(bytes),
+            // Written by somebody else, without a checksum that can be compared: only the bytes tell.
+            None => self.get(key).await?.is_some_and(|(found, _)| found == bytes),
+        };
+        if matches {
+            return Ok(true);
         }
+        let message = format!("{key} has another content than its name says: somebody else wrote it");
+        Err(Fault::new(FaultKind::Mismatch, OPERATION, message))
     }
 
     /// Sends an object in one request. Tells whether it was written; with `unless_there`, an object that exists
     /// is left as it is, and with `version`, one that changed is a conflict.
     async fn put(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<bool, Fault> {
         const OPERATION: &str = "PutObject";
-        let checksum = BASE64.encode(Digest::of(&bytes).as_bytes());
+        let checksum = checksum(&bytes);
         let answer = self
             .s3
             .put_object()
@@ -189,11 +210,9 @@ impl ArtifactStore {
     ) -> Result<bool, Fault> {
         const OPERATION: &str = "CompleteMultipartUpload";
         let mut parts = Vec::new();
-        let mut digests = Vec::new();
         let mut total = 0;
         for (number, part) in (1..).zip(bytes.chunks(PART)) {
-            let digest = Digest::of(part);
-            let checksum = BASE64.encode(digest.as_bytes());
+            let checksum = checksum(part);
             let answer = self
                 .s3
                 .upload_part()
@@ -207,7 +226,6 @@ impl ArtifactStore {
                 .send()
                 .await
                 .map_err(|error| fault::read("UploadPart", &error))?;
-            digests.extend_from_slice(digest.as_bytes());
             parts.push(
                 CompletedPart::builder()
                     .part_number(number)
@@ -218,9 +236,7 @@ impl ArtifactStore {
             total += part.len() as u64;
             sent(total);
         }
-        // The checksum of an object in parts is the checksum of its parts' checksums, and their number.
-        // Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
-        let whole = format!("{}-{}", BASE64.encode(Digest::of(&digests).as_bytes()), parts.len());
+        let whole = composite_checksum(bytes.chunks(PART));
         let answer = self
             .s3
             .complete_multipart_upload()
@@ -277,27 +293,34 @@ impl Store for ArtifactStore {
         sent: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<bool, Fault> {
         let size = bytes.len();
-        let checksum = BASE64.encode(sha256.as_bytes());
-        if self.has(key, &checksum).await? {
-            return Ok(false);
+        debug_assert_eq!(sha256, Digest::of(&bytes), "an object is named by its content");
+        let mut attempt = 1;
+        loop {
+            if self.has(key, &bytes).await? {
+                return Ok(false);
+            }
+            let written = if size >= self.settings.multipart_from {
+                self.put_in_parts(key, &bytes, sent).await
+            } else {
+                self.put(key, bytes.clone(), None).await
+            };
+            match written {
+                Ok(true) => {
+                    sent(size as u64);
+                    return Ok(true);
+                }
+                // Somebody else was faster; what is there now is looked at again.
+                Ok(false) if attempt < ATTEMPTS => {}
+                Ok(false) => {
+                    let message = format!("{key} exists, but this caller may not read it");
+                    return Err(Fault::new(FaultKind::Denied, "HeadObject", message));
+                }
+                Err(fault) if fault.passes() && attempt < ATTEMPTS => {}
+                Err(fault) => return Err(fault),
+            }
+            attempt += 1;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        let written = if size >= self.settings.multipart_from {
-            self.put_in_parts(key, &bytes, sent).await?
-        } else {
-            self.put(key, bytes, None).await?
-        };
-        // Somebody else was faster, perhaps at this moment: what counts is that it is there, and as it should be.
-        if !written && !self.has(key, &checksum).await? {
-            return Err(Fault::new(
-                FaultKind::Conflict,
-                "PutObject",
-                format!("{key} is written by somebody else at this moment"),
-            ));
-        }
-        if written {
-            sent(size as u64);
-        }
-        Ok(written)
     }
 
     async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault> {

@@ -147,10 +147,9 @@ fn template(project: &Project, problems: &mut Vec<Problem>) {
 fn targets(project: &Project, all: &[Resolved], problems: &mut Vec<Problem>) {
     let config = &project.documents[CONFIG];
     let mut seen: HashMap<(String, String, String), String> = HashMap::new();
-    for Resolved { target, .. } in all {
-        let number = project.tenants.iter().position(|tenant| tenant.name == target.id.tenant).unwrap_or_default();
+    for Resolved { target, tenant: number, .. } in all {
         let at_tenant =
-            |problem: Problem| problem.at(project.tenants_document(), project.tenant_key(number, &["account"]));
+            |problem: Problem| problem.at(project.tenants_document(), project.tenant_key(*number, &["account"]));
         let key = (target.account.to_string(), target.id.region.to_string(), target.stack.clone());
         match seen.get(&key) {
             Some(other) if other != &target.id.tenant => {
@@ -209,7 +208,7 @@ fn parameters(project: &Project, all: &[Resolved], problems: &mut Vec<Problem>) 
     let known = &project.template.parameters;
     let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut told: BTreeMap<(usize, usize), (Problem, String, usize)> = BTreeMap::new();
-    for Resolved { target, parameters_at } in all {
+    for Resolved { target, parameters_at, .. } in all {
         for (name, place) in parameters_at {
             let keys: Vec<&str> = place.1.iter().map(String::as_str).collect();
             let (message, bytes) = match known.get(name) {

@@ -1,6 +1,6 @@
 //! The configuration with its documents, and the targets that follow from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::document::{Document, Problem, Problems};
@@ -77,6 +77,8 @@ pub(super) type Place = (usize, Vec<String>);
 /// A target with the places of its parameters.
 pub(super) struct Resolved {
     pub target: Target,
+    /// The tenant's place in the list of tenants.
+    pub tenant: usize,
     pub parameters_at: BTreeMap<String, Place>,
 }
 
@@ -173,13 +175,15 @@ fn stages(
 ) -> Vec<StageConfig> {
     let named: BTreeSet<&str> =
         file.stages.values().flat_map(|stage| stage.tenants.iter().flatten()).map(String::as_str).collect();
+    let by_name: HashMap<&str, usize> =
+        (0..).zip(tenants).map(|(number, tenant)| (tenant.name.as_str(), number)).collect();
     let mut stages = Vec::new();
     for (name, stage) in &file.stages {
         let members: Vec<usize> = match &stage.tenants {
             None => (0..tenants.len()).filter(|number| !named.contains(tenants[*number].name.as_str())).collect(),
             Some(names) => {
                 let find = |(place, wanted): (usize, &String)| {
-                    let found = tenants.iter().position(|tenant| &tenant.name == wanted);
+                    let found = by_name.get(wanted.as_str()).copied();
                     if found.is_none() {
                         let at = document.value(&["stages", name, "tenants", &place.to_string()]);
                         let problem = Problem::new(format!("there is no tenant `{wanted}`")).at(CONFIG, at);
@@ -239,31 +243,35 @@ impl Project {
         if !problems.is_empty() {
             return Err(Problems::new(&self.documents, problems));
         }
-        targets.retain(|resolved| self.is_selected(&resolved.target.id.tenant, selection));
+        targets.retain(|resolved| is_selected(&self.tenants[resolved.tenant], selection));
         Ok(targets.into_iter().map(|resolved| resolved.target).collect())
     }
 
-    /// Checks that the tenants of a selection exist.
+    /// Checks that a selection names tenants that exist, and that it leaves a target in one of the stages.
     ///
     /// # Errors
     ///
-    /// Names those that do not.
-    pub fn check_selection(&self, selection: &Selection) -> Result<(), Problems> {
-        let unknown = self.unknown_tenants(selection);
-        if unknown.is_empty() { Ok(()) } else { Err(Problems::new(&[], unknown)) }
+    /// Says what is wrong with it.
+    pub fn check_selection<'a>(
+        &self,
+        mut stages: impl Iterator<Item = &'a StageConfig>,
+        selection: &Selection,
+    ) -> Result<(), Problems> {
+        let mut problems = self.unknown_tenants(selection);
+        let selected =
+            |stage: &StageConfig| stage.tenants.iter().any(|number| is_selected(&self.tenants[*number], selection));
+        if problems.is_empty() && !stages.any(selected) {
+            let hint = "compare --tenant and --label with the tenants of the stage";
+            problems.push(Problem::new("no target is selected").hint(hint));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Problems::new(&[], problems)) }
     }
 
     fn unknown_tenants(&self, selection: &Selection) -> Vec<Problem> {
         let known = || self.tenants.iter().map(|tenant| tenant.name.as_str());
-        let unknown = selection.tenants.iter().filter(|name| !known().any(|known| known == name.as_str()));
+        let names: BTreeSet<&str> = known().collect();
+        let unknown = selection.tenants.iter().filter(|name| !names.contains(name.as_str()));
         unknown.map(|name| Problem::new(format!("there is no tenant `{name}`")).did_you_mean(name, known())).collect()
-    }
-
-    fn is_selected(&self, tenant: &str, selection: &Selection) -> bool {
-        let Some(tenant) = self.tenants.iter().find(|known| known.name == tenant) else { return false };
-        let named = selection.tenants.is_empty() || selection.tenants.contains(&tenant.name);
-        let labelled = |(key, value): &(String, String)| tenant.labels.get(key).is_some_and(|text| &text.0 == value);
-        named && selection.labels.iter().all(labelled)
     }
 
     /// Returns a release that stands for the one to come, so that everything that depends on it can be checked
@@ -293,23 +301,31 @@ impl Project {
         &self.documents[TEMPLATE]
     }
 
-    /// Returns every value that must never be shown: those of NoEcho parameters, and external ids.
+    /// Returns what hides every value that must never be shown: those of NoEcho parameters, as they are written and
+    /// as each target gets them, and external ids.
     pub fn masks(&self) -> Masks {
         let names = self.template.no_echo();
-        let of = |map: &BTreeMap<String, Text>| -> Vec<String> {
+        let written = |map: &BTreeMap<String, Text>| -> Vec<String> {
             map.iter().filter(|(name, _)| names.contains(*name)).map(|(_, value)| value.0.clone()).collect()
         };
-        let stages = self.file.stages.values().flat_map(|stage| of(&stage.parameters));
-        let tenants = self.tenants.iter().flat_map(|tenant| {
-            let regions = tenant.region_parameters.values().flat_map(of);
-            of(&tenant.parameters)
-                .into_iter()
-                .chain(regions)
-                .chain(tenant.roles.external_id.clone())
-                .collect::<Vec<_>>()
-        });
-        let all = of(&self.file.parameters).into_iter().chain(stages).chain(tenants);
-        Masks::new(all.chain(self.file.roles.external_id.clone()))
+        let mut values = written(&self.file.parameters);
+        values.extend(self.file.stages.values().flat_map(|stage| written(&stage.parameters)));
+        for tenant in &self.tenants {
+            values.extend(written(&tenant.parameters));
+            values.extend(tenant.region_parameters.values().flat_map(written));
+            values.extend(tenant.roles.external_id.clone());
+        }
+        values.extend(self.file.roles.external_id.clone());
+        if !names.is_empty() {
+            let release = self.release_to_come();
+            let targets = self.stages.iter().flat_map(|stage| self.resolve(stage, &release, &mut Vec::new()));
+            let secret = |resolved: Resolved| {
+                let parameters = resolved.target.parameters.into_iter();
+                parameters.filter(|(name, _)| names.contains(name)).map(|(_, value)| value).collect::<Vec<_>>()
+            };
+            values.extend(targets.flat_map(secret));
+        }
+        Masks::new(values)
     }
 
     /// Returns all targets of a stage with the places of their parameters.
@@ -427,8 +443,15 @@ impl Project {
             capabilities: self.file.capabilities.clone(),
             checks,
         };
-        (problems.len() == before).then_some(Resolved { target, parameters_at })
+        (problems.len() == before).then_some(Resolved { target, tenant: number, parameters_at })
     }
+}
+
+/// Tells whether a tenant is among those that are meant.
+fn is_selected(tenant: &Tenant, selection: &Selection) -> bool {
+    let named = selection.tenants.is_empty() || selection.tenants.contains(&tenant.name);
+    let labelled = |(key, value): &(String, String)| tenant.labels.get(key).is_some_and(|text| &text.0 == value);
+    named && selection.labels.iter().all(labelled)
 }
 
 /// What variables mean for one target.

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest;
 
-/// Names a release by its content: the first twelve digits of a sha256 over the application's name, the
-/// template's digest and the artifacts' digests. The same bytes are the same release, whoever packaged them.
+/// Names a release by its content: the first twelve digits of a sha256 over the application's name, the bucket, and
+/// digests and keys of the template and the artifacts. The same bytes in the same place are the same release,
+/// whoever packaged them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ReleaseId(String);
@@ -87,9 +88,9 @@ impl Release {
         template: TemplateObject,
         provenance: Provenance,
     ) -> Self {
-        let mut content = format!("{application}\n{}\n", template.sha256);
+        let mut content = format!("{application}\n{bucket}\n{} {}\n", template.sha256, template.key);
         for (name, artifact) in &artifacts {
-            let _ = writeln!(content, "{name} {}", artifact.sha256);
+            let _ = writeln!(content, "{name} {} {}", artifact.sha256, artifact.key);
         }
         Self {
             id: ReleaseId(Digest::of(content).short()),
@@ -99,6 +100,12 @@ impl Release {
             template,
             provenance,
         }
+    }
+
+    /// Tells whether the release's content is what its name says.
+    pub fn fits_its_name(&self) -> bool {
+        let Self { application, bucket, artifacts, template, provenance, .. } = self.clone();
+        Self::new(&application, &bucket, artifacts, template, provenance).id == self.id
     }
 }
 
@@ -117,5 +124,9 @@ mod tests {
     fn the_id_follows_the_bytes_and_not_the_commit() {
         assert_eq!(release("a", "1").id, release("a", "2").id);
         assert_ne!(release("a", "1").id, release("b", "1").id);
+        let mut edited = release("a", "1");
+        assert!(edited.fits_its_name());
+        edited.template.key = "elsewhere".into();
+        assert!(!edited.fits_its_name());
     }
 }

@@ -1,85 +1,30 @@
 //! Executing exactly a plan, and following every stack to its end.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::access::Entered;
 use super::follow::{Ending, follow};
-use super::ledger;
+use super::patience::patiently;
 use super::plan::{Planning, Ready};
+use super::verify::verify;
 use super::window::{self, Flow};
-use super::{Engine, Progress};
+use super::{Engine, Progress, Stop, ledger};
 use crate::domain::lifecycle::{State, Step};
 use crate::domain::stack::Settled;
-use crate::domain::{
-    ChangeSetStatus, Digest, Failure, Fault, Outcome, Release, Stack, StackStatus, Tally, Target, TargetId,
-};
+use crate::domain::{Digest, Failure, Fault, Outcome, Release, Stack, StackStatus, Tally, Target, TargetId};
 use crate::event::{Event, Phase};
-use crate::plan::{ChangeSetRef, Content, Intent, Plan, Secrets, TargetContent};
+use crate::plan::ChangeSetRef;
 use crate::ports::TenantAccount;
+
+/// How often an execution is asked for, where the answers fail in passing and nothing has begun.
+const ATTEMPTS: u32 = 3;
+/// How long a stack may take to show that an operation has begun.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// A target with its outcome.
 pub type Finished = (TargetId, Outcome);
 
 impl Engine {
-    /// Describes every change set of a plan anew, computes the digest from what CloudFormation says now, and
-    /// returns what to execute; or, where anything differs, what it is (safety rule 2).
-    pub async fn recheck(
-        &self,
-        plan: &Plan,
-        release: &Release,
-        entered: Vec<Entered>,
-        secrets: &Secrets,
-    ) -> Result<Planning, Vec<String>> {
-        let change_sets: BTreeMap<&TargetId, &ChangeSetRef> =
-            plan.change_sets.iter().map(|change_set| (&change_set.target, change_set)).collect();
-        let planned: BTreeMap<&TargetId, &Intent> =
-            plan.content.targets.iter().map(|target| (&target.target, &target.intent)).collect();
-        let work: Vec<(Entered, Option<ChangeSetRef>)> = entered
-            .into_iter()
-            .map(|entered| {
-                let change_set = change_sets.get(&entered.target.id).copied().cloned();
-                (entered, change_set)
-            })
-            .collect();
-        let described =
-            window::run(work, 128, &self.stop, |(entered, change_set)| describe(entered, change_set), |_| Flow::Start)
-                .await;
-
-        let (mut contents, mut ready, mut settled, mut problems) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for result in described {
-            match result {
-                Err((entered, _)) => problems.push(format!("target {}: the run was stopped", entered.target.id)),
-                Ok(Err(problem)) => problems.push(problem),
-                Ok(Ok((target, Some((found, intent))))) => {
-                    contents.push(TargetContent::new(&target, intent, secrets));
-                    ready.push(found);
-                }
-                Ok(Ok((target, None))) => {
-                    let intent = planned.get(&target.id).copied().cloned().unwrap_or(Intent::Excluded);
-                    contents.push(TargetContent::new(&target, intent.clone(), secrets));
-                    let outcome = match intent {
-                        Intent::Unchanged => Outcome::Unchanged,
-                        _ => Outcome::Skipped(Failure::because("left out of the plan")),
-                    };
-                    settled.push((target, outcome));
-                }
-            }
-        }
-        let content = Content::new(&plan.content.stage, release, plan.content.rollout, contents);
-        if problems.is_empty() {
-            problems = plan.content.differences(&content);
-        }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let digest = content.digest();
-        if digest != plan.digest {
-            return Err(vec![format!("the plan's digest is {} and not {}", digest, plan.digest)]);
-        }
-        Ok(Planning { plan: Plan { digest, content, ..plan.clone() }, ready, settled })
-    }
-
     /// Executes a planning's change sets, never more than `max-concurrency` at a time, and returns how every
     /// target ended, those that were settled by the plan included.
     ///
@@ -103,54 +48,18 @@ impl Engine {
         let limit = plan.content.rollout.max_concurrency.of(total).max(1);
         let results = window::run(ready, limit, &self.stop, |ready| run.clone().target(ready), judge).await;
 
-        let mut finished: Vec<Finished> = results
-            .into_iter()
-            .map(|result| {
-                result.unwrap_or_else(|ready| {
-                    let why =
-                        if self.stop.is_requested() { "the run was stopped" } else { "too many other targets failed" };
-                    let outcome = Outcome::Skipped(Failure::because(format!("not started: {why}")));
-                    (
-                        ready.target.id.clone(),
-                        Progress::new(&ready.target.id, State::Planned, &self.events).finish(outcome),
-                    )
-                })
-            })
-            .collect();
-        for (target, outcome) in settled {
-            if outcome == Outcome::Unchanged {
-                run.remember(&target.id).await;
-            }
-            finished.push((target.id, outcome));
-        }
+        let why = if self.stop.is_requested() { "the run was stopped" } else { "too many other targets failed" };
+        let not_started = |ready: Ready| {
+            let outcome = Outcome::Skipped(Failure::because(format!("not started: {why}")));
+            let progress = Progress::new(&ready.target.id, State::Planned, &self.events);
+            (ready.target.id, progress.finish(outcome))
+        };
+        let mut finished: Vec<Finished> =
+            results.into_iter().map(|result| result.unwrap_or_else(not_started)).collect();
+        finished.extend(settled.into_iter().map(|(target, outcome)| (target.id, outcome)));
         let tally = Tally::of(finished.iter().map(|(_, outcome)| outcome));
         self.events.emit(Event::PhaseFinished { phase: Phase::Apply, stage, tally });
         finished
-    }
-}
-
-/// Reads a target's change set as it is now.
-async fn describe(
-    entered: Entered,
-    change_set: Option<ChangeSetRef>,
-) -> Result<(Target, Option<(Ready, Intent)>), String> {
-    let Entered { target, account } = entered;
-    let Some(change_set) = change_set else { return Ok((target, None)) };
-    let id = target.id.clone();
-    let account = account.map_err(|failure| format!("target {id}: {failure}"))?;
-    let found =
-        account.change_set(&target.stack, &change_set.name).await.map_err(|fault| format!("target {id}: {fault}"))?;
-    let found = found.ok_or_else(|| format!("target {id}: its change set {} is gone", change_set.name))?;
-    let stack = account.stack(&change_set.stack_id).await.map_err(|fault| format!("target {id}: {fault}"))?;
-    match found.status {
-        ChangeSetStatus::Ready => {
-            let creates = stack.is_some_and(|stack: Stack| stack.status == StackStatus::ReviewInProgress);
-            let intent = Intent::of(creates, found.changes);
-            let ready = Ready { target: target.clone(), account, change_set, creates };
-            Ok((target, Some((ready, intent))))
-        }
-        ChangeSetStatus::Spent(status) => Err(format!("target {id}: its change set is {status}")),
-        other => Err(format!("target {id}: its change set is not ready but {other:?}")),
     }
 }
 
@@ -166,28 +75,21 @@ impl Run {
     /// Brings one target to its outcome.
     async fn target(self: Arc<Self>, ready: Ready) -> Finished {
         let Ready { target, account, change_set, .. } = ready;
-        let mut progress = Progress::new(&target.id, State::Planned, &self.engine.events);
+        let Engine { events, stop, .. } = &self.engine;
+        let mut progress = Progress::new(&target.id, State::Planned, events);
         progress.take(Step::Execute);
         let outcome = match self.execute(account.as_ref(), &target, &change_set).await {
             Ok(()) => {
                 progress.take(Step::Verify);
-                match super::verify::verify(
-                    account.as_ref(),
-                    &target,
-                    &change_set.stack_id,
-                    &self.engine.events,
-                    &self.engine.stop,
-                )
-                .await
-                {
-                    Ok(()) => Outcome::Deployed,
-                    Err(failure) => Outcome::Failed(failure),
-                }
+                let checked = verify(account.as_ref(), &target, &change_set.stack_id, events, stop).await;
+                checked.map_or_else(Outcome::Failed, |()| Outcome::Deployed)
             }
             Err(outcome) => outcome,
         };
         if outcome == Outcome::Deployed {
-            self.remember(&target.id).await;
+            let entry =
+                ledger::Entry { release: Some(self.release.id.clone()), since: events.now(), plan: Some(self.digest) };
+            self.engine.remember(&self.release.application, &self.stage, &target.id, &entry).await;
         }
         (target.id.clone(), progress.finish(outcome))
     }
@@ -199,44 +101,52 @@ impl Run {
         target: &Target,
         change_set: &ChangeSetRef,
     ) -> Result<(), Outcome> {
+        let Engine { events, stop, .. } = &self.engine;
         let not_started = |fault: Fault| Outcome::Failed(Failure::because(format!("nothing was executed: {fault}")));
-        let seen = account.newest_event(&change_set.stack_id).await.map_err(not_started)?;
+        let stack_id = &change_set.stack_id;
+        let seen = patiently(stop, || account.newest_event(stack_id)).await.map_err(not_started)?;
         // The same plan and the same change set make the same token, so that a repeated call is the same request.
-        let token =
-            format!("tenantry-{}", Digest::of(format!("{} {} {}", self.digest, change_set.stack_id, change_set.name)));
-        if let Err(fault) = account.execute_change_set(&target.stack, &change_set.name, &token).await {
-            if !fault.passes() {
-                return Err(not_started(fault));
-            }
-            // The answer may have been lost after CloudFormation began. Whether it did, the change set tells.
-            if !self.has_begun(account, target, change_set).await {
-                return Err(not_started(fault));
+        let token = Digest::of(format!("{} {stack_id} {}", self.digest, change_set.name));
+        let token = format!("tenantry-{token}");
+        let mut attempt = 1;
+        while let Err(fault) = account.execute_change_set(&target.stack, &change_set.name, &token).await {
+            // Whatever the answer was: an earlier one may have been lost after CloudFormation began.
+            match has_begun(account, stack_id, seen.as_deref(), stop).await {
+                Ok(true) => break,
+                Ok(false) if fault.passes() && attempt < ATTEMPTS && !stop.is_requested() => attempt += 1,
+                Ok(false) => return Err(not_started(fault)),
+                Err(unread) => {
+                    let why = format!("whether the execution began is not known: {fault}; then {unread}");
+                    return Err(Outcome::Detached(
+                        Failure::because(why).hint("see where it is with `tenantry status`"),
+                    ));
+                }
             }
         }
-        let Engine { events, stop, .. } = &self.engine;
-        match follow(account, &change_set.target, &change_set.stack_id, seen, events, stop).await {
-            Ending::Settled(Settled::Done, ..) => Ok(()),
+        match follow(account, &change_set.target, stack_id, seen, events, stop).await {
+            Ending::Settled(Settled::Done, _) => Ok(()),
             Ending::Settled(Settled::RolledBack, failure) => Err(Outcome::RolledBack(failure)),
             Ending::Settled(Settled::RollbackFailed, failure) => Err(Outcome::RollbackFailed(failure)),
             Ending::Settled(_, failure) => Err(Outcome::Failed(failure)),
             Ending::Detached(failure) => Err(Outcome::Detached(failure)),
         }
     }
+}
 
-    async fn has_begun(&self, account: &dyn TenantAccount, target: &Target, change_set: &ChangeSetRef) -> bool {
-        matches!(
-            account.change_set(&target.stack, &change_set.name).await,
-            Ok(Some(found)) if matches!(&found.status, ChangeSetStatus::Spent(status) if status.starts_with("EXECUTE_"))
-        )
+/// Tells whether an operation on a stack began after the event `seen`, by what the stack itself says: a change set
+/// that was executed is no longer found by its name.
+pub(super) async fn has_begun(
+    account: &dyn TenantAccount,
+    stack_id: &str,
+    seen: Option<&str>,
+    stop: &Stop,
+) -> Result<bool, Fault> {
+    tokio::time::sleep(SETTLE).await;
+    if !patiently(stop, || account.events(stack_id, seen)).await?.is_empty() {
+        return Ok(true);
     }
-
-    /// Writes into the ledger that the target is on this release.
-    async fn remember(&self, target: &TargetId) {
-        let entry = ledger::Entry {
-            release: Some(self.release.id.clone()),
-            since: self.engine.events.now(),
-            plan: Some(self.digest),
-        };
-        self.engine.remember(&self.release.application, &self.stage, target, &entry).await;
-    }
+    let stack = patiently(stop, || account.stack(stack_id)).await?;
+    let is_busy =
+        |stack: &Stack| stack.status != StackStatus::ReviewInProgress && stack.status.settled() == Settled::NotYet;
+    Ok(stack.as_ref().is_some_and(is_busy))
 }

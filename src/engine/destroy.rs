@@ -1,7 +1,9 @@
 //! Deleting the stacks of targets. Only called after somebody has asked for it by name.
 
 use super::access::Entered;
+use super::apply::has_begun;
 use super::follow::{Ending, follow};
+use super::patience::patiently;
 use super::window::{self, Flow};
 use super::{Engine, Finished, Progress, ledger};
 use crate::domain::lifecycle::{State, Step};
@@ -29,8 +31,8 @@ impl Engine {
         };
         let limit = rollout.max_concurrency.of(total).max(1);
         let work = |entered: Entered| {
-            let engine = self.clone();
-            async move { engine.destroy_target(entered).await }
+            let (engine, application, stage) = (self.clone(), application.to_owned(), stage.to_owned());
+            async move { engine.destroy_target(&application, &stage, entered).await }
         };
         let results = window::run(entered, limit, &self.stop, work, judge).await;
         let skipped = |entered: Entered| {
@@ -40,23 +42,20 @@ impl Engine {
             (entered.target.id.clone(), Progress::new(&entered.target.id, State::Planned, &self.events).finish(outcome))
         };
         let finished: Vec<Finished> = results.into_iter().map(|result| result.unwrap_or_else(skipped)).collect();
-        for (target, _) in finished.iter().filter(|(_, outcome)| *outcome == Outcome::Deleted) {
-            let entry = ledger::Entry { release: None, since: self.events.now(), plan: None };
-            self.remember(application, stage, target, &entry).await;
-        }
         let tally = Tally::of(finished.iter().map(|(_, outcome)| outcome));
         self.events.emit(Event::PhaseFinished { phase: Phase::Destroy, stage: stage.to_owned(), tally });
         finished
     }
 
-    async fn destroy_target(self, entered: Entered) -> Finished {
+    async fn destroy_target(self, application: &str, stage: &str, entered: Entered) -> Finished {
         let Entered { target, account } = entered;
         let mut progress = Progress::new(&target.id, State::Planned, &self.events);
         let id = target.id.clone();
         let attempt = async {
             let account = account.map_err(Outcome::Failed)?;
             let failed = |fault: crate::domain::Fault| Outcome::Failed(Failure::because(fault.to_string()));
-            let Some(stack) = account.stack(&target.stack).await.map_err(failed)? else { return Err(Outcome::Deleted) };
+            let stack = patiently(&self.stop, || account.stack(&target.stack)).await.map_err(failed)?;
+            let Some(stack) = stack else { return Err(Outcome::Deleted) };
             match stack.status {
                 StackStatus::DeleteComplete => return Err(Outcome::Deleted),
                 StackStatus::ReviewInProgress => {}
@@ -67,10 +66,20 @@ impl Engine {
                 _ => {}
             }
             progress.take(Step::Execute);
-            let seen = account.newest_event(&stack.id).await.map_err(failed)?;
+            let seen = patiently(&self.stop, || account.newest_event(&stack.id)).await.map_err(failed)?;
             // A deletion that failed before must be a new request, and a repeated call the same.
             let token = format!("tenantry-{}", Digest::of(format!("delete {} {seen:?}", stack.id)));
-            account.delete_stack(&stack.id, &target.deployment_role, &token).await.map_err(failed)?;
+            if let Err(fault) = account.delete_stack(&stack.id, &target.deployment_role, &token).await {
+                // The answer may have been lost after CloudFormation began.
+                match has_begun(account.as_ref(), &stack.id, seen.as_deref(), &self.stop).await {
+                    Ok(true) => {}
+                    Ok(false) => return Err(failed(fault)),
+                    Err(unread) => {
+                        let why = format!("whether the deletion began is not known: {fault}; then {unread}");
+                        return Err(Outcome::Detached(Failure::because(why)));
+                    }
+                }
+            }
             // CloudFormation removes a stack in review at once, and tells no events of it.
             if stack.status == StackStatus::ReviewInProgress {
                 return Err(Outcome::Deleted);
@@ -82,6 +91,10 @@ impl Engine {
             }
         };
         let outcome = attempt.await.err().unwrap_or(Outcome::Deleted);
+        if outcome == Outcome::Deleted {
+            let entry = ledger::Entry { release: None, since: self.events.now(), plan: None };
+            self.remember(application, stage, &id, &entry).await;
+        }
         (id, progress.finish(outcome))
     }
 }

@@ -18,6 +18,7 @@ use crate::event::{Events, Timed};
 use crate::ports::{Accounts, Answer, ChangeSetRequest, Store, TenantAccount};
 
 /// What a tenant's account does.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fault of its own, to be turned on")]
 #[derive(Clone)]
 pub struct Script {
     /// The stack's status at first; none where there is none.
@@ -32,6 +33,14 @@ pub struct Script {
     pub faults: Vec<(&'static str, FaultKind)>,
     /// Whether an answer to ExecuteChangeSet is lost after its effect.
     pub loses_answer: bool,
+    /// Whether an execution takes effect and is refused all the same, as after a retry that found it running.
+    pub refuses_after_effect: bool,
+    /// Whether the stack's own last event is never seen.
+    pub hides_last_event: bool,
+    /// Whether somebody else has a change set on the stack too.
+    pub others_plan: bool,
+    /// Whether a change set of that name is there before the first is created.
+    pub finds_change_set: bool,
     /// What a function returns.
     pub answers: serde_json::Value,
 }
@@ -45,6 +54,10 @@ impl Default for Script {
             ends: ("UPDATE_COMPLETE", Duration::from_secs(10)),
             faults: Vec::new(),
             loses_answer: false,
+            refuses_after_effect: false,
+            hides_last_event: false,
+            others_plan: false,
+            finds_change_set: false,
             answers: serde_json::json!({"statusCode": 200}),
         }
     }
@@ -189,7 +202,12 @@ impl TenantAccount for Tenant {
     async fn stack(&self, _: &str) -> Result<Option<Stack>, Fault> {
         self.call("DescribeStacks")?;
         let placeholder = self.state(|state| state.placeholder);
-        let status = self.script().status.or(placeholder.then_some("REVIEW_IN_PROGRESS"));
+        let (last, delay) = self.script().ends;
+        let status = match self.state(|state| state.executed) {
+            Some(executed) if executed.elapsed() >= delay => Some(last),
+            Some(_) => Some("UPDATE_IN_PROGRESS"),
+            None => self.script().status.or(placeholder.then_some("REVIEW_IN_PROGRESS")),
+        };
         Ok(status.map(|status| Stack {
             id: format!("arn:stack/app-{}", self.name),
             status: StackStatus::read(status),
@@ -201,6 +219,9 @@ impl TenantAccount for Tenant {
 
     async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault> {
         self.call("CreateChangeSet")?;
+        if self.script().finds_change_set && self.state(|state| !state.change_set_deleted) {
+            return Err(Fault::new(FaultKind::Conflict, "CreateChangeSet", "it exists"));
+        }
         self.state(|state| {
             state.change_set_deleted = false;
             state.placeholder |= request.creates;
@@ -211,12 +232,15 @@ impl TenantAccount for Tenant {
     async fn change_set(&self, _: &str, name: &str) -> Result<Option<ChangeSet>, Fault> {
         self.call("DescribeChangeSet")?;
         let state = self.state(|state| state.clone());
-        let status = match state.executed {
-            Some(_) => ChangeSetStatus::Spent("EXECUTE_IN_PROGRESS".into()),
-            None if self.fleet.count(&format!("{} DescribeChangeSet", self.name)) <= self.script().creating_for => {
+        // A change set that was executed is not found by its name any more.
+        if state.executed.is_some() {
+            return Ok(None);
+        }
+        let status = match () {
+            () if self.fleet.count(&format!("{} DescribeChangeSet", self.name)) <= self.script().creating_for => {
                 ChangeSetStatus::Creating
             }
-            None => self.script().change_set.clone(),
+            () => self.script().change_set.clone(),
         };
         let change = Change {
             logical_id: if state.tampered { "Other" } else { "Function" }.into(),
@@ -242,6 +266,9 @@ impl TenantAccount for Tenant {
             assert!(state.executed.is_none(), "{} was executed twice", self.name);
             state.executed = Some(Instant::now());
         });
+        if self.script().refuses_after_effect {
+            return Err(Fault::new(FaultKind::Invalid, "ExecuteChangeSet", "the change set is being executed"));
+        }
         if self.script().loses_answer {
             return Err(Fault::new(FaultKind::Unreachable, "ExecuteChangeSet", "the answer was lost"));
         }
@@ -276,13 +303,20 @@ impl TenantAccount for Tenant {
                 events.push(self.event(2, "UPDATE_FAILED", Some("bucket is taken"), false));
                 events.push(self.event(3, "UPDATE_FAILED", Some("Resource update cancelled"), false));
             }
-            events.push(self.event(9, last, None, true));
+            if !self.script().hides_last_event {
+                events.push(self.event(9, last, None, true));
+            }
         }
         let from = after.map_or(0, |after| events.iter().position(|event| event.id == after).map_or(0, |at| at + 1));
         Ok(events.split_off(from))
     }
 
-    async fn validation_failures(&self, _: &str) -> Result<Vec<StackEvent>, Fault> {
+    async fn has_change_sets(&self, _: &str) -> Result<bool, Fault> {
+        self.call("ListChangeSets")?;
+        Ok(self.state(|state| !state.change_set_deleted) || self.script().others_plan)
+    }
+
+    async fn validation_failures(&self, _: &str, _: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
         self.call("DescribeEvents")?;
         Ok(vec![])
     }

@@ -38,10 +38,15 @@ impl Pace {
     }
 }
 
+/// After so many looks without news the stack itself is asked: an event may have come in behind the last one seen.
+const QUIET_LOOKS: u32 = 6;
+/// After so many looks that failed one after the other the reader is told, and after so many more it is given up.
+const FAILED_LOOKS: (u32, u32) = (10, 240);
+
 /// Follows the operation that began after the event `seen` until the stack's own event says that it is over.
 ///
 /// One call a look: the stack's events carry its status too. A look that fails in passing decides nothing
-/// (safety rule 5); one that is refused ends the following, but not the operation.
+/// (safety rule 5); one that is refused ends the following, but not the operation, and so does a wish to stop.
 pub async fn follow(
     account: &dyn TenantAccount,
     target: &TargetId,
@@ -51,44 +56,60 @@ pub async fn follow(
     stop: &Stop,
 ) -> Ending {
     let mut history: Vec<StackEvent> = Vec::new();
+    let mut last: Option<StackStatus> = None;
+    let (mut quiet, mut failed) = (0, 0);
     let mut pace = Pace::new();
     loop {
-        tokio::select! {
-            () = pace.pause() => {}
+        // Reads are safe to drop: what is asked once more does no harm.
+        let look = async {
+            pace.pause().await;
+            account.events(stack_id, seen.as_deref()).await
+        };
+        let new = tokio::select! {
+            new = look => new,
             () = stop.requested() => return Ending::Detached(still_running("the run was stopped")),
-        }
-        let (before, known) = (seen.clone(), history.len());
-        let new = match account.events(stack_id, seen.as_deref()).await {
+        };
+        let new = match new {
             Ok(new) => new,
-            Err(fault) if fault.passes() => continue,
+            Err(fault) if fault.passes() && failed < FAILED_LOOKS.1 => {
+                failed += 1;
+                if failed == FAILED_LOOKS.0 {
+                    events.notice(format!("{target}: its stack cannot be looked at for a while: {fault}"));
+                }
+                continue;
+            }
             Err(fault) => return Ending::Detached(lost_sight(&fault)),
         };
-        let mut status = None;
+        failed = 0;
+        quiet = if new.is_empty() { quiet + 1 } else { 0 };
         for event in new {
             seen = Some(event.id.clone());
             events.emit(Event::Stack { target: target.clone(), stack_event: event.clone() });
             if event.is_stack {
-                status = Some(StackStatus::read(&event.status));
+                last = Some(StackStatus::read(&event.status));
             }
             history.push(event);
         }
-        // The last word counts. A failure may be followed by a rollback that has no event yet: ask the stack.
-        let Some(status) = status.filter(|status| status.settled() != Settled::NotYet) else { continue };
-        if status.settled() == Settled::Failed {
-            match account.stack(stack_id).await {
-                Ok(Some(stack)) if stack.status != status => continue,
-                Err(fault) if fault.passes() => {
-                    // What was seen has to be seen again.
-                    seen = before;
-                    history.truncate(known);
-                    continue;
-                }
-                _ => {}
-            }
+        // The last word counts. A failure may be followed by a rollback that has no event yet, and after a long
+        // silence a word may have been missed: then the stack is asked.
+        let settled = last.as_ref().map_or(Settled::NotYet, StackStatus::settled);
+        let silent = quiet > 0 && quiet % QUIET_LOOKS == 0 && (last.is_some() || quiet >= 4 * QUIET_LOOKS);
+        let status = match (settled, &last) {
+            (Settled::Failed, _) => ask(account, stack_id).await,
+            (Settled::NotYet, _) if silent => ask(account, stack_id).await,
+            (Settled::NotYet, _) | (_, None) => None,
+            (_, Some(status)) => Some(status.clone()),
+        };
+        if let Some(status) = status.filter(|status| status.settled() != Settled::NotYet) {
+            let failure = cause(account, stack_id, &history, &status).await;
+            return Ending::Settled(status.settled(), failure);
         }
-        let failure = cause(account, stack_id, &history, &status).await;
-        return Ending::Settled(status.settled(), failure);
     }
+}
+
+/// Returns the stack's status, or none where it cannot be had at this moment.
+async fn ask(account: &dyn TenantAccount, stack_id: &str) -> Option<StackStatus> {
+    account.stack(stack_id).await.ok().flatten().map(|stack| stack.status)
 }
 
 fn still_running(why: &str) -> Failure {
@@ -110,15 +131,18 @@ async fn cause(account: &dyn TenantAccount, stack_id: &str, history: &[StackEven
         return of_resource(event);
     }
     // What fails before the first resource is in a list of its own; without it the reason only says to look there.
-    let early = account.validation_failures(stack_id).await.unwrap_or_default();
-    match (early.first(), found.and_then(|event| event.reason.clone())) {
+    let began = history.first().and_then(|event| event.time);
+    let early = account.validation_failures(stack_id, None).await.unwrap_or_default();
+    let of_this_operation = |event: &&StackEvent| began.is_none() || event.time.is_none() || event.time >= began;
+    match (early.iter().find(of_this_operation), found.and_then(|event| event.reason.clone())) {
         (Some(event), _) => of_resource(event),
         (None, Some(reason)) => Failure::because(reason),
         (None, None) => Failure::because(format!("the stack is {status}, and no event says why")),
     }
 }
 
-fn of_resource(event: &StackEvent) -> Failure {
+/// Returns an event of a resource as a failure.
+pub fn of_resource(event: &StackEvent) -> Failure {
     Failure {
         resource: Some(event.logical_id.clone()).filter(|text| !text.is_empty()),
         resource_type: Some(event.resource_type.clone()).filter(|text| !text.is_empty()),

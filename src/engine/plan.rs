@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::access::Entered;
-use super::follow::Pace;
+use super::follow::{Pace, of_resource};
+use super::patience::patiently;
 use super::window::{self, Flow};
-use super::{Engine, Progress, Stop};
+use super::{Engine, Progress, Stop, ledger};
 use crate::domain::lifecycle::{State, Step};
 use crate::domain::stack::Decision;
 use crate::domain::{
-    Change, ChangeSetStatus, Digest, Failure, Fault, FaultKind, Outcome, Release, Rollout, Stack, StackStatus, Target,
+    Change, ChangeSet, ChangeSetStatus, Digest, Failure, Fault, FaultKind, Outcome, Release, Rollout, Stack,
+    StackStatus, Target, TargetId,
 };
 use crate::event::{Event, Events, Phase};
 use crate::plan::{ChangeSetRef, Content, Intent, Plan, Secrets, Selection, TargetContent};
@@ -28,8 +30,10 @@ pub struct Ready {
     pub account: Arc<dyn TenantAccount>,
     /// Its change set.
     pub change_set: ChangeSetRef,
-    /// Whether the stack did not exist before.
+    /// Whether the stack is created by it.
     pub creates: bool,
+    /// Whether the change set is this run's to delete; otherwise another plan has made it and may still need it.
+    pub ours: bool,
 }
 
 /// The result of planning a stage.
@@ -93,8 +97,8 @@ impl Engine {
         self.events.emit(Event::PhaseStarted { phase: Phase::Plan, stage: stage.to_owned(), targets: total });
 
         let events = self.events.clone();
-        let looked =
-            window::run(entered, IN_FLIGHT, &self.stop, |entered| look(entered, events.clone()), |_| Flow::Start).await;
+        let work = |entered| look(entered, events.clone(), self.stop.clone());
+        let looked = window::run(entered, IN_FLIGHT, &self.stop, work, |_| Flow::Start).await;
         let looked: Vec<Looked> = looked.into_iter().map(|result| result.unwrap_or_else(never_looked)).collect();
 
         let hopeless = looked.iter().filter(|looked| looked.next.is_err()).count() > tolerated;
@@ -102,14 +106,15 @@ impl Engine {
         let tried: Vec<Tried> = if hopeless {
             looked.into_iter().map(not_tried).collect()
         } else {
-            let work = |looked: Looked| {
-                try_target(looked, release.clone(), url.clone(), self.events.clone(), self.stop.clone())
-            };
+            let attempt =
+                Arc::new(Attempt { engine: self.clone(), release: release.clone(), url, secrets: secrets.clone() });
+            let work = |looked: Looked| attempt.clone().target(looked);
             let tried = window::run(looked, IN_FLIGHT, &self.stop, work, |_| Flow::Start).await;
             tried.into_iter().map(|result| result.unwrap_or_else(not_tried)).collect()
         };
 
         let mut planning = gather(stage, release, rollout, tried, secrets, selection);
+        self.remember_unchanged(&planning, release).await;
         if planning.failures() > tolerated && !planning.ready.is_empty() {
             let given_up = std::mem::take(&mut planning.ready);
             self.discard(given_up.clone()).await;
@@ -126,17 +131,14 @@ impl Engine {
         planning
     }
 
-    /// Deletes change sets that will not be executed, and the stacks that exist only for their sake.
+    /// Deletes change sets that will not be executed, as far as they are this run's, and the stacks that exist
+    /// only for their sake.
     pub async fn discard(&self, ready: Vec<Ready>) {
         let work = |ready: Ready| async move {
-            let Ready { target, account, change_set, creates } = ready;
-            if creates {
-                remove_placeholder(account.as_ref(), &target, &change_set.name).await
-            } else {
-                account.delete_change_set(&target.stack, &change_set.name).await
-            }
-            .map_err(|fault| (target.id, fault))
+            let Ready { target, account, change_set, creates, .. } = ready;
+            remove(account.as_ref(), &target, &change_set.name, creates).await.map_err(|fault| (target.id, fault))
         };
+        let ready: Vec<Ready> = ready.into_iter().filter(|ready| ready.ours).collect();
         // What was asked to stop still tidies up.
         let (_handle, go_on) = Stop::new();
         for result in window::run(ready, IN_FLIGHT, &go_on, work, |_| Flow::Start).await {
@@ -144,6 +146,21 @@ impl Engine {
                 self.events.notice(format!("{target}: the change set could not be deleted: {fault}"));
             }
         }
+    }
+
+    /// Writes into the ledger that a target was found to be on the release already.
+    async fn remember_unchanged(&self, planning: &Planning, release: &Release) {
+        let unchanged = planning.settled.iter().filter(|(_, outcome)| *outcome == Outcome::Unchanged);
+        let targets: Vec<TargetId> = unchanged.map(|(target, _)| target.id.clone()).collect();
+        let (stage, plan) = (planning.plan.content.stage.clone(), planning.plan.digest);
+        let work = |target: TargetId| {
+            let (engine, stage, release) = (self.clone(), stage.clone(), release.clone());
+            async move {
+                let entry = ledger::Entry { release: Some(release.id), since: engine.events.now(), plan: Some(plan) };
+                engine.remember(&release.application, &stage, &target, &entry).await;
+            }
+        };
+        window::run(targets, IN_FLIGHT, &self.stop, work, |()| Flow::Start).await;
     }
 }
 
@@ -164,12 +181,12 @@ fn not_tried(looked: Looked) -> Tried {
 }
 
 /// Looks at a target's stack and decides whether it may be planned.
-async fn look(entered: Entered, events: Events) -> Looked {
+async fn look(entered: Entered, events: Events, stop: Stop) -> Looked {
     let Entered { target, account } = entered;
     Progress::new(&target.id, State::Pending, &events).take(Step::Plan);
     let next = match account {
         Err(failure) => Err(Outcome::Failed(failure)),
-        Ok(account) => match account.stack(&target.stack).await {
+        Ok(account) => match patiently(&stop, || account.stack(&target.stack)).await {
             Err(fault) => Err(Outcome::Failed(Failure::because(fault.to_string()))),
             Ok(None) => Ok((account, None)),
             Ok(Some(stack)) => match stack.status.decision() {
@@ -184,134 +201,164 @@ async fn look(entered: Entered, events: Events) -> Looked {
     Looked { target, next }
 }
 
-/// Creates a target's change set and waits until it can be read.
-async fn try_target(looked: Looked, release: Release, url: String, events: Events, stop: Stop) -> Tried {
-    let Looked { target, next } = looked;
-    let (account, stack) = match next {
-        Ok(next) => next,
-        Err(outcome) => return Tried { target, result: Err(outcome) },
-    };
-    // A stack in review has never held a resource: it is as good as none, and its version says nothing.
-    let stack = stack.filter(|stack| stack.status.decision() == Decision::Update);
-    let request = request(&target, &release, url, stack.as_ref());
-    let created = change_set(account.as_ref(), &request, &stop).await;
-    let result = match created {
-        Ok(Created::Ready(stack_id, changes)) => {
-            let change_set = ChangeSetRef { target: target.id.clone(), stack_id, name: request.name };
-            Progress::new(&target.id, State::Planning, &events).take(Step::Ready);
-            Ok((Ready { target: target.clone(), account, change_set, creates: request.creates }, changes))
-        }
-        Ok(Created::NoChanges) => tidy(account.as_ref(), &target, &request, Outcome::Unchanged, &events).await,
-        Err(failure) => tidy(account.as_ref(), &target, &request, Outcome::Failed(failure), &events).await,
-    };
-    Tried { target, result }
+/// What the planning of all targets shares.
+struct Attempt {
+    engine: Engine,
+    release: Release,
+    url: String,
+    secrets: Secrets,
 }
 
-/// Deletes the change set of a target that ends here; that it could not be deleted is worth a notice, not more.
-async fn tidy<T>(
+impl Attempt {
+    /// Creates a target's change set and waits until it can be read.
+    async fn target(self: Arc<Self>, looked: Looked) -> Tried {
+        let Looked { target, next } = looked;
+        let (account, stack) = match next {
+            Ok(next) => next,
+            Err(outcome) => return Tried { target, result: Err(outcome) },
+        };
+        // The empty stack that CloudFormation makes for a first change set is cleared away by whoever caused it.
+        let placeholder = stack.is_none();
+        // A stack in review has never held a resource: it is as good as none, and its version says nothing.
+        let stack = stack.filter(|stack| stack.status.decision() == Decision::Update);
+        let request = self.request(&target, stack.as_ref());
+        let created = change_set(account.as_ref(), &request, &self.engine.stop).await;
+        let outcome = match created {
+            Ok(Created::Ready { stack_id, changes, ours }) => {
+                let change_set = ChangeSetRef { target: target.id.clone(), stack_id, name: request.name };
+                Progress::new(&target.id, State::Planning, &self.engine.events).take(Step::Ready);
+                let creates = request.creates;
+                return Tried {
+                    result: Ok((Ready { target: target.clone(), account, change_set, creates, ours }, changes)),
+                    target,
+                };
+            }
+            Ok(Created::NoChanges) => Outcome::Unchanged,
+            Err(failure) => Outcome::Failed(failure),
+        };
+        // A target that ends here has no use for its change set; that it stays is worth a notice, not more.
+        if let Err(fault) = remove(account.as_ref(), &target, &request.name, placeholder).await {
+            let message = format!("{}: the change set {} could not be deleted: {fault}", target.id, request.name);
+            self.engine.events.notice(message);
+        }
+        Tried { target, result: Err(outcome) }
+    }
+
+    /// Builds the request for a target's change set. Its name is derived from all that is asked for and from the
+    /// stack's own version: planning the same again finds the change set again, planning on a changed stack does
+    /// not. Names can be read by many, so that secrets go in covered.
+    fn request(&self, target: &Target, stack: Option<&Stack>) -> ChangeSetRequest {
+        let version = stack.map(|stack| format!("{} {:?}", stack.id, stack.changed));
+        let covered: Vec<String> = target
+            .parameters
+            .iter()
+            .map(|(name, value)| format!("{name}={}", self.secrets.cover(name, value)))
+            .collect();
+        let asked = serde_json::json!([
+            target.stack,
+            target.deployment_role,
+            covered,
+            target.tags,
+            target.capabilities,
+            self.url,
+            version,
+        ]);
+        let hash = Digest::of(asked.to_string());
+        let Release { application, id, .. } = &self.release;
+        ChangeSetRequest {
+            stack: target.stack.clone(),
+            name: format!("tenantry-{id}-{}", hash.short()),
+            token: format!("tenantry-{hash}"),
+            creates: stack.is_none(),
+            template_url: self.url.clone(),
+            role_arn: target.deployment_role.clone(),
+            parameters: target.parameters.clone(),
+            tags: target.tags.clone(),
+            capabilities: target.capabilities.clone(),
+            description: format!("{application} {id} for {}", target.id),
+        }
+    }
+}
+
+/// Deletes a change set and, if this run has caused it, the empty stack around it: but only while that is in review
+/// and has no other change set. One that has ever held a resource is not touched (safety rule 4), and neither is
+/// one that somebody else plans on.
+async fn remove(
     account: &dyn TenantAccount,
     target: &Target,
-    request: &ChangeSetRequest,
-    outcome: Outcome,
-    events: &Events,
-) -> Result<T, Outcome> {
-    let deleted = if request.creates {
-        remove_placeholder(account, target, &request.name).await
-    } else {
-        account.delete_change_set(&request.stack, &request.name).await
-    };
-    if let Err(fault) = deleted {
-        events.notice(format!("{}: the change set {} could not be deleted: {fault}", target.id, request.name));
+    change_set: &str,
+    placeholder: bool,
+) -> Result<(), Fault> {
+    account.delete_change_set(&target.stack, change_set).await?;
+    if !placeholder {
+        return Ok(());
     }
-    Err(outcome)
-}
-
-/// Deletes a change set of type CREATE and the empty stack that CloudFormation made for it, but only while that
-/// stack is in review: one that has ever held a resource is not touched (safety rule 4).
-async fn remove_placeholder(account: &dyn TenantAccount, target: &Target, change_set: &str) -> Result<(), Fault> {
     match account.stack(&target.stack).await? {
-        Some(stack) if stack.status == StackStatus::ReviewInProgress => {
-            account.delete_change_set(&target.stack, change_set).await?;
+        Some(stack)
+            if stack.status == StackStatus::ReviewInProgress && !account.has_change_sets(&target.stack).await? =>
+        {
             let token = format!("tenantry-{}", Digest::of(format!("{} {change_set}", stack.id)).short());
             account.delete_stack(&stack.id, &target.deployment_role, &token).await
         }
-        Some(_) => account.delete_change_set(&target.stack, change_set).await,
-        None => Ok(()),
-    }
-}
-
-/// Builds the request for a target's change set. Its name is derived from all that is asked for and from the
-/// stack's own version: planning the same again finds the change set again, planning on a changed stack does not.
-fn request(target: &Target, release: &Release, template_url: String, stack: Option<&Stack>) -> ChangeSetRequest {
-    let version = stack.map(|stack| format!("{} {:?}", stack.id, stack.changed));
-    let asked = serde_json::json!([
-        target.stack,
-        target.deployment_role,
-        target.parameters,
-        target.tags,
-        target.capabilities,
-        template_url,
-        version,
-    ]);
-    let hash = Digest::of(asked.to_string());
-    ChangeSetRequest {
-        stack: target.stack.clone(),
-        name: format!("tenantry-{}-{}", release.id, hash.short()),
-        token: format!("tenantry-{hash}"),
-        creates: stack.is_none(),
-        template_url,
-        role_arn: target.deployment_role.clone(),
-        parameters: target.parameters.clone(),
-        tags: target.tags.clone(),
-        capabilities: target.capabilities.clone(),
-        description: format!("{} {} for {}", release.application, release.id, target.id),
+        _ => Ok(()),
     }
 }
 
 enum Created {
-    Ready(String, Vec<Change>),
+    Ready { stack_id: String, changes: Vec<Change>, ours: bool },
     NoChanges,
 }
 
 /// Creates a change set, or takes up the one that an earlier planning or a lost answer has left, and waits for it.
+/// One that was left failed or spent is made anew, once.
 async fn change_set(account: &dyn TenantAccount, request: &ChangeSetRequest, stop: &Stop) -> Result<Created, Failure> {
     let failed = |fault: Fault| Failure::because(fault.to_string());
     let mut request = request.clone();
     let mut renewed = false;
     loop {
-        match account.create_change_set(&request).await {
-            Ok(()) => {}
-            Err(fault) if fault.kind == FaultKind::Conflict => {}
+        let ours = match account.create_change_set(&request).await {
+            Ok(()) => true,
+            Err(fault) if fault.kind == FaultKind::Conflict => false,
             Err(fault) => return Err(failed(fault)),
-        }
-        let mut pace = Pace::new();
-        let spent = loop {
-            let found = match account.change_set(&request.stack, &request.name).await {
-                Ok(found) => found.ok_or_else(|| Failure::because("the change set vanished while it was created"))?,
-                Err(fault) if fault.passes() && !stop.is_requested() => {
-                    pace.pause().await;
-                    continue;
-                }
-                Err(fault) => return Err(failed(fault)),
-            };
-            match found.status {
-                ChangeSetStatus::Ready => return Ok(Created::Ready(found.stack_id, found.changes)),
-                ChangeSetStatus::NoChanges => return Ok(Created::NoChanges),
-                ChangeSetStatus::Failed(reason) => return Err(Failure::because(reason)),
-                ChangeSetStatus::Spent(status) => break status,
-                ChangeSetStatus::Creating if stop.is_requested() => {
-                    return Err(Failure::because("the run was stopped while the change set was created"));
-                }
-                ChangeSetStatus::Creating => pace.pause().await,
-            }
         };
-        if renewed {
-            return Err(Failure::because(format!("the change set is {spent} as soon as it is created")));
+        let found = created(account, &request, stop).await?;
+        match found.status {
+            ChangeSetStatus::Ready => {
+                return Ok(Created::Ready { stack_id: found.stack_id, changes: found.changes, ours });
+            }
+            ChangeSetStatus::NoChanges => return Ok(Created::NoChanges),
+            ChangeSetStatus::Failed(reason) if ours || renewed => {
+                // The reason may only say where to look: what is wrong is in a list of its own.
+                let early = account.validation_failures(&request.stack, Some(&request.name)).await.unwrap_or_default();
+                return Err(early.first().map_or_else(|| Failure::because(reason), of_resource));
+            }
+            status if renewed => {
+                return Err(Failure::because(format!("the change set is {status:?} as soon as it is created")));
+            }
+            _ => {}
         }
         renewed = true;
         account.delete_change_set(&request.stack, &request.name).await.map_err(failed)?;
         request.token = format!("{}-2", request.token);
     }
+}
+
+/// After so many looks a change set that is still being created is given up: about half an hour.
+const LOOKS: u32 = 400;
+
+/// Waits until a change set is no longer being created.
+async fn created(account: &dyn TenantAccount, request: &ChangeSetRequest, stop: &Stop) -> Result<ChangeSet, Failure> {
+    let mut pace = Pace::new();
+    for _ in 0..LOOKS {
+        let found = patiently(stop, || account.change_set(&request.stack, &request.name)).await;
+        let found = found.map_err(|fault| Failure::because(fault.to_string()))?;
+        let found = found.ok_or_else(|| Failure::because("the change set vanished while it was created"))?;
+        if found.status != ChangeSetStatus::Creating {
+            return Ok(found);
+        }
+        pace.pause().await;
+    }
+    Err(Failure::because("CloudFormation is still creating the change set; it was given up"))
 }
 
 /// Puts the targets' results together into a plan.

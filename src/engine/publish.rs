@@ -103,10 +103,7 @@ impl Engine {
         let Some((bytes, _)) = self.store.get(&key).await? else { return Ok(None) };
         let wrong = |why: String| Fault::new(crate::domain::FaultKind::Mismatch, "GetObject", format!("{key}: {why}"));
         let release: Release = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-        let Release { application, bucket, artifacts, template, provenance, .. } = release.clone();
-        if Release::new(&application, &bucket, artifacts, template, provenance).id != release.id
-            || release.id.as_str() != id
-        {
+        if !release.fits_its_name() || release.id.as_str() != id {
             return Err(wrong("the record does not fit its name".to_owned()));
         }
         Ok(Some(release))

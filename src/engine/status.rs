@@ -70,6 +70,17 @@ impl Engine {
                 }
             }
         };
-        window::run(entered, 128, &self.stop, look, |_| Flow::Start).await.into_iter().flatten().collect()
+        let results = window::run(entered, 128, &self.stop, look, |_| Flow::Start).await;
+        let not_looked = |entered: Entered| TargetStatus {
+            stage: stage.to_owned(),
+            target: entered.target.id,
+            account: entered.target.account,
+            stack: entered.target.stack,
+            status: None,
+            release: None,
+            since: None,
+            problem: Some("not looked at, since the run was stopped".to_owned()),
+        };
+        results.into_iter().map(|result| result.unwrap_or_else(not_looked)).collect()
     }
 }

@@ -188,6 +188,114 @@ async fn a_stack_that_may_not_be_looked_at_any_more_is_detached() {
     assert_eq!(names(&finished), [("a".into(), "detached")]);
 }
 
+/// What CloudFormation refuses right after a lost answer is no proof that nothing runs: the stack tells.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_after_a_lost_answer_is_followed_too() {
+    let fleet = Fleet::new([("a", script(|s| s.refuses_after_effect = true))]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    let finished = engine.apply(planning, &release()).await;
+    assert_eq!(names(&finished), [("a".into(), "deployed")]);
+    assert_eq!(fleet.count("a ExecuteChangeSet"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_execution_that_is_refused_has_not_begun() {
+    let fleet = Fleet::new([("a", script(|s| s.faults = vec![("ExecuteChangeSet", FaultKind::Invalid)]))]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    let finished = engine.apply(planning, &release()).await;
+    let failure = outcome(&finished, "a").failure().unwrap();
+    assert!(failure.reason.starts_with("nothing was executed: "), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_execution_that_is_throttled_is_asked_for_again() {
+    let fleet = Fleet::new([("a", script(|s| s.faults = vec![("ExecuteChangeSet", FaultKind::Throttled)]))]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    let finished = engine.apply(planning, &release()).await;
+    assert_eq!(names(&finished), [("a".into(), "deployed")]);
+    assert_eq!(fleet.count("a ExecuteChangeSet"), 2);
+}
+
+/// The stack's last event may come in behind the last one that was seen: then the stack itself is asked.
+#[tokio::test(start_paused = true)]
+async fn a_missed_last_event_ends_the_following_all_the_same() {
+    let fleet = Fleet::new([(
+        "a",
+        script(|s| {
+            s.hides_last_event = true;
+            s.ends = ("UPDATE_ROLLBACK_COMPLETE", Duration::from_secs(30));
+        }),
+    )]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    let finished = tokio::time::timeout(Duration::from_mins(10), engine.apply(planning, &release())).await.unwrap();
+    assert_eq!(names(&finished), [("a".into(), "rolled-back")]);
+}
+
+/// A change set that another plan has made is taken up, and is not this run's to delete.
+#[tokio::test(start_paused = true)]
+async fn what_another_plan_has_made_is_not_discarded() {
+    let fleet = Fleet::new([
+        ("bad", script(|s| s.change_set = ChangeSetStatus::Failed("template error".into()))),
+        ("shared", script(|s| s.finds_change_set = true)),
+    ]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(9, 0)).await;
+    assert!(planning.ready.is_empty());
+    assert_eq!(fleet.count("shared DeleteChangeSet"), 0);
+}
+
+/// A change set that was left failed is made anew before it is believed.
+#[tokio::test(start_paused = true)]
+async fn a_failed_leftover_is_made_anew() {
+    let fleet = Fleet::new([(
+        "a",
+        script(|s| {
+            s.finds_change_set = true;
+            s.change_set = ChangeSetStatus::Failed("an old reason".into());
+        }),
+    )]);
+    let (engine, _heard, _handle) = fleet.engine();
+    plan(&fleet, &engine, rollout(1, 0)).await;
+    assert_eq!(fleet.count("a CreateChangeSet"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_in_review_that_others_plan_on_is_not_deleted() {
+    let fleet = Fleet::new([(
+        "a",
+        script(|s| {
+            s.status = None;
+            s.others_plan = true;
+            s.change_set = ChangeSetStatus::Failed("template error".into());
+        }),
+    )]);
+    let (engine, _heard, _handle) = fleet.engine();
+    plan(&fleet, &engine, rollout(1, 0)).await;
+    assert_eq!(fleet.count("a DeleteChangeSet"), 1);
+    assert_eq!(fleet.count("a DeleteStack"), 0);
+}
+
+/// Names of change sets can be read by many: a secret must not be found out by trying.
+#[tokio::test(start_paused = true)]
+async fn a_secret_goes_into_names_only_under_the_key() {
+    let name = async |value: &str, key: &[u8]| {
+        let fleet = Fleet::new([("a", Script::default())]);
+        let (engine, _heard, _handle) = fleet.engine();
+        let mut entered = fleet.entered(&engine).await;
+        entered[0].target.parameters.insert("Password".into(), value.into());
+        let secrets = Secrets::new(["Password".to_owned()].into(), key.to_vec());
+        let planning = engine.plan("prod", &release(), rollout(1, 0), entered, &secrets, Selection::default()).await;
+        planning.plan.change_sets[0].name.clone()
+    };
+    let one = name("hunter2", b"key").await;
+    assert_ne!(one, name("hunter3", b"key").await, "another secret is another change");
+    assert_ne!(one, name("hunter2", b"other").await, "without the key the name says nothing of the secret");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_to_an_execution_is_no_second_execution() {
     let fleet = Fleet::new([("a", script(|s| s.loses_answer = true))]);
@@ -251,7 +359,7 @@ async fn status_tells_stack_release_and_what_cannot_be_read() {
     engine.apply(planning, &release()).await;
     let status = engine.status("app", "prod", fleet.entered(&engine).await).await;
     assert_eq!(status[0].release, Some(release().id));
-    assert_eq!(status[0].status.as_deref(), Some("CREATE_COMPLETE"));
+    assert_eq!(status[0].status.as_deref(), Some("UPDATE_COMPLETE"));
     assert!(status[1].problem.as_deref().unwrap().contains("AssumeRole"));
 }
 

@@ -79,6 +79,7 @@ fn rows(text: &mut String, class: &Class) {
 pub fn results(stage: &str, finished: &[(TargetId, Outcome)], exit: Exit) -> String {
     let tally = match exit {
         Exit::Waiting => "waits for approval".to_owned(),
+        Exit::Detached if finished.is_empty() => "stopped, nothing was executed".to_owned(),
         Exit::Refused => "refused, nothing was executed".to_owned(),
         _ => Tally::of(finished.iter().map(|(_, outcome)| outcome)).to_string(),
     };

@@ -313,6 +313,7 @@ def set_up_tenant(iam, account, external_id):
                         "DescribeStacks",
                         "DescribeStackEvents",
                         "DescribeEvents",
+                        "ListChangeSets",
                         "DeleteStack",
                     )
                 ],

@@ -168,6 +168,8 @@ fn selectors_choose_tenants_by_name_and_label() {
     assert_eq!(tenants(&["--label", "ring=canary"]), ["unicorn"]);
     let wrong = tenantry(&bed, &project, &["plan", "--stage", "prod", "--tenant", "gnom"]).exits(2);
     snapshot("unknown-tenant", &wrong.stderr);
+    let nobody = tenantry(&bed, &project, &["deploy", "--label", "ring=outer"]).exits(2);
+    snapshot("nobody-selected", &nobody.stderr);
 }
 
 #[test]

@@ -71,6 +71,28 @@ fn an_object_under_another_key() {
     bed.assert_untouched();
 }
 
+/// Somebody else wrote other bytes, under the right key and without a checksum: the name alone is not believed.
+#[test]
+fn an_object_with_another_content() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    let release = tenantry(&bed, &project, &["package", "--output", "json"]).exits(0).json();
+    let key = release["artifacts"]["code"]["key"].as_str().unwrap();
+    let rewrite = format!(
+        "from botocore.config import Config\n\
+         s3 = boto3.client('s3', endpoint_url='{}', region_name='eu-west-1', aws_access_key_id='111111111111', \
+         aws_secret_access_key='root', config=Config(request_checksum_calculation='when_required'))\n\
+         s3.put_object(Bucket='{}', Key='{key}', Body=b'evil', ServerSideEncryption='aws:kms', SSEKMSKeyId='{}')",
+        bed.fact("endpoint"),
+        bed.fact("bucket"),
+        bed.fact("kms_key"),
+    );
+    bed.boto3("111111111111", &rewrite);
+    bed.forget();
+    let run = tenantry(&bed, &project, &["deploy"]).exits(2);
+    snapshot("other-content", &run.stderr);
+    bed.assert_untouched();
+}
+
 #[test]
 fn no_credentials_and_wrong_credentials() {
     let (bed, project) = (Bed::start(), Project::hello());

@@ -14,6 +14,7 @@ use super::rollout::StageAnswer;
 /// Shows what each target runs.
 pub async fn status(workspace: Workspace, stage: Option<&str>, selection: Selection) -> Result<Exit, CommandError> {
     let only = stage.map(|name| workspace.project.stage(name).map(|stage| stage.name.clone())).transpose()?;
+    workspace.project.check_selection(workspace.project.stages.iter(), &selection)?;
     workspace
         .conduct(
             async |project, engine, _, _| {
@@ -43,6 +44,7 @@ pub async fn destroy(
     confirm: Option<String>,
 ) -> Result<Exit, CommandError> {
     let stage = workspace.project.stage(stage)?.clone();
+    workspace.project.check_selection(std::iter::once(&stage), &selection)?;
     let tolerance = stage.rollout.failure_tolerance;
     let name = stage.name.clone();
     workspace

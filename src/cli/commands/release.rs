@@ -41,13 +41,21 @@ pub fn build(project: &Project, environment: &Environment, engine: &Engine) -> R
     })
 }
 
+/// Publishes a package.
+pub async fn publish(engine: &Engine, package: Package) -> Result<Release, CommandError> {
+    engine.publish(package).await.map_err(|fault| {
+        let error = CommandError::from(fault);
+        if engine.stop.is_requested() { error.exit(Exit::Detached) } else { error }
+    })
+}
+
 /// Packages and publishes.
 pub async fn package(workspace: Workspace) -> Result<Exit, CommandError> {
     workspace
         .conduct(
             async |project, engine, _, environment| {
                 let package = build(project, environment, engine)?;
-                Ok(engine.publish(package).await?)
+                publish(engine, package).await
             },
             |console, release: Release| {
                 let mut lines = vec![format!("release {}", styled(BOLD, &release.id))];

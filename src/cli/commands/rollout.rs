@@ -135,7 +135,7 @@ pub async fn plan(
     selection: Selection,
 ) -> Result<Exit, CommandError> {
     let stage = workspace.project.stage(stage)?.clone();
-    workspace.project.check_selection(&selection)?;
+    workspace.project.check_selection(std::iter::once(&stage), &selection)?;
     let tolerance = stage.rollout.failure_tolerance;
     workspace
         .conduct(
@@ -151,7 +151,7 @@ pub async fn plan(
                     return Ok((release, Err(not_begun(engine, &stage, entered))));
                 }
                 if let Some(package) = package {
-                    engine.publish(package).await?;
+                    release::publish(engine, package).await?;
                 }
                 let secrets = engine.secrets(&project.application, project.template.no_echo()).await?;
                 let planning = engine.plan(&stage.name, &release, stage.rollout, entered, &secrets, selection).await;
@@ -254,7 +254,7 @@ pub async fn deploy(
         Some(name) => vec![workspace.project.stage(name)?.clone()],
         None => workspace.project.stages.clone(),
     };
-    workspace.project.check_selection(&selection)?;
+    workspace.project.check_selection(stages.iter(), &selection)?;
     workspace
         .conduct(
             async |project, engine, console, environment| {
@@ -275,7 +275,7 @@ pub async fn deploy(
                 if answer.exit != Exit::Done {
                     return Ok(answer);
                 }
-                engine.publish(package).await?;
+                release::publish(engine, package).await?;
                 let secrets = engine.secrets(&project.application, project.template.no_echo()).await?;
                 for (stage, entered) in stages.iter().zip(entered) {
                     let end = deploy_stage(engine, console, stage, &release, entered, &secrets, &selection, &approvals)
@@ -306,7 +306,7 @@ async fn deploy_stage(
     let plan = planning.plan.clone();
     if planning.failures() > stage.rollout.failure_tolerance.of(plan.content.targets.len()) {
         let finished: Vec<_> = planning.settled.into_iter().map(|(target, outcome)| (target.id, outcome)).collect();
-        let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), 0);
+        let exit = stopped_or(engine, Exit::of(finished.iter().map(|(_, outcome)| outcome), 0));
         return Ok(StageEnd { answer: StageAnswer::new(&stage.name, None, exit, finished), exit, next: None });
     }
     if planning.ready.is_empty() {
@@ -343,6 +343,11 @@ async fn execute(
                 Exit::of(finished.iter().map(|(_, outcome)| outcome), plan.content.rollout.failure_tolerance.of(total));
             StageEnd { answer: StageAnswer::new(&stage.name, Some(plan), exit, finished), exit, next: None }
         }
+        Err(_) if engine.stop.is_requested() => StageEnd {
+            answer: StageAnswer::new(&stage.name, Some(plan), Exit::Detached, Vec::new()),
+            exit: Exit::Detached,
+            next: Some(CommandError::usage("the run was stopped before anything was executed").exit(Exit::Detached)),
+        },
         Err(differences) => {
             let message =
                 format!("plan {} is not what would happen now: {}", plan.digest.short(), differences.join("; "));
@@ -405,6 +410,11 @@ async fn pass_gate(
     Err(Box::new(Shut { stage: StageEnd { answer, exit, next: Some(next.exit(exit)) }, refused }))
 }
 
+/// Returns what the process answers: a run that was stopped has not failed.
+fn stopped_or(engine: &Engine, exit: Exit) -> Exit {
+    if engine.stop.is_requested() { Exit::Detached } else { exit }
+}
+
 /// Tells whether so many accounts cannot be entered that nothing should be started.
 fn is_hopeless(stage: &StageConfig, entered: &[Entered]) -> bool {
     let failures = entered.iter().filter(|entered| entered.account.is_err()).count();
@@ -423,6 +433,6 @@ fn not_begun(engine: &Engine, stage: &StageConfig, entered: Vec<Entered>) -> Sta
         (target.id, outcome)
     };
     let finished: Vec<_> = entered.into_iter().map(end).collect();
-    let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), 0);
+    let exit = stopped_or(engine, Exit::of(finished.iter().map(|(_, outcome)| outcome), 0));
     StageEnd { answer: StageAnswer::new(&stage.name, None, exit, finished), exit, next: None }
 }

@@ -1,0 +1,36 @@
+//! Asking again where an answer failed in passing (safety rule 5).
+
+use std::future::Future;
+
+use super::Stop;
+use super::follow::Pace;
+use crate::domain::{Fault, FaultKind};
+
+/// How often a question is asked in all, on top of the retries within each call. The pauses come to about a minute.
+const ATTEMPTS: u32 = 16;
+
+/// Asks until there is an answer, a fault that lasts, or a wish to stop. What is asked must be safe to drop and to
+/// repeat.
+pub async fn patiently<T, F>(stop: &Stop, ask: impl Fn() -> F) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let stopped = || Err(Fault::new(FaultKind::Unreachable, "stop", "the run was stopped"));
+    let mut pace = Pace::new();
+    let mut attempt = 1;
+    loop {
+        let answer = tokio::select! {
+            answer = ask() => answer,
+            () = stop.requested() => return stopped(),
+        };
+        match answer {
+            Err(fault) if fault.passes() && attempt < ATTEMPTS => {}
+            other => return other,
+        }
+        attempt += 1;
+        tokio::select! {
+            () = pace.pause() => {}
+            () = stop.requested() => return stopped(),
+        }
+    }
+}
