@@ -262,6 +262,7 @@ fn read_event(event: &cfn::types::StackEvent) -> StackEvent {
         status: event.resource_status().map_or("", |status| status.as_str()).to_owned(),
         reason: text(event.resource_status_reason()),
         is_stack: physical_id.is_some() && physical_id == event.stack_id(),
+        token: text(event.client_request_token()),
     }
 }
 
@@ -274,6 +275,7 @@ fn read_validation(event: &cfn::types::OperationEvent) -> StackEvent {
         status: event.validation_status().map_or("", |status| status.as_str()).to_owned(),
         reason: text(event.validation_status_reason()),
         is_stack: false,
+        token: text(event.client_request_token()),
     }
 }
 

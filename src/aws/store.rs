@@ -129,10 +129,10 @@ impl ArtifactStore {
         };
         self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
         let matches = match answer.checksum_sha256() {
-            Some(given) if given.contains('-') => given == composite_checksum(bytes.chunks(PART)),
-            Some(given) => given == checksum(bytes),
-            // Written by somebody else, without a checksum that can be compared: only the bytes tell.
-            None => self.get(key).await?.is_some_and(|(found, _)| found == bytes),
+            Some(given) if given == composite_checksum(bytes.chunks(PART)) => true,
+            Some(given) if !given.contains('-') => given == checksum(bytes),
+            // Written by somebody else, in other parts or without a checksum: only the bytes tell.
+            _ => self.get(key).await?.is_some_and(|(found, _)| found == bytes),
         };
         if matches {
             return Ok(true);
@@ -250,7 +250,8 @@ impl ArtifactStore {
             .await
             .map_err(|error| fault::read(OPERATION, &error));
         let answer = match answer {
-            Err(fault) if fault.kind == FaultKind::Conflict => return Ok(false),
+            // The answer to the same request may have been lost before.
+            Err(fault) if fault.kind == FaultKind::Conflict || fault.code == "NoSuchUpload" => return Ok(false),
             other => other?,
         };
         self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
@@ -324,18 +325,40 @@ impl Store for ArtifactStore {
     }
 
     async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault> {
-        match self.get(key).await {
-            Ok(Some(_)) => Ok(false),
-            Ok(None) => self.put(key, bytes, None).await,
-            Err(fault) => Err(fault),
+        let mut attempt = 1;
+        loop {
+            if self.get(key).await?.is_some() {
+                return Ok(false);
+            }
+            match self.put(key, bytes.clone(), None).await {
+                Ok(true) => return Ok(true),
+                // Somebody else was faster, or an answer was lost: there is one now.
+                Ok(false) if attempt < ATTEMPTS => {}
+                Err(fault) if fault.passes() && attempt < ATTEMPTS => {}
+                other => return other,
+            }
+            attempt += 1;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 
     async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<(), Fault> {
-        if self.put(key, bytes, version).await? {
-            return Ok(());
+        let mut attempt = 1;
+        loop {
+            match self.put(key, bytes.clone(), version).await {
+                Ok(true) => return Ok(()),
+                // The answer to the same write may have been lost.
+                Ok(false) if self.get(key).await?.is_some_and(|(found, _)| found == bytes) => return Ok(()),
+                Ok(false) => {
+                    let message = format!("{key} was written by somebody else in between");
+                    return Err(Fault::new(FaultKind::Conflict, "PutObject", message));
+                }
+                Err(fault) if fault.passes() && attempt < ATTEMPTS => {}
+                Err(fault) => return Err(fault),
+            }
+            attempt += 1;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        Err(Fault::new(FaultKind::Conflict, "PutObject", format!("{key} was written by somebody else in between")))
     }
 
     async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Fault> {

@@ -72,6 +72,7 @@ impl Workspace {
             accounts: Arc::new(Sessions::new(tooling, visit)),
             events,
             stop,
+            run: format!("{:032x}", fastrand::u128(..)),
         };
         Ok(Self { project, engine, console, environment, heard, stop: handle })
     }

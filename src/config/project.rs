@@ -247,20 +247,25 @@ impl Project {
         Ok(targets.into_iter().map(|resolved| resolved.target).collect())
     }
 
-    /// Checks that a selection names tenants that exist, and that it leaves a target in one of the stages.
+    /// Checks that a selection names tenants that exist and are in one of the stages, and that it leaves a target.
     ///
     /// # Errors
     ///
     /// Says what is wrong with it.
     pub fn check_selection<'a>(
         &self,
-        mut stages: impl Iterator<Item = &'a StageConfig>,
+        stages: impl IntoIterator<Item = &'a StageConfig>,
         selection: &Selection,
     ) -> Result<(), Problems> {
         let mut problems = self.unknown_tenants(selection);
-        let selected =
-            |stage: &StageConfig| stage.tenants.iter().any(|number| is_selected(&self.tenants[*number], selection));
-        if problems.is_empty() && !stages.any(selected) {
+        let members: Vec<&Tenant> =
+            stages.into_iter().flat_map(|stage| &stage.tenants).map(|number| &self.tenants[*number]).collect();
+        let names: BTreeSet<&str> = members.iter().map(|tenant| tenant.name.as_str()).collect();
+        let elsewhere = selection.tenants.iter().filter(|name| !names.contains(name.as_str()));
+        if problems.is_empty() {
+            problems.extend(elsewhere.map(|name| Problem::new(format!("tenant `{name}` is not in the stage"))));
+        }
+        if problems.is_empty() && !members.iter().any(|tenant| is_selected(tenant, selection)) {
             let hint = "compare --tenant and --label with the tenants of the stage";
             problems.push(Problem::new("no target is selected").hint(hint));
         }

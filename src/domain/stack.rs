@@ -38,6 +38,8 @@ pub struct StackEvent {
     pub reason: Option<String>,
     /// Whether the event is about the stack itself.
     pub is_stack: bool,
+    /// The token of the request that began the operation: all events of one operation share it.
+    pub token: Option<String>,
 }
 
 macro_rules! statuses {
@@ -281,6 +283,7 @@ mod tests {
             status: status.into(),
             reason: reason.map(str::to_owned),
             is_stack: logical_id == "stack",
+            token: None,
         }
     }
 

@@ -1,9 +1,8 @@
 //! Executing exactly a plan, and following every stack to its end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::follow::{Ending, follow};
+use super::follow::{Ending, Operation, Pace, follow};
 use super::patience::patiently;
 use super::plan::{Planning, Ready};
 use super::verify::verify;
@@ -18,8 +17,8 @@ use crate::ports::TenantAccount;
 
 /// How often an execution is asked for, where the answers fail in passing and nothing has begun.
 const ATTEMPTS: u32 = 3;
-/// How long a stack may take to show that an operation has begun.
-const SETTLE: Duration = Duration::from_secs(2);
+/// How many looks a stack has to show that an operation has begun: about ten seconds.
+const LOOKS: u32 = 8;
 
 /// A target with its outcome.
 pub type Finished = (TargetId, Outcome);
@@ -30,7 +29,7 @@ impl Engine {
     ///
     /// After more failures than tolerated nothing new is started; what runs is followed to its end.
     pub async fn apply(&self, planning: Planning, release: &Release) -> Vec<Finished> {
-        let Planning { plan, ready, settled } = planning;
+        let Planning { plan, ready, unchanged, settled } = planning;
         let total = plan.content.targets.len();
         let tolerated = plan.content.rollout.failure_tolerance.of(total);
         let stage = plan.content.stage.clone();
@@ -56,6 +55,10 @@ impl Engine {
         };
         let mut finished: Vec<Finished> =
             results.into_iter().map(|result| result.unwrap_or_else(not_started)).collect();
+        let look = |(target, account)| run.clone().unchanged(target, account);
+        let skipped = |(target, _): (Target, _)| (target.id, Outcome::Skipped(Failure::because("the run was stopped")));
+        let looked = window::run(unchanged, limit, &self.stop, look, |_| Flow::Start).await;
+        finished.extend(looked.into_iter().map(|result| result.unwrap_or_else(skipped)));
         finished.extend(settled.into_iter().map(|(target, outcome)| (target.id, outcome)));
         let tally = Tally::of(finished.iter().map(|(_, outcome)| outcome));
         self.events.emit(Event::PhaseFinished { phase: Phase::Apply, stage, tally });
@@ -94,6 +97,32 @@ impl Run {
         (target.id.clone(), progress.finish(outcome))
     }
 
+    /// Looks at a target whose stack needs no change. If the ledger has it on another release, this is the first
+    /// time that it is known to be on this one, and its checks have to hold as after a deployment.
+    async fn unchanged(self: Arc<Self>, target: Target, account: Arc<dyn TenantAccount>) -> Finished {
+        let Engine { events, stop, store, .. } = &self.engine;
+        let key = ledger::key(&self.release.application, &self.stage, &target.id);
+        let known = ledger::read(store.as_ref(), &key).await.ok().flatten();
+        if known.is_some_and(|(entry, _)| entry.release.as_ref() == Some(&self.release.id)) {
+            return (target.id, Outcome::Unchanged);
+        }
+        if let Err(failure) = verify(account.as_ref(), &target, &target.stack, events, stop).await {
+            let outcome = Outcome::Failed(failure);
+            events.emit(Event::Finished { target: target.id.clone(), outcome: outcome.clone() });
+            return (target.id, outcome);
+        }
+        self.remember(&target.id).await;
+        (target.id, Outcome::Unchanged)
+    }
+
+    /// Writes into the ledger that the target is on this release.
+    async fn remember(&self, target: &TargetId) {
+        let Engine { events, .. } = &self.engine;
+        let entry =
+            ledger::Entry { release: Some(self.release.id.clone()), since: events.now(), plan: Some(self.digest) };
+        self.engine.remember(&self.release.application, &self.stage, target, &entry).await;
+    }
+
     /// Executes a change set and follows its stack until it is deployed; any other end is an outcome.
     async fn execute(
         &self,
@@ -104,26 +133,31 @@ impl Run {
         let Engine { events, stop, .. } = &self.engine;
         let not_started = |fault: Fault| Outcome::Failed(Failure::because(format!("nothing was executed: {fault}")));
         let stack_id = &change_set.stack_id;
-        let seen = patiently(stop, || account.newest_event(stack_id)).await.map_err(not_started)?;
+        let unread = |fault: Fault| match not_started(fault) {
+            Outcome::Failed(failure) if stop.is_requested() => Outcome::Skipped(failure),
+            outcome => outcome,
+        };
+        let seen = patiently(stop, || account.newest_event(stack_id)).await.map_err(unread)?;
         // The same plan and the same change set make the same token, so that a repeated call is the same request.
         let token = Digest::of(format!("{} {stack_id} {}", self.digest, change_set.name));
         let token = format!("tenantry-{token}");
+        let operation = Operation { stack_id, token: &token, after: seen };
         let mut attempt = 1;
         while let Err(fault) = account.execute_change_set(&target.stack, &change_set.name, &token).await {
             // Whatever the answer was: an earlier one may have been lost after CloudFormation began.
-            match has_begun(account, stack_id, seen.as_deref(), stop).await {
-                Ok(true) => break,
-                Ok(false) if fault.passes() && attempt < ATTEMPTS && !stop.is_requested() => attempt += 1,
-                Ok(false) => return Err(not_started(fault)),
-                Err(unread) => {
-                    let why = format!("whether the execution began is not known: {fault}; then {unread}");
+            match has_begun(account, &operation, stop).await {
+                Begun::Yes => break,
+                Begun::No if fault.passes() && attempt < ATTEMPTS && !stop.is_requested() => attempt += 1,
+                Begun::No => return Err(not_started(fault)),
+                Begun::Unknown(why) => {
+                    let why = format!("whether the execution began is not known: {fault}; {why}");
                     return Err(Outcome::Detached(
                         Failure::because(why).hint("see where it is with `tenantry status`"),
                     ));
                 }
             }
         }
-        match follow(account, &change_set.target, stack_id, seen, events, stop).await {
+        match follow(account, &change_set.target, operation, events, stop).await {
             Ending::Settled(Settled::Done, _) => Ok(()),
             Ending::Settled(Settled::RolledBack, failure) => Err(Outcome::RolledBack(failure)),
             Ending::Settled(Settled::RollbackFailed, failure) => Err(Outcome::RollbackFailed(failure)),
@@ -133,20 +167,40 @@ impl Run {
     }
 }
 
-/// Tells whether an operation on a stack began after the event `seen`, by what the stack itself says: a change set
-/// that was executed is no longer found by its name.
-pub(super) async fn has_begun(
-    account: &dyn TenantAccount,
-    stack_id: &str,
-    seen: Option<&str>,
-    stop: &Stop,
-) -> Result<bool, Fault> {
-    tokio::time::sleep(SETTLE).await;
-    if !patiently(stop, || account.events(stack_id, seen)).await?.is_empty() {
-        return Ok(true);
+/// Whether an operation has begun.
+pub(super) enum Begun {
+    /// It has: the stack has an event of it.
+    Yes,
+    /// It has not: the stack is at rest, without an event of it.
+    No,
+    /// Nobody can say; the text says why.
+    Unknown(String),
+}
+
+/// Tells whether an operation has begun, by what the stack itself says: a change set that was executed is no longer
+/// found by its name. Looks some times, since events take a moment.
+pub(super) async fn has_begun(account: &dyn TenantAccount, operation: &Operation<'_>, stop: &Stop) -> Begun {
+    let unread = |fault: Fault| Begun::Unknown(format!("then {fault}"));
+    let mut pace = Pace::new();
+    for _ in 0..LOOKS {
+        pace.pause().await;
+        let events = patiently(stop, || account.events(operation.stack_id, operation.after.as_deref())).await;
+        match events {
+            Ok(events) if events.iter().any(|event| event.token.as_deref() == Some(operation.token)) => {
+                return Begun::Yes;
+            }
+            Ok(_) => {}
+            Err(fault) => return unread(fault),
+        }
     }
-    let stack = patiently(stop, || account.stack(stack_id)).await?;
+    let stack = match patiently(stop, || account.stack(operation.stack_id)).await {
+        Ok(stack) => stack,
+        Err(fault) => return unread(fault),
+    };
     let is_busy =
         |stack: &Stack| stack.status != StackStatus::ReviewInProgress && stack.status.settled() == Settled::NotYet;
-    Ok(stack.as_ref().is_some_and(is_busy))
+    match stack {
+        Some(stack) if is_busy(&stack) => Begun::Unknown(format!("the stack is {}, by another request", stack.status)),
+        _ => Begun::No,
+    }
 }

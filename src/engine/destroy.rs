@@ -1,8 +1,8 @@
 //! Deleting the stacks of targets. Only called after somebody has asked for it by name.
 
 use super::access::Entered;
-use super::apply::has_begun;
-use super::follow::{Ending, follow};
+use super::apply::{Begun, has_begun};
+use super::follow::{Ending, Operation, follow};
 use super::patience::patiently;
 use super::window::{self, Flow};
 use super::{Engine, Finished, Progress, ledger};
@@ -53,7 +53,10 @@ impl Engine {
         let id = target.id.clone();
         let attempt = async {
             let account = account.map_err(Outcome::Failed)?;
-            let failed = |fault: crate::domain::Fault| Outcome::Failed(Failure::because(fault.to_string()));
+            let failed = |fault: crate::domain::Fault| {
+                let failure = Failure::because(fault.to_string());
+                if self.stop.is_requested() { Outcome::Skipped(failure) } else { Outcome::Failed(failure) }
+            };
             let stack = patiently(&self.stop, || account.stack(&target.stack)).await.map_err(failed)?;
             let Some(stack) = stack else { return Err(Outcome::Deleted) };
             match stack.status {
@@ -69,13 +72,14 @@ impl Engine {
             let seen = patiently(&self.stop, || account.newest_event(&stack.id)).await.map_err(failed)?;
             // A deletion that failed before must be a new request, and a repeated call the same.
             let token = format!("tenantry-{}", Digest::of(format!("delete {} {seen:?}", stack.id)));
+            let operation = Operation { stack_id: &stack.id, token: &token, after: seen };
             if let Err(fault) = account.delete_stack(&stack.id, &target.deployment_role, &token).await {
                 // The answer may have been lost after CloudFormation began.
-                match has_begun(account.as_ref(), &stack.id, seen.as_deref(), &self.stop).await {
-                    Ok(true) => {}
-                    Ok(false) => return Err(failed(fault)),
-                    Err(unread) => {
-                        let why = format!("whether the deletion began is not known: {fault}; then {unread}");
+                match has_begun(account.as_ref(), &operation, &self.stop).await {
+                    Begun::Yes => {}
+                    Begun::No => return Err(failed(fault)),
+                    Begun::Unknown(why) => {
+                        let why = format!("whether the deletion began is not known: {fault}; {why}");
                         return Err(Outcome::Detached(Failure::because(why)));
                     }
                 }
@@ -84,7 +88,7 @@ impl Engine {
             if stack.status == StackStatus::ReviewInProgress {
                 return Err(Outcome::Deleted);
             }
-            match follow(account.as_ref(), &target.id, &stack.id, seen, &self.events, &self.stop).await {
+            match follow(account.as_ref(), &target.id, operation, &self.events, &self.stop).await {
                 Ending::Settled(Settled::Gone, ..) => Ok(()),
                 Ending::Settled(_, failure) => Err(Outcome::Failed(failure)),
                 Ending::Detached(failure) => Err(Outcome::Detached(failure)),

@@ -37,6 +37,8 @@ pub struct Script {
     pub refuses_after_effect: bool,
     /// Whether the stack's own last event is never seen.
     pub hides_last_event: bool,
+    /// Whether all events of the stack are of somebody else's request.
+    pub foreign_events: bool,
     /// Whether somebody else has a change set on the stack too.
     pub others_plan: bool,
     /// Whether a change set of that name is there before the first is created.
@@ -56,6 +58,7 @@ impl Default for Script {
             loses_answer: false,
             refuses_after_effect: false,
             hides_last_event: false,
+            foreign_events: false,
             others_plan: false,
             finds_change_set: false,
             answers: serde_json::json!({"statusCode": 200}),
@@ -75,6 +78,8 @@ pub struct Fleet {
 #[derive(Default, Clone)]
 struct State {
     executed: Option<Instant>,
+    /// The token of the operation that was begun last.
+    token: Option<String>,
     faults_answered: usize,
     change_set_deleted: bool,
     /// Changes that somebody else has made since.
@@ -109,7 +114,13 @@ impl Fleet {
     pub fn engine(self: &Arc<Self>) -> (Engine, tokio::sync::mpsc::UnboundedReceiver<Timed>, StopHandle) {
         let (events, heard) = Events::channel(|| Timestamp::UNIX_EPOCH);
         let (handle, stop) = Stop::new();
-        let engine = Engine { accounts: Arc::new(Way(self.clone())), store: Arc::new(Memory::default()), events, stop };
+        let engine = Engine {
+            accounts: Arc::new(Way(self.clone())),
+            store: Arc::new(Memory::default()),
+            events,
+            stop,
+            run: "run".into(),
+        };
         (engine, heard, handle)
     }
 
@@ -193,6 +204,7 @@ impl Tenant {
             status: status.into(),
             reason: reason.map(str::to_owned),
             is_stack,
+            token: self.state(|state| state.token.clone()).filter(|_| !self.script().foreign_events),
         }
     }
 }
@@ -265,6 +277,7 @@ impl TenantAccount for Tenant {
         self.state(|state| {
             assert!(state.executed.is_none(), "{} was executed twice", self.name);
             state.executed = Some(Instant::now());
+            state.token = Some(token.to_owned());
         });
         if self.script().refuses_after_effect {
             return Err(Fault::new(FaultKind::Invalid, "ExecuteChangeSet", "the change set is being executed"));
@@ -281,10 +294,11 @@ impl TenantAccount for Tenant {
         Ok(())
     }
 
-    async fn delete_stack(&self, _: &str, _: &str, _: &str) -> Result<(), Fault> {
+    async fn delete_stack(&self, _: &str, _: &str, token: &str) -> Result<(), Fault> {
         self.call("DeleteStack")?;
         self.state(|state| {
             state.placeholder = false;
+            state.token = Some(token.to_owned());
             state.executed = Some(Instant::now());
         });
         Ok(())

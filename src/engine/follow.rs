@@ -38,23 +38,35 @@ impl Pace {
     }
 }
 
+/// An operation on a stack, as it is found again.
+pub struct Operation<'a> {
+    /// ARN of the stack.
+    pub stack_id: &'a str,
+    /// The token of the request that began it. Whatever has another one is somebody else's, and decides nothing.
+    pub token: &'a str,
+    /// The newest event before it, if there was one.
+    pub after: Option<String>,
+}
+
 /// After so many looks without news the stack itself is asked: an event may have come in behind the last one seen.
 const QUIET_LOOKS: u32 = 6;
-/// After so many looks that failed one after the other the reader is told, and after so many more it is given up.
+/// After so many looks without any event of the operation it is given up: about two minutes.
+const SILENT_LOOKS: u32 = 30;
+/// After so many looks that failed one after the other the reader is told, and after so many it is given up.
 const FAILED_LOOKS: (u32, u32) = (10, 240);
 
-/// Follows the operation that began after the event `seen` until the stack's own event says that it is over.
+/// Follows an operation until the stack's own event says that it is over.
 ///
 /// One call a look: the stack's events carry its status too. A look that fails in passing decides nothing
 /// (safety rule 5); one that is refused ends the following, but not the operation, and so does a wish to stop.
 pub async fn follow(
     account: &dyn TenantAccount,
     target: &TargetId,
-    stack_id: &str,
-    mut seen: Option<String>,
+    operation: Operation<'_>,
     events: &Events,
     stop: &Stop,
 ) -> Ending {
+    let Operation { stack_id, token, after: mut seen } = operation;
     let mut history: Vec<StackEvent> = Vec::new();
     let mut last: Option<StackStatus> = None;
     let (mut quiet, mut failed) = (0, 0);
@@ -81,9 +93,13 @@ pub async fn follow(
             Err(fault) => return Ending::Detached(lost_sight(&fault)),
         };
         failed = 0;
-        quiet = if new.is_empty() { quiet + 1 } else { 0 };
+        quiet += 1;
         for event in new {
             seen = Some(event.id.clone());
+            if event.token.as_deref() != Some(token) {
+                continue;
+            }
+            quiet = 0;
             events.emit(Event::Stack { target: target.clone(), stack_event: event.clone() });
             if event.is_stack {
                 last = Some(StackStatus::read(&event.status));
@@ -91,18 +107,25 @@ pub async fn follow(
             history.push(event);
         }
         // The last word counts. A failure may be followed by a rollback that has no event yet, and after a long
-        // silence a word may have been missed: then the stack is asked.
+        // silence a word may have been missed: then the stack is asked. While nothing of the operation was seen,
+        // the stack's status says nothing about it, but that the stack is gone.
         let settled = last.as_ref().map_or(Settled::NotYet, StackStatus::settled);
-        let silent = quiet > 0 && quiet % QUIET_LOOKS == 0 && (last.is_some() || quiet >= 4 * QUIET_LOOKS);
-        let status = match (settled, &last) {
-            (Settled::Failed, _) => ask(account, stack_id).await,
-            (Settled::NotYet, _) if silent => ask(account, stack_id).await,
-            (Settled::NotYet, _) | (_, None) => None,
-            (_, Some(status)) => Some(status.clone()),
+        let is_silent = quiet > 0 && quiet % QUIET_LOOKS == 0;
+        let status = match &last {
+            Some(_) if settled == Settled::Failed => ask(account, stack_id).await,
+            Some(_) if settled == Settled::NotYet && is_silent => ask(account, stack_id).await,
+            Some(status) if settled != Settled::NotYet => Some(status.clone()),
+            None if is_silent => ask(account, stack_id).await.filter(|status| status.settled() == Settled::Gone),
+            _ => None,
         };
         if let Some(status) = status.filter(|status| status.settled() != Settled::NotYet) {
             let failure = cause(account, stack_id, &history, &status).await;
             return Ending::Settled(status.settled(), failure);
+        }
+        if last.is_none() && quiet >= SILENT_LOOKS {
+            return Ending::Detached(still_running(
+                "CloudFormation took the request, but no event shows that it began",
+            ));
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Engine {
     pub events: Events,
     /// Says when to stop.
     pub stop: Stop,
+    /// What tells this run's requests from those of others; random.
+    pub run: String,
 }
 
 /// A target's way through its states, told to the reporters.

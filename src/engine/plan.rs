@@ -6,12 +6,12 @@ use super::access::Entered;
 use super::follow::{Pace, of_resource};
 use super::patience::patiently;
 use super::window::{self, Flow};
-use super::{Engine, Progress, Stop, ledger};
+use super::{Engine, Progress, Stop};
 use crate::domain::lifecycle::{State, Step};
 use crate::domain::stack::Decision;
 use crate::domain::{
     Change, ChangeSet, ChangeSetStatus, Digest, Failure, Fault, FaultKind, Outcome, Release, Rollout, Stack,
-    StackStatus, Target, TargetId,
+    StackStatus, Tally, Target, TargetId,
 };
 use crate::event::{Event, Events, Phase};
 use crate::plan::{ChangeSetRef, Content, Intent, Plan, Secrets, Selection, TargetContent};
@@ -42,7 +42,9 @@ pub struct Planning {
     pub plan: Plan,
     /// The targets with a change set, in the order of the configuration.
     pub ready: Vec<Ready>,
-    /// The targets that have their outcome already: unchanged, blocked or failed.
+    /// The targets whose stacks need no change.
+    pub unchanged: Vec<(Target, Arc<dyn TenantAccount>)>,
+    /// The targets that have their outcome already.
     pub settled: Vec<(Target, Outcome)>,
 }
 
@@ -52,8 +54,15 @@ impl Planning {
         let ready =
             self.ready.iter().map(|ready| Entered { target: ready.target.clone(), account: Ok(ready.account.clone()) });
         let not_needed = || Err(Failure::because("nothing is executed there"));
-        let settled = self.settled.iter().map(|(target, _)| Entered { target: target.clone(), account: not_needed() });
-        ready.chain(settled).collect()
+        let unchanged = self.unchanged.iter().map(|(target, _)| target);
+        let others = unchanged.chain(self.settled.iter().map(|(target, _)| target));
+        ready.chain(others.map(|target| Entered { target: target.clone(), account: not_needed() })).collect()
+    }
+
+    /// Returns the outcomes that are known before anything is executed.
+    pub fn outcomes(&self) -> Vec<(TargetId, Outcome)> {
+        let unchanged = self.unchanged.iter().map(|(target, _)| (target.id.clone(), Outcome::Unchanged));
+        unchanged.chain(self.settled.iter().map(|(target, outcome)| (target.id.clone(), outcome.clone()))).collect()
     }
 
     /// Returns the number of targets that could not be planned.
@@ -74,7 +83,13 @@ struct Looked {
 /// What planning a target has shown.
 struct Tried {
     target: Target,
-    result: Result<(Ready, Vec<Change>), Outcome>,
+    result: Result<Planned, Outcome>,
+}
+
+/// A target that could be planned.
+enum Planned {
+    Ready(Box<Ready>, Vec<Change>),
+    Unchanged(Arc<dyn TenantAccount>),
 }
 
 impl Engine {
@@ -114,19 +129,23 @@ impl Engine {
         };
 
         let mut planning = gather(stage, release, rollout, tried, secrets, selection);
-        self.remember_unchanged(&planning, release).await;
-        if planning.failures() > tolerated && !planning.ready.is_empty() {
+        if planning.failures() > tolerated || self.stop.is_requested() {
             let given_up = std::mem::take(&mut planning.ready);
             self.discard(given_up.clone()).await;
-            let why = "its change set was deleted, since too many other targets could not be planned";
+            let why = if self.stop.is_requested() {
+                "the run was stopped before anything was executed"
+            } else {
+                "nothing is executed, since too many other targets could not be planned"
+            };
             planning
                 .settled
                 .extend(given_up.into_iter().map(|ready| (ready.target, Outcome::Skipped(Failure::because(why)))));
         }
-        for (target, outcome) in &planning.settled {
-            self.events.emit(Event::Finished { target: target.id.clone(), outcome: outcome.clone() });
+        let outcomes = planning.outcomes();
+        for (target, outcome) in &outcomes {
+            self.events.emit(Event::Finished { target: target.clone(), outcome: outcome.clone() });
         }
-        let tally = crate::domain::Tally::of(planning.settled.iter().map(|(_, outcome)| outcome));
+        let tally = Tally::of(outcomes.iter().map(|(_, outcome)| outcome));
         self.events.emit(Event::PhaseFinished { phase: Phase::Plan, stage: stage.to_owned(), tally });
         planning
     }
@@ -146,21 +165,6 @@ impl Engine {
                 self.events.notice(format!("{target}: the change set could not be deleted: {fault}"));
             }
         }
-    }
-
-    /// Writes into the ledger that a target was found to be on the release already.
-    async fn remember_unchanged(&self, planning: &Planning, release: &Release) {
-        let unchanged = planning.settled.iter().filter(|(_, outcome)| *outcome == Outcome::Unchanged);
-        let targets: Vec<TargetId> = unchanged.map(|(target, _)| target.id.clone()).collect();
-        let (stage, plan) = (planning.plan.content.stage.clone(), planning.plan.digest);
-        let work = |target: TargetId| {
-            let (engine, stage, release) = (self.clone(), stage.clone(), release.clone());
-            async move {
-                let entry = ledger::Entry { release: Some(release.id), since: engine.events.now(), plan: Some(plan) };
-                engine.remember(&release.application, &stage, &target, &entry).await;
-            }
-        };
-        window::run(targets, IN_FLIGHT, &self.stop, work, |()| Flow::Start).await;
     }
 }
 
@@ -187,6 +191,7 @@ async fn look(entered: Entered, events: Events, stop: Stop) -> Looked {
     let next = match account {
         Err(failure) => Err(Outcome::Failed(failure)),
         Ok(account) => match patiently(&stop, || account.stack(&target.stack)).await {
+            Err(_) if stop.is_requested() => Err(stopped()),
             Err(fault) => Err(Outcome::Failed(Failure::because(fault.to_string()))),
             Ok(None) => Ok((account, None)),
             Ok(Some(stack)) => match stack.status.decision() {
@@ -217,37 +222,39 @@ impl Attempt {
             Ok(next) => next,
             Err(outcome) => return Tried { target, result: Err(outcome) },
         };
+        let Engine { events, stop, run, .. } = &self.engine;
         // The empty stack that CloudFormation makes for a first change set is cleared away by whoever caused it.
         let placeholder = stack.is_none();
         // A stack in review has never held a resource: it is as good as none, and its version says nothing.
         let stack = stack.filter(|stack| stack.status.decision() == Decision::Update);
-        let request = self.request(&target, stack.as_ref());
-        let created = change_set(account.as_ref(), &request, &self.engine.stop).await;
-        let outcome = match created {
-            Ok(Created::Ready { stack_id, changes, ours }) => {
-                let change_set = ChangeSetRef { target: target.id.clone(), stack_id, name: request.name };
-                Progress::new(&target.id, State::Planning, &self.engine.events).take(Step::Ready);
-                let creates = request.creates;
-                return Tried {
-                    result: Ok((Ready { target: target.clone(), account, change_set, creates, ours }, changes)),
-                    target,
-                };
-            }
-            Ok(Created::NoChanges) => Outcome::Unchanged,
-            Err(failure) => Outcome::Failed(failure),
-        };
-        // A target that ends here has no use for its change set; that it stays is worth a notice, not more.
-        if let Err(fault) = remove(account.as_ref(), &target, &request.name, placeholder).await {
-            let message = format!("{}: the change set {} could not be deleted: {fault}", target.id, request.name);
-            self.engine.events.notice(message);
+        let request = self.request(&target, stack.as_ref(), run);
+        let (ours, created) = change_set(account.as_ref(), &request, stop).await;
+        if let Ok(Created::Ready { stack_id, changes }) = created {
+            let change_set = ChangeSetRef { target: target.id.clone(), stack_id, name: request.name };
+            Progress::new(&target.id, State::Planning, events).take(Step::Ready);
+            let ready = Ready { target: target.clone(), account, change_set, creates: request.creates, ours };
+            return Tried { target, result: Ok(Planned::Ready(Box::new(ready), changes)) };
         }
-        Tried { target, result: Err(outcome) }
+        // A target that ends here has no use for its change set; that it stays is worth a notice, not more.
+        if ours && let Err(fault) = remove(account.as_ref(), &target, &request.name, placeholder).await {
+            let message = format!("{}: the change set {} could not be deleted: {fault}", target.id, request.name);
+            events.notice(message);
+        }
+        let result = match created {
+            Err(failure) if stop.is_requested() => Err(Outcome::Skipped(failure)),
+            Err(failure) => Err(Outcome::Failed(failure)),
+            Ok(_) => Ok(Planned::Unchanged(account)),
+        };
+        Tried { target, result }
     }
 
     /// Builds the request for a target's change set. Its name is derived from all that is asked for and from the
     /// stack's own version: planning the same again finds the change set again, planning on a changed stack does
     /// not. Names can be read by many, so that secrets go in covered.
-    fn request(&self, target: &Target, stack: Option<&Stack>) -> ChangeSetRequest {
+    ///
+    /// The token is of this run too: for CloudFormation another run's request with the same token would be the same
+    /// request, and whose change set it is could not be told.
+    fn request(&self, target: &Target, stack: Option<&Stack>, run: &str) -> ChangeSetRequest {
         let version = stack.map(|stack| format!("{} {:?}", stack.id, stack.changed));
         let covered: Vec<String> = target
             .parameters
@@ -268,7 +275,7 @@ impl Attempt {
         ChangeSetRequest {
             stack: target.stack.clone(),
             name: format!("tenantry-{id}-{}", hash.short()),
-            token: format!("tenantry-{hash}"),
+            token: format!("tenantry-{}", Digest::of(format!("{run} {hash}"))),
             creates: stack.is_none(),
             template_url: self.url.clone(),
             role_arn: target.deployment_role.clone(),
@@ -289,6 +296,9 @@ async fn remove(
     change_set: &str,
     placeholder: bool,
 ) -> Result<(), Fault> {
+    // A change set that is still being created cannot be deleted. What was asked to stop still tidies up.
+    let (_handle, go_on) = Stop::new();
+    created(account, &target.stack, change_set, &go_on, LOOKS_TO_REMOVE).await.ok();
     account.delete_change_set(&target.stack, change_set).await?;
     if !placeholder {
         return Ok(());
@@ -305,58 +315,81 @@ async fn remove(
 }
 
 enum Created {
-    Ready { stack_id: String, changes: Vec<Change>, ours: bool },
+    Ready { stack_id: String, changes: Vec<Change> },
     NoChanges,
 }
 
 /// Creates a change set, or takes up the one that an earlier planning or a lost answer has left, and waits for it.
-/// One that was left failed or spent is made anew, once.
-async fn change_set(account: &dyn TenantAccount, request: &ChangeSetRequest, stop: &Stop) -> Result<Created, Failure> {
-    let failed = |fault: Fault| Failure::because(fault.to_string());
+/// One that was left failed or spent is made anew, once. Tells also whether the change set is this run's own.
+async fn change_set(
+    account: &dyn TenantAccount,
+    request: &ChangeSetRequest,
+    stop: &Stop,
+) -> (bool, Result<Created, Failure>) {
+    let failed = |fault: Fault| Err(Failure::because(fault.to_string()));
     let mut request = request.clone();
     let mut renewed = false;
     loop {
         let ours = match account.create_change_set(&request).await {
             Ok(()) => true,
             Err(fault) if fault.kind == FaultKind::Conflict => false,
-            Err(fault) => return Err(failed(fault)),
+            // The answer may have been lost after the change set was made.
+            Err(fault) => return (fault.passes(), failed(fault)),
         };
-        let found = created(account, &request, stop).await?;
+        let found = match created(account, &request.stack, &request.name, stop, LOOKS).await {
+            Ok(found) => found,
+            Err(failure) => return (ours, Err(failure)),
+        };
         match found.status {
             ChangeSetStatus::Ready => {
-                return Ok(Created::Ready { stack_id: found.stack_id, changes: found.changes, ours });
+                return (ours, Ok(Created::Ready { stack_id: found.stack_id, changes: found.changes }));
             }
-            ChangeSetStatus::NoChanges => return Ok(Created::NoChanges),
+            // A change set without changes is of no use to anybody.
+            ChangeSetStatus::NoChanges => return (true, Ok(Created::NoChanges)),
             ChangeSetStatus::Failed(reason) if ours || renewed => {
                 // The reason may only say where to look: what is wrong is in a list of its own.
                 let early = account.validation_failures(&request.stack, Some(&request.name)).await.unwrap_or_default();
-                return Err(early.first().map_or_else(|| Failure::because(reason), of_resource));
+                return (ours, Err(early.first().map_or_else(|| Failure::because(reason), of_resource)));
             }
             status if renewed => {
-                return Err(Failure::because(format!("the change set is {status:?} as soon as it is created")));
+                let why = format!("the change set is {status:?} as soon as it is created");
+                return (ours, Err(Failure::because(why)));
             }
             _ => {}
         }
         renewed = true;
-        account.delete_change_set(&request.stack, &request.name).await.map_err(failed)?;
+        if let Err(fault) = account.delete_change_set(&request.stack, &request.name).await {
+            return (ours, failed(fault));
+        }
         request.token = format!("{}-2", request.token);
     }
 }
 
 /// After so many looks a change set that is still being created is given up: about half an hour.
 const LOOKS: u32 = 400;
+/// After so many looks a change set that is still being created is left behind: about a minute.
+const LOOKS_TO_REMOVE: u32 = 20;
 
 /// Waits until a change set is no longer being created.
-async fn created(account: &dyn TenantAccount, request: &ChangeSetRequest, stop: &Stop) -> Result<ChangeSet, Failure> {
+async fn created(
+    account: &dyn TenantAccount,
+    stack: &str,
+    change_set: &str,
+    stop: &Stop,
+    looks: u32,
+) -> Result<ChangeSet, Failure> {
     let mut pace = Pace::new();
-    for _ in 0..LOOKS {
-        let found = patiently(stop, || account.change_set(&request.stack, &request.name)).await;
+    for _ in 0..looks {
+        let found = patiently(stop, || account.change_set(stack, change_set)).await;
         let found = found.map_err(|fault| Failure::because(fault.to_string()))?;
         let found = found.ok_or_else(|| Failure::because("the change set vanished while it was created"))?;
         if found.status != ChangeSetStatus::Creating {
             return Ok(found);
         }
-        pace.pause().await;
+        tokio::select! {
+            () = pace.pause() => {}
+            () = stop.requested() => return Err(Failure::because("the run was stopped")),
+        }
     }
     Err(Failure::because("CloudFormation is still creating the change set; it was given up"))
 }
@@ -370,23 +403,26 @@ fn gather(
     secrets: &Secrets,
     selection: Selection,
 ) -> Planning {
-    let (mut contents, mut ready, mut settled) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut contents, mut ready, mut unchanged, mut settled) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for Tried { target, result } in tried {
         let intent = match result {
-            Ok((found, changes)) => {
+            Ok(Planned::Ready(found, changes)) => {
                 let intent = Intent::of(found.creates, changes);
-                ready.push(found);
+                ready.push(*found);
                 intent
             }
+            Ok(Planned::Unchanged(account)) => {
+                unchanged.push((target.clone(), account));
+                Intent::Unchanged
+            }
             Err(outcome) => {
-                let intent = if outcome == Outcome::Unchanged { Intent::Unchanged } else { Intent::Excluded };
                 settled.push((target.clone(), outcome));
-                intent
+                Intent::Excluded
             }
         };
         contents.push(TargetContent::new(&target, intent, secrets));
     }
     let content = Content::new(stage, release, rollout, contents);
     let change_sets = ready.iter().map(|ready| ready.change_set.clone()).collect();
-    Planning { plan: Plan { digest: content.digest(), content, change_sets, selection }, ready, settled }
+    Planning { plan: Plan { digest: content.digest(), content, change_sets, selection }, ready, unchanged, settled }
 }

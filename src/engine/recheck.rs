@@ -70,7 +70,9 @@ impl Engine {
         if digest != plan.digest {
             return Err(vec![format!("the plan's digest is {digest} and not {}", plan.digest)]);
         }
-        Ok(Planning { plan: Plan { digest, content, ..plan.clone() }, ready, settled })
+        // What was unchanged when it was planned may have moved since: the ledger is left alone.
+        let unchanged = Vec::new();
+        Ok(Planning { plan: Plan { digest, content, ..plan.clone() }, ready, unchanged, settled })
     }
 }
 
@@ -88,8 +90,8 @@ async fn describe(entered: Entered, change_set: Option<ChangeSetRef>, stop: Stop
         ChangeSetStatus::Ready => {
             let creates = stack.is_some_and(|stack| stack.status == StackStatus::ReviewInProgress);
             let intent = Intent::of(creates, found.changes);
-            // The plan is at hand, and so its change sets are this run's to delete.
-            let ready = Ready { target: target.clone(), account, change_set, creates, ours: true };
+            // Another plan may have taken up the same change set: nothing is deleted here.
+            let ready = Ready { target: target.clone(), account, change_set, creates, ours: false };
             Ok((target, Some((ready, intent))))
         }
         ChangeSetStatus::Spent(status) => Err(format!("target {id}: its change set is {status}")),

@@ -235,6 +235,59 @@ async fn a_missed_last_event_ends_the_following_all_the_same() {
     assert_eq!(names(&finished), [("a".into(), "rolled-back")]);
 }
 
+/// An operation of somebody else on the same stack decides nothing about ours.
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_does_to_the_stack_is_not_taken_for_ours() {
+    let fleet = Fleet::new([
+        ("refused", script(|s| (s.foreign_events, s.refuses_after_effect) = (true, true))),
+        ("taken", script(|s| s.foreign_events = true)),
+    ]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(9, 0)).await;
+    let finished = tokio::time::timeout(Duration::from_mins(30), engine.apply(planning, &release())).await.unwrap();
+    for tenant in ["refused", "taken"] {
+        assert!(!matches!(outcome(&finished, tenant), Outcome::Deployed), "{finished:?}");
+    }
+    assert_eq!(outcome(&finished, "taken").name(), "detached");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_the_middle_of_planning_leaves_nothing_behind() {
+    let fleet = Fleet::new([
+        ("ready", script(|s| s.status = None)),
+        ("slow", script(|s| (s.status, s.creating_for) = (None, 12))),
+    ]);
+    let (engine, _heard, handle) = fleet.engine();
+    let stop_later = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        handle.request();
+    };
+    let (planning, ()) = tokio::join!(plan(&fleet, &engine, rollout(9, 0)), stop_later);
+    assert!(planning.ready.is_empty());
+    assert!(planning.settled.iter().all(|(_, outcome)| outcome.name() == "skipped"));
+    assert!(fleet.is_tidy("ready") && fleet.is_tidy("slow"));
+}
+
+/// A check that failed is not forgotten: the next run finds the stack unchanged, and looks again.
+#[tokio::test(start_paused = true)]
+async fn an_unchanged_target_is_verified_until_it_is_known_to_be_on_the_release() {
+    let unchanged = |code: u16| {
+        script(|s| {
+            s.change_set = ChangeSetStatus::NoChanges;
+            s.answers = serde_json::json!({ "statusCode": code });
+        })
+    };
+    let fleet = Fleet::new([("bad", unchanged(500)), ("good", unchanged(200))]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(9, 9)).await;
+    let finished = engine.apply(planning, &release()).await;
+    assert_eq!(names(&finished), [("bad".into(), "failed"), ("good".into(), "unchanged")]);
+    let planning = plan(&fleet, &engine, rollout(9, 9)).await;
+    engine.apply(planning, &release()).await;
+    assert_eq!(fleet.count("good Invoke"), 1, "what is known is not looked at again");
+    assert_eq!(fleet.count("bad Invoke"), 10);
+}
+
 /// A change set that another plan has made is taken up, and is not this run's to delete.
 #[tokio::test(start_paused = true)]
 async fn what_another_plan_has_made_is_not_discarded() {

@@ -13,14 +13,16 @@ use super::rollout::StageAnswer;
 
 /// Shows what each target runs.
 pub async fn status(workspace: Workspace, stage: Option<&str>, selection: Selection) -> Result<Exit, CommandError> {
-    let only = stage.map(|name| workspace.project.stage(name).map(|stage| stage.name.clone())).transpose()?;
-    workspace.project.check_selection(workspace.project.stages.iter(), &selection)?;
+    let stages = match stage {
+        Some(name) => vec![workspace.project.stage(name)?.clone()],
+        None => workspace.project.stages.clone(),
+    };
+    workspace.project.check_selection(&stages, &selection)?;
     workspace
         .conduct(
             async |project, engine, _, _| {
                 let mut all: Vec<TargetStatus> = Vec::new();
-                for stage in project.stages.iter().filter(|stage| only.as_ref().is_none_or(|only| only == &stage.name))
-                {
+                for stage in &stages {
                     let targets = project.targets(stage, &project.release_to_come(), &selection)?;
                     let entered = engine.enter(&stage.name, targets).await;
                     all.extend(engine.status(&project.application, &stage.name, entered).await);

@@ -155,8 +155,9 @@ pub async fn plan(
                 }
                 let secrets = engine.secrets(&project.application, project.template.no_echo()).await?;
                 let planning = engine.plan(&stage.name, &release, stage.rollout, entered, &secrets, selection).await;
-                if planning.plan.content.is_executable() && !planning.ready.is_empty() {
-                    engine.keep_plan(&planning.plan).await?;
+                let tolerated = tolerance.of(planning.plan.content.targets.len());
+                if planning.failures() <= tolerated && !engine.stop.is_requested() {
+                    keep(engine, &planning).await?;
                 }
                 Ok((release, Ok(planning)))
             },
@@ -169,19 +170,15 @@ pub async fn plan(
                         return answer.give(console);
                     }
                 };
-                let finished: Vec<_> =
-                    planning.settled.into_iter().map(|(target, outcome)| (target.id, outcome)).collect();
+                let finished = planning.outcomes();
                 let tolerated = tolerance.of(planning.plan.content.targets.len());
-                let exit = match Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerated) {
-                    Exit::Tolerated => Exit::Done,
-                    exit => exit,
-                };
+                let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerated);
                 let failed: Vec<_> =
                     finished.iter().filter(|(_, outcome)| outcome.failure().is_some()).cloned().collect();
                 let problems = report::results("not planned", &failed, Exit::Failed);
                 let text = match (exit, failed.as_slice()) {
-                    (Exit::Done, []) => report::plan(&planning.plan),
-                    (Exit::Done, _) => format!("{}\n\n{problems}", report::plan(&planning.plan)),
+                    (Exit::Done | Exit::Tolerated, []) => report::plan(&planning.plan),
+                    (Exit::Done | Exit::Tolerated, _) => format!("{}\n\n{problems}", report::plan(&planning.plan)),
                     // Nobody can apply this plan: what there is to read is why.
                     _ => problems,
                 };
@@ -224,12 +221,6 @@ pub async fn apply(workspace: Workspace, digest: Digest, approvals: Vec<Digest>)
 
                 let mut answer = Answer::new(&release);
                 if let Err(end) = pass_gate(engine, console, &stage, &plan, approvals).await {
-                    if end.refused {
-                        let entered = engine.enter(&stage.name, targets).await;
-                        if let Ok(planning) = engine.recheck(&plan, &release, entered, &secrets).await {
-                            engine.discard(planning.ready).await;
-                        }
-                    }
                     answer.add(end.stage);
                     return Ok(answer);
                 }
@@ -254,7 +245,7 @@ pub async fn deploy(
         Some(name) => vec![workspace.project.stage(name)?.clone()],
         None => workspace.project.stages.clone(),
     };
-    workspace.project.check_selection(stages.iter(), &selection)?;
+    workspace.project.check_selection(&stages, &selection)?;
     workspace
         .conduct(
             async |project, engine, console, environment| {
@@ -304,8 +295,10 @@ async fn deploy_stage(
 ) -> Result<StageEnd, CommandError> {
     let planning = engine.plan(&stage.name, release, stage.rollout, entered, secrets, selection.clone()).await;
     let plan = planning.plan.clone();
-    if planning.failures() > stage.rollout.failure_tolerance.of(plan.content.targets.len()) {
-        let finished: Vec<_> = planning.settled.into_iter().map(|(target, outcome)| (target.id, outcome)).collect();
+    if engine.stop.is_requested()
+        || planning.failures() > stage.rollout.failure_tolerance.of(plan.content.targets.len())
+    {
+        let finished = planning.outcomes();
         let exit = stopped_or(engine, Exit::of(finished.iter().map(|(_, outcome)| outcome), 0));
         return Ok(StageEnd { answer: StageAnswer::new(&stage.name, None, exit, finished), exit, next: None });
     }
@@ -313,7 +306,7 @@ async fn deploy_stage(
         // Nothing to approve: the ledger learns of the release, and that is all.
         return Ok(execute(engine, stage, &plan, release, Ok(planning)).await);
     }
-    engine.keep_plan(&plan).await?;
+    keep(engine, &planning).await?;
     engine.events.emit(Event::Planned { plan: Box::new(plan.clone()) });
     if let Err(end) = pass_gate(engine, console, stage, &plan, approvals.to_vec()).await {
         if end.refused {
@@ -322,9 +315,18 @@ async fn deploy_stage(
         return Ok(end.stage);
     }
     let rechecked = engine.recheck(&plan, release, planning.entered(), secrets).await;
-    let settled = planning.settled;
-    let rechecked = rechecked.map(|rechecked| Planning { settled, ..rechecked });
+    let Planning { unchanged, settled, .. } = planning;
+    let rechecked = rechecked.map(|rechecked| Planning { unchanged, settled, ..rechecked });
     Ok(execute(engine, stage, &plan, release, rechecked).await)
+}
+
+/// Keeps a plan, or clears it away where it cannot be kept: nobody could apply it.
+async fn keep(engine: &Engine, planning: &Planning) -> Result<(), CommandError> {
+    if let Err(fault) = engine.keep_plan(&planning.plan).await {
+        engine.discard(planning.ready.clone()).await;
+        return Err(fault.into());
+    }
+    Ok(())
 }
 
 /// Applies what was checked, or says why not.
