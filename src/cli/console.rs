@@ -62,9 +62,16 @@ impl Console {
         if self.interactive { ask(events.clone())(question).await } else { None }
     }
 
-    /// Writes the answer of a command.
+    /// Writes the answer of a command. That nobody reads it to its end, as behind `| head`, is no failure.
     pub fn answer(&self, text: &str, data: &impl Serialize) -> io::Result<()> {
-        let mut out = Mask::new(anstream::stdout(), self.masks.clone());
+        let out = Mask::new(anstream::stdout(), self.masks.clone());
+        match self.write_answer(out, text, data) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    fn write_answer(&self, mut out: impl Write, text: &str, data: &impl Serialize) -> io::Result<()> {
         match self.output {
             Output::Text => writeln!(out, "{text}")?,
             Output::Json => {
@@ -73,6 +80,11 @@ impl Console {
             }
         }
         out.flush()
+    }
+
+    /// Checks that the file for outputs can be written, before anything is begun.
+    pub fn check_outputs(&self) -> io::Result<()> {
+        self.outputs(&[])
     }
 
     /// Appends `key=value` lines to the file that was asked for, if one was.

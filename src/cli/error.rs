@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::config::Problems;
 use crate::domain::{Exit, Fault, FaultKind};
 use crate::package;
-use crate::report::text::{BAD, styled};
+use crate::report::text::{BAD, WARN, styled};
 
 /// Why a command ended early: what is wrong, what to do, and what the process answers.
 #[derive(Debug)]
@@ -15,14 +15,12 @@ pub struct CommandError {
     exit: Exit,
     /// Whether the message has its own `error:` and its own lines.
     rendered: bool,
-    /// Whether nobody listens any more, as behind `| head`.
-    silent: bool,
 }
 
 impl CommandError {
     /// Wrong usage, configuration or surroundings; nothing was changed.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit: Exit::Usage, rendered: false, silent: false }
+        Self { message: message.into(), hint: None, exit: Exit::Usage, rendered: false }
     }
 
     /// Sets the exit code.
@@ -52,7 +50,7 @@ impl From<package::Error> for CommandError {
 
 impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
-        Self { silent: error.kind() == std::io::ErrorKind::BrokenPipe, ..Self::usage(error.to_string()) }
+        Self::usage(error.to_string())
     }
 }
 
@@ -68,7 +66,9 @@ impl From<Fault> for CommandError {
             (FaultKind::Denied, "PutObject" | "CreateMultipartUpload") => {
                 error.hint("check that the bucket's policy asks for the key in `store.kms-key`, and that the caller may use both")
             }
-            (FaultKind::Mismatch, _) => error.hint("compare `store.kms-key` in the configuration with the bucket's default encryption and with who wrote the object"),
+            (FaultKind::Mismatch, _) => error.hint(
+                "find out who wrote the object, and delete it; where the key differs, compare `store.kms-key` with the bucket's encryption",
+            ),
             (FaultKind::Throttled | FaultKind::Unreachable, _) => error.hint("try again; a network, a proxy or an endpoint may be in the way"),
             _ => error,
         }
@@ -78,13 +78,11 @@ impl From<Fault> for CommandError {
 /// Writes the error and returns its exit code.
 #[allow(clippy::print_stderr, reason = "the last words of the process")]
 pub fn show(error: &CommandError) -> ExitCode {
-    if error.silent {
-        return super::code(Exit::Done);
-    }
     if error.rendered {
         anstream::eprintln!("{}", error.message);
     } else {
-        anstream::eprintln!("{} {}", styled(BAD, "error:"), error.message);
+        let label = if error.exit == Exit::Waiting { styled(WARN, "waiting:") } else { styled(BAD, "error:") };
+        anstream::eprintln!("{label} {}", error.message);
     }
     if let Some(hint) = &error.hint {
         anstream::eprintln!("hint: {hint}");

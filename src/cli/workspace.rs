@@ -41,6 +41,9 @@ impl Workspace {
         let project = config::load(&args.config)?;
         let mut console = Console::new(args, &environment);
         console.hide(project.masks());
+        console
+            .check_outputs()
+            .map_err(|error| CommandError::usage(format!("cannot write the file for outputs: {error}")))?;
 
         let ca_bundle = match &environment.ca_bundle {
             None => None,

@@ -6,6 +6,8 @@ use globset::Glob;
 
 use super::document::Problem;
 use super::project::{Project, Resolved, TEMPLATE};
+use crate::domain::Quota;
+use crate::package;
 
 /// Limits of CloudFormation and STS.
 /// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>
@@ -27,8 +29,11 @@ const CAPABILITIES: [&str; 3] = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPA
 pub(super) fn check(project: &Project) -> Vec<Problem> {
     let mut problems = Vec::new();
     names(project, &mut problems);
+    foreign_names(project, &mut problems);
     artifacts(project, &mut problems);
     template(project, &mut problems);
+    membership(project, &mut problems);
+    stages(project, &mut problems);
     let release = project.release_to_come();
     let mut all: Vec<Resolved> = Vec::new();
     for stage in &project.stages {
@@ -89,6 +94,102 @@ fn names(project: &Project, problems: &mut Vec<Problem>) {
     }
 }
 
+/// A tenant belongs to one stage: in two, the one without a gate would be a way around the other's.
+fn membership(project: &Project, problems: &mut Vec<Problem>) {
+    let config = &project.documents[CONFIG];
+    let mut home: BTreeMap<usize, &str> = BTreeMap::new();
+    for stage in &project.stages {
+        let mut told = false;
+        for number in stage.members() {
+            let tenant = &project.tenants[*number].name;
+            match home.insert(*number, &stage.name) {
+                Some(other) if other == stage.name => {
+                    let bytes = config.key(&["stages", &stage.name, "tenants"]);
+                    problems
+                        .push(Problem::new(format!("stage `{other}` names tenant `{tenant}` twice")).at(CONFIG, bytes));
+                }
+                Some(other) if !told => {
+                    told = true;
+                    let message = format!("tenant `{tenant}` is in stage `{other}` and in stage `{}`", stage.name);
+                    let problem = Problem::new(message).at(CONFIG, config.key(&["stages", &stage.name]));
+                    problems.push(
+                        problem
+                            .hint("only one stage can leave `tenants` out, which means all that no other stage names"),
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+    for (number, tenant) in project.tenants.iter().enumerate() {
+        let at =
+            |problem: Problem, keys: &[&str]| problem.at(project.tenants_document(), project.tenant_key(number, keys));
+        if !home.contains_key(&number) {
+            problems.push(at(Problem::new(format!("tenant `{}` is in no stage", tenant.name)), &["name"]));
+        }
+        let regions: Vec<&String> =
+            if tenant.regions.is_empty() { &project.file.regions } else { &tenant.regions }.iter().collect();
+        for region in tenant.region_parameters.keys().filter(|region| !regions.contains(region)) {
+            let problem = Problem::new(format!("tenant `{}` is not in region {region}", tenant.name));
+            let known = regions.iter().map(|region| region.as_str());
+            problems.push(at(problem.did_you_mean(region, known), &["region-parameters", region]));
+        }
+        let repeated = (1..regions.len()).find(|place| regions[..*place].contains(&regions[*place]));
+        if let Some(place) = repeated {
+            problems.push(at(
+                Problem::new(format!("region {} is named twice for tenant `{}`", regions[place], tenant.name)),
+                &["regions"],
+            ));
+        }
+    }
+}
+
+fn stages(project: &Project, problems: &mut Vec<Problem>) {
+    let config = &project.documents[CONFIG];
+    for (name, stage) in &project.file.stages {
+        let max = stage.rollout.max_concurrency.map(|amount| amount.0);
+        if matches!(max, Some(Quota::Count(0) | Quota::Percent(0))) {
+            let bytes = config.value(&["stages", name, "rollout", "max-concurrency"]);
+            problems
+                .push(Problem::new("with a max-concurrency of 0 no target would ever be started").at(CONFIG, bytes));
+        }
+        for (number, check) in stage.verify.iter().enumerate() {
+            let outputs = &project.template.outputs;
+            if let Some(output) =
+                check.fetch.as_ref().filter(|output| !output.contains('{') && !outputs.contains(*output))
+            {
+                let bytes = config.value(&["stages", name, "verify", &number.to_string(), "fetch"]);
+                let problem = Problem::new(format!("the template has no output `{output}`")).at(CONFIG, bytes);
+                problems.push(problem.did_you_mean(output, outputs.iter().map(String::as_str)));
+            }
+        }
+    }
+}
+
+/// Names as S3, KMS and IAM have them.
+/// Sources: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>,
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html>
+fn foreign_names(project: &Project, problems: &mut Vec<Problem>) {
+    let config = &project.documents[CONFIG];
+    let bucket = &project.store.bucket;
+    let of_bucket = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if !(3..=63).contains(&bucket.len()) || !bucket.chars().all(of_bucket) {
+        let message = format!("`{bucket}` cannot name a bucket: 3 to 63 lowercase letters, digits, hyphens and dots");
+        problems.push(Problem::new(message).at(CONFIG, config.value(&["store", "bucket"])));
+    }
+    let of_role = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-/".contains(c);
+    let roles = &project.file.roles;
+    for (key, role) in [("access", &roles.access), ("deployment", &roles.deployment)] {
+        let Some(role) = role else { continue };
+        let name = role.split_once(":role/").map_or(role.as_str(), |(_, name)| name);
+        if name.is_empty() || !name.chars().all(of_role) || (role.starts_with("arn:") && !role.contains(":role/")) {
+            let bytes = config.value(&["roles", key]);
+            problems
+                .push(Problem::new(format!("`{role}` is neither the name nor the ARN of a role")).at(CONFIG, bytes));
+        }
+    }
+}
+
 fn artifacts(project: &Project, problems: &mut Vec<Problem>) {
     let config = &project.documents[CONFIG];
     for (name, source) in &project.artifacts {
@@ -106,6 +207,14 @@ fn artifacts(project: &Project, problems: &mut Vec<Problem>) {
                     problems.push(Problem::new(format!("`{glob}` is not a glob: {}", error.kind())).at(CONFIG, bytes));
                 }
             }
+        }
+        if source.path.is_dir()
+            && let Err(error) = package::entries(&source.path, &source.include, &source.exclude)
+            // Each glob is told with its own place.
+            && !matches!(error, package::Error::Glob(_))
+        {
+            let bytes = config.key(&["artifacts", name]);
+            problems.push(Problem::new(format!("artifact `{name}`: {error}")).at(CONFIG, bytes));
         }
         if is_zip && !(source.include.is_empty() && source.exclude.is_empty()) {
             let message = format!("artifact `{name}` is a zip already: `include` and `exclude` are for folders");
@@ -198,7 +307,7 @@ fn tags(project: &Project, target: &crate::domain::Target, problems: &mut Vec<Pr
                 limit::TAG_VALUE
             ));
         }
-        if key.starts_with("aws:") {
+        if key.to_lowercase().starts_with("aws:") {
             problem(format!("tag `{key}`: the prefix aws: is kept for AWS"));
         }
     }

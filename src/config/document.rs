@@ -174,9 +174,17 @@ impl Document {
             other => {
                 let text = other.to_string();
                 let text = text.lines().next().unwrap_or_default();
+                if text.contains("null into string") {
+                    return self.placed(number, error, Problem::new("there is no value here, a text is expected"));
+                }
                 Problem::new(text.split(" at line ").next().unwrap_or(text).to_owned())
             }
         };
+        self.placed(number, error, problem)
+    }
+
+    /// Points at the place of an error.
+    fn placed(&self, number: usize, error: &serde_saphyr::Error, problem: Problem) -> Problem {
         match error.location() {
             Some(location) => {
                 let start = self.offset(location.line(), location.column());

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use super::template::Template;
 
-/// Where templates usually are, the output of `sam build` first.
-const TEMPLATES: [&str; 8] = [
-    ".aws-sam/build/template.yaml",
+/// Where templates usually are.
+const TEMPLATES: [&str; 7] = [
     "template.yaml",
     "template.yml",
     "application.yaml",
@@ -16,6 +15,10 @@ const TEMPLATES: [&str; 8] = [
     "packaged-template.yml",
     "cloudformation.yaml",
 ];
+
+/// What parameters for the code's bucket and key are usually called, in lowercase.
+const CODE_BUCKETS: [&str; 4] = ["s3bucket", "codebucket", "artifactbucket", "lambdacodebucket"];
+const CODE_KEYS: [&str; 4] = ["s3key", "codekey", "artifactkey", "lambdacodekey"];
 
 /// Where code usually is.
 const FOLDERS: [&str; 5] = ["src", "lambda", "code", "function", "app"];
@@ -43,11 +46,7 @@ application: {}
 template: {}{}
 
 # What is zipped and uploaded. Its place is known as {{artifacts.code.bucket}} and {{artifacts.code.key}}.
-artifacts:
-  code:
-    path: {}/
-    exclude: [\"**/*.test.*\", \"**/.git/**\"]
-
+{}
 # The artifact bucket and its key, in the tooling account.
 store:
   bucket: my-artifact-bucket
@@ -64,7 +63,11 @@ regions: [eu-west-1]
         if name.is_empty() { "my-application" } else { name },
         template.unwrap_or(&"template.yaml"),
         if template.is_some() { "" } else { "  # not there yet" },
-        code.unwrap_or("src"),
+        match code {
+            Some(folder) =>
+                format!("artifacts:\n  code:\n    path: {folder}/\n    exclude: [\"**/*.test.*\", \"**/.git/**\"]\n"),
+            None => "# artifacts:\n#   code: { path: src/, exclude: [\"**/*.test.*\"] }\n".to_owned(),
+        },
     );
     text.push_str(match parsed.as_ref().map(|template| template.transformed) {
         Some(false) => "capabilities: [CAPABILITY_IAM]\n",
@@ -103,14 +106,21 @@ fn parameters(text: &mut String, template: Option<&Template>) {
     for (name, parameter) in &template.parameters {
         let lower = name.to_lowercase();
         let value = match () {
-            () if lower.ends_with("bucket") => "\"{artifacts.code.bucket}\"",
-            () if lower.ends_with("key") => "\"{artifacts.code.key}\"",
-            () if lower.ends_with("name") => "\"{application}-{tenant}\"",
-            () => "\"\"  # to fill in",
+            () if CODE_BUCKETS.contains(&lower.as_str()) => Some("\"{artifacts.code.bucket}\""),
+            () if CODE_KEYS.contains(&lower.as_str()) => Some("\"{artifacts.code.key}\""),
+            () if lower == "applicationname" => Some("\"{application}-{tenant}\""),
+            () => None,
         };
-        let comment = if parameter.has_default { "# " } else { "" };
-        any |= !parameter.has_default;
-        let _ = writeln!(text, "  {comment}{name}: {value}");
+        match value {
+            Some(value) if !parameter.has_default => {
+                any = true;
+                let _ = writeln!(text, "  {name}: {value}");
+            }
+            // What cannot be known is a comment, so that `tenantry check` asks for it.
+            Some(value) => _ = writeln!(text, "  # {name}: {value}"),
+            None if parameter.has_default => _ = writeln!(text, "  # {name}:  # it has a default"),
+            None => _ = writeln!(text, "  # {name}:  # to fill in"),
+        }
     }
     if !any {
         let at = text.rfind("parameters:\n").unwrap_or(text.len());

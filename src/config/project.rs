@@ -155,7 +155,7 @@ fn store(store: &schema::Store, document: &Document) -> Result<StoreConfig, Prob
     };
     let parts: Vec<&str> = store.kms_key.split(':').collect();
     let &["arn", _, "kms", region, account, resource] = parts.as_slice() else { return Err(wrong_key()) };
-    if !resource.starts_with("key/") {
+    if resource.strip_prefix("key/").is_none_or(str::is_empty) {
         return Err(wrong_key());
     }
     let account = AccountId::new(store.account.as_deref().unwrap_or(account))
@@ -206,6 +206,13 @@ fn stages(
         stages.push(StageConfig { name: name.clone(), gate, rollout, tenants: members });
     }
     stages
+}
+
+impl StageConfig {
+    /// Returns the tenants of the stage, by their places in the list.
+    pub(super) fn members(&self) -> &[usize] {
+        &self.tenants
+    }
 }
 
 impl Project {
@@ -517,7 +524,17 @@ impl Scope<'_> {
             if let Some(found) = source.find(&format!("{{{}", bad.name)) {
                 bytes = bytes.start + found..bytes.start + found + bad.bytes.len();
             }
-            let problem = Problem::new(format!("unknown variable `{}`", bad.name)).at(place.0, bytes);
+            let label = bad.name.strip_prefix("labels.");
+            let message = match label {
+                _ if bad.is_open => format!("`{{{}` has no closing brace", bad.name),
+                Some(label) => format!("tenant `{}` has no label `{label}`", self.tenant.name),
+                None => format!("unknown variable `{}`", bad.name),
+            };
+            let problem = Problem::new(message).at(place.0, bytes);
+            if bad.is_open {
+                problems.push(problem.hint("a brace that is meant as such is doubled: {{"));
+                return String::new();
+            }
             problems.push(match super::document::closest(&bad.name, names()) {
                 Some(_) => problem.did_you_mean(&bad.name, names()),
                 None => problem.hint(format!("known here: {}", known.join(", "))),

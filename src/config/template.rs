@@ -140,10 +140,11 @@ impl Parameter {
             return Some(format!("{shown} is not one of {}", self.allowed_values.join(", ")));
         }
         if let Some(pattern) = &self.allowed_pattern {
-            // CloudFormation matches the whole value with Java's syntax. A pattern that this machine cannot
+            // CloudFormation matches the whole value, of a list each item, with Java's syntax. A pattern that this machine cannot
             // read is left to CloudFormation.
-            let matches = Regex::new(&format!("^(?:{pattern})$")).ok().and_then(|regex| regex.is_match(value).ok());
-            if matches == Some(false) {
+            let regex = Regex::new(&format!("^(?:{pattern})$")).ok();
+            let fits = |item: &&str| regex.as_ref().is_none_or(|regex| regex.is_match(item).unwrap_or(true));
+            if !items.iter().all(fits) {
                 let why = self.constraint.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
                 return Some(format!("{shown} does not match {pattern}{why}"));
             }
@@ -184,7 +185,7 @@ Parameters:
   Name: {Type: String, AllowedPattern: '[a-z]+', ConstraintDescription: lowercase only, MaxLength: 5}
   Size: {Type: Number, MinValue: 1, MaxValue: 10, Default: 3}
   Ring: {Type: String, AllowedValues: [a, b]}
-  Zones: {Type: CommaDelimitedList}
+  Zones: {Type: CommaDelimitedList, AllowedPattern: '[a-z]'}
   Password: {Type: String, NoEcho: true, MinLength: 8}
   Image: {Type: 'AWS::SSM::Parameter::Value<String>'}
 Resources:
@@ -214,6 +215,7 @@ Outputs:
         assert_eq!(verdict("Name", "abcdef").unwrap(), "`abcdef` has 6 characters, at most 5 are allowed");
         assert_eq!(verdict("Size", "x").unwrap(), "`x` is not a number");
         assert_eq!(verdict("Size", "11").unwrap(), "`11` is not within 1 to 10");
+        assert_eq!(verdict("Zones", "x,YY").unwrap(), "`x,YY` does not match [a-z]");
         assert_eq!(verdict("Ring", "c").unwrap(), "`c` is not one of a, b");
         assert_eq!(verdict("Password", "hunter2").unwrap(), "its value has 7 characters, 8 and more are allowed");
     }

@@ -9,6 +9,8 @@ pub struct BadVariable {
     pub name: String,
     /// Where it stands in the text.
     pub bytes: Range<usize>,
+    /// Whether the closing brace is missing.
+    pub is_open: bool,
 }
 
 /// Replaces every `{name}` by what `lookup` returns for it. Doubled braces and what is between them stay as they
@@ -29,8 +31,11 @@ pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Str
             Some(close) => (&text[open + 1..close], close + 1),
             None => (&text[open + 1..], text.len()),
         };
-        let value =
-            close.and_then(|_| lookup(name)).ok_or_else(|| BadVariable { name: name.to_owned(), bytes: open..end })?;
+        let value = close.and_then(|_| lookup(name)).ok_or_else(|| BadVariable {
+            name: name.to_owned(),
+            bytes: open..end,
+            is_open: close.is_none(),
+        })?;
         result.push_str(&value);
         at = end;
     }
@@ -56,8 +61,11 @@ mod tests {
 
     #[test]
     fn unknown_variables_are_told_with_their_place() {
-        assert_eq!(expand("a-{tenent}", known), Err(BadVariable { name: "tenent".into(), bytes: 2..10 }));
-        assert_eq!(expand("a-{tenant", known), Err(BadVariable { name: "tenant".into(), bytes: 2..9 }));
+        assert_eq!(
+            expand("a-{tenent}", known),
+            Err(BadVariable { name: "tenent".into(), bytes: 2..10, is_open: false })
+        );
+        assert_eq!(expand("a-{tenant", known), Err(BadVariable { name: "tenant".into(), bytes: 2..9, is_open: true }));
     }
 
     proptest! {

@@ -120,6 +120,12 @@ pub async fn follow(
         };
         if let Some(status) = status.filter(|status| status.settled() != Settled::NotYet) {
             let failure = cause(account, stack_id, &history, &status).await;
+            let failure = match status {
+                StackStatus::RollbackComplete => failure.hint(
+                    "the stack was never created; delete what is left with `tenantry destroy`, selecting this tenant, then release again",
+                ),
+                _ => failure,
+            };
             return Ending::Settled(status.settled(), failure);
         }
         if last.is_none() && quiet >= SILENT_LOOKS {

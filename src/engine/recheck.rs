@@ -94,6 +94,9 @@ async fn describe(entered: Entered, change_set: Option<ChangeSetRef>, stop: Stop
             let ready = Ready { target: target.clone(), account, change_set, creates, ours: false };
             Ok((target, Some((ready, intent))))
         }
+        ChangeSetStatus::Spent(status) if status.starts_with("EXECUTE_") => {
+            Err(format!("target {id}: its change set was executed already ({status})"))
+        }
         ChangeSetStatus::Spent(status) => Err(format!("target {id}: its change set is {status}")),
         other => Err(format!("target {id}: its change set is not ready but {other:?}")),
     }

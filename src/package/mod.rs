@@ -48,6 +48,15 @@ pub enum Error {
     },
 }
 
+/// Returns how many files of a folder would be packaged.
+///
+/// # Errors
+///
+/// Returns what cannot be packaged, an empty folder included.
+pub fn entries(folder: &Path, include: &[String], exclude: &[String]) -> Result<usize, Error> {
+    files::collect(folder, include, exclude).map(|entries| entries.len())
+}
+
 /// Packages a folder, or takes a zip as it is.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ fn check_finds_nothing_in_the_example() {
 /// Each mistake, one at a time: what is wrong, where, and what to do.
 #[test]
 fn every_mistake_is_told_with_its_place() {
-    let cases: [(&str, &str, &str, &str); 22] = [
+    let cases: [(&str, &str, &str, &str); 33] = [
         ("variable", "tenantry.yaml", "\"{artifacts.code.key}\"", "\"{artifacts.code.kee}\""),
         ("variable-far-off", "tenantry.yaml", "\"{application}-{tenant}\"\n  S3Bucket", "\"{customer}\"\n  S3Bucket"),
         ("account-id", "tenants.yaml", "\"222222222222\"", "\"22222222222\""),
@@ -53,6 +53,22 @@ fn every_mistake_is_told_with_its_place() {
             "CodeUri: src/",
         ),
         ("broken-yaml", "tenantry.yaml", "regions: [eu-west-1]", "regions: [eu-west-1"),
+        ("brace", "tenantry.yaml", "\"{artifacts.code.key}\"", "\"{artifacts.code.key\""),
+        ("label", "tenantry.yaml", "\"{artifacts.code.key}\"", "\"{labels.ring}\""),
+        ("no-value", "tenantry.yaml", "  S3Key: \"{artifacts.code.key}\"", "  S3Key:"),
+        ("gate-bypass", "tenantry.yaml", "  dev:\n    tenants: [sandbox]\n", "  dev:\n"),
+        ("named-twice", "tenantry.yaml", "tenants: [sandbox]", "tenants: [sandbox, sandbox]"),
+        ("region-twice", "tenantry.yaml", "regions: [eu-west-1]", "regions: [eu-west-1, eu-west-1]"),
+        ("foreign-region", "tenants.yaml", "  roles:\n", "  region-parameters:\n    eu-west-2: {}\n  roles:\n"),
+        ("never-started", "tenantry.yaml", "max-concurrency: 50", "max-concurrency: 0"),
+        ("bucket", "tenantry.yaml", "tenantry-artifacts-111111111111", "My_Bucket"),
+        ("nothing-left", "tenantry.yaml", "\"**/*.test.js\"", "\"**\""),
+        (
+            "no-such-output",
+            "tenantry.yaml",
+            "    tenants: [sandbox]\n    verify:\n",
+            "    tenants: [sandbox]\n    verify:\n      - fetch: FunctionArm\n",
+        ),
         (
             "two-checks-in-one",
             "tenantry.yaml",

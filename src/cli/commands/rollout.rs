@@ -105,10 +105,19 @@ struct StageEnd {
     next: Option<CommandError>,
 }
 
+impl StageEnd {
+    /// A stage that could not even be planned to its end; what was done in stages before it stays told.
+    fn broken(stage: &StageConfig, error: CommandError) -> Self {
+        let answer = StageAnswer::new(&stage.name, None, Exit::Failed, Vec::new());
+        Self { answer, exit: Exit::Failed, next: Some(error.exit(Exit::Failed)) }
+    }
+}
+
 /// Writes what workflows take from step to step.
 fn outputs(console: &Console, release: &ReleaseId, stages: &[StageAnswer]) -> Result<(), CommandError> {
     let mut values = vec![("release", release.to_string())];
-    if let Some(digest) = stages.iter().rev().find_map(|stage| stage.plan_digest) {
+    let mut planned = stages.iter().rev().filter(|stage| stage.has_changes);
+    if let Some(digest) = planned.find_map(|stage| stage.plan_digest) {
         values.push(("plan-digest", digest.to_string()));
     }
     values.push(("has-changes", stages.iter().any(|stage| stage.has_changes).to_string()));
@@ -175,7 +184,8 @@ pub async fn plan(
                 let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerated);
                 let failed: Vec<_> =
                     finished.iter().filter(|(_, outcome)| outcome.failure().is_some()).cloned().collect();
-                let problems = report::results("not planned", &failed, Exit::Failed);
+                let problems =
+                    report::results(&format!("{}, not planned", planning.plan.content.stage), &failed, Exit::Failed);
                 let text = match (exit, failed.as_slice()) {
                     (Exit::Done | Exit::Tolerated, []) => report::plan(&planning.plan),
                     (Exit::Done | Exit::Tolerated, _) => format!("{}\n\n{problems}", report::plan(&planning.plan)),
@@ -269,9 +279,9 @@ pub async fn deploy(
                 release::publish(engine, package).await?;
                 let secrets = engine.secrets(&project.application, project.template.no_echo()).await?;
                 for (stage, entered) in stages.iter().zip(entered) {
-                    let end = deploy_stage(engine, console, stage, &release, entered, &secrets, &selection, &approvals)
-                        .await?;
-                    if !answer.add(end) {
+                    let end =
+                        deploy_stage(engine, console, stage, &release, entered, &secrets, &selection, &approvals).await;
+                    if !answer.add(end.unwrap_or_else(|error| StageEnd::broken(stage, error))) {
                         break;
                     }
                 }
@@ -401,11 +411,11 @@ async fn pass_gate(
         }
         Verdict::Unfit(why) => {
             let error = CommandError::usage(format!("the plan for {} is not approved: {why}", stage.name));
-            (Exit::Refused, false, error.hint(format!("approve this plan with {command}")))
+            (Exit::Refused, false, error.hint(format!("read this plan; then {command}")))
         }
         Verdict::Waiting => {
             let error = CommandError::usage(format!("the plan for {} waits for approval", stage.name));
-            (Exit::Waiting, false, error.hint(format!("approve it with {command}")))
+            (Exit::Waiting, false, error.hint(format!("read it; then {command}")))
         }
     };
     let answer = StageAnswer::new(&stage.name, Some(plan), exit, Vec::new());
