@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use fancy_regex::Regex;
 use serde_yaml::Value;
 
+use crate::domain::Target;
+
 /// A template, read as far as a release needs it.
 #[derive(Debug)]
 pub struct Template {
@@ -64,6 +66,31 @@ impl Template {
             transformed: root.get("Transform").is_some(),
             local_paths: resources.iter().filter_map(|(name, resource)| local_path(name.as_str()?, resource)).collect(),
         })
+    }
+
+    /// Leaves out of targets' parameters those that this template does not have, and returns their names.
+    ///
+    /// # Errors
+    ///
+    /// Says which parameter of the template has no value, or one that it refuses.
+    pub fn fit(&self, targets: &mut [Target]) -> Result<BTreeSet<String>, String> {
+        let mut unknown = BTreeSet::new();
+        for target in targets {
+            unknown.extend(target.parameters.keys().filter(|name| !self.parameters.contains_key(*name)).cloned());
+            target.parameters.retain(|name, _| self.parameters.contains_key(name));
+            for (name, parameter) in &self.parameters {
+                let why = match target.parameters.get(name) {
+                    None if parameter.has_default => continue,
+                    None => "has no default and no value".to_owned(),
+                    Some(value) => match parameter.refuses(value) {
+                        Some(why) => format!("is refused: {why}"),
+                        None => continue,
+                    },
+                };
+                return Err(format!("{}: parameter `{name}` of the release's template {why}", target.id));
+            }
+        }
+        Ok(unknown)
     }
 
     /// Returns the names of the parameters whose values are secret.

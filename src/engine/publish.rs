@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Engine;
 use super::window::{self, Flow};
 use crate::domain::release::Provenance;
-use crate::domain::{Artifact, Digest, Fault, Release, TemplateObject};
+use crate::domain::{Artifact, Digest, Fault, FaultKind, Release, TemplateObject};
 use crate::event::Event;
 
 /// What was packaged on this machine.
@@ -79,11 +79,7 @@ impl Engine {
             match result {
                 Ok(result) => result?,
                 Err(_) => {
-                    return Err(Fault::new(
-                        crate::domain::FaultKind::Unreachable,
-                        "PutObject",
-                        "the upload was stopped",
-                    ));
+                    return Err(Fault::new(FaultKind::Unreachable, "PutObject", "the upload was stopped"));
                 }
             }
         }
@@ -101,11 +97,27 @@ impl Engine {
     pub async fn release(&self, application: &str, id: &str) -> Result<Option<Release>, Fault> {
         let key = record_key(application, id);
         let Some((bytes, _)) = self.store.get(&key).await? else { return Ok(None) };
-        let wrong = |why: String| Fault::new(crate::domain::FaultKind::Mismatch, "GetObject", format!("{key}: {why}"));
+        let wrong = |why: String| Fault::new(FaultKind::Mismatch, "GetObject", format!("{key}: {why}"));
         let release: Release = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
         if !release.fits_its_name() || release.id.as_str() != id {
             return Err(wrong("the record does not fit its name".to_owned()));
         }
         Ok(Some(release))
+    }
+
+    /// Reads a release's template, and compares it with the digest in the release's record.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's fault, or a mismatch where the template is gone or another.
+    pub async fn template(&self, release: &Release) -> Result<Vec<u8>, Fault> {
+        let TemplateObject { sha256, key } = &release.template;
+        match self.store.get(key).await? {
+            Some((bytes, _)) if Digest::of(&bytes) == *sha256 => Ok(bytes),
+            found => {
+                let what = if found.is_some() { "has another content than its name says" } else { "is gone" };
+                Err(Fault::new(FaultKind::Mismatch, "GetObject", format!("{key} {what}")))
+            }
+        }
     }
 }

@@ -208,6 +208,24 @@ fn package_makes_a_release_and_plan_takes_it_up() {
         tenantry(&bed, &project, &["plan", "--stage", "dev", "--release", id, "--output", "json"]).exits(0).json();
     assert_eq!(plan["content"]["release"], release["id"]);
     assert_eq!(plan["content"]["artifacts"]["code"], release["artifacts"]["code"]["sha256"]);
+
+    // The folder has moved on: its template has a parameter that the release's has not, and a secret.
+    project.replace("application.yaml", "Resources:\n", "  Size:\n    Type: Number\n\nResources:\n");
+    project.replace("tenantry.yaml", "parameters:\n", "parameters:\n  Size: 3\n");
+    let older = tenantry(&bed, &project, &["plan", "--stage", "dev", "--release", id, "--output", "json"]).exits(0);
+    assert!(older.stderr.contains("has no parameter Size: it is left out"), "{}", older.stderr);
+    assert_eq!(older.json()["digest"], plan["digest"], "the same release is the same plan");
+
+    let edit = format!(
+        "client('s3').put_object(Bucket='{}', Key='{}', Body=b'Resources: {{}}', ServerSideEncryption='aws:kms', SSEKMSKeyId='{}')",
+        bed.fact("bucket"),
+        release["template"]["key"].as_str().unwrap(),
+        bed.fact("kms_key"),
+    );
+    bed.boto3("111111111111", &edit);
+    let edited = tenantry(&bed, &project, &["plan", "--stage", "dev", "--release", id]).exits(2);
+    snapshot("edited-template", &edited.stderr);
+
     let unknown = tenantry(&bed, &project, &["plan", "--stage", "dev", "--release", "000000000000"]).exits(2);
     snapshot("unknown-release", &unknown.stderr);
 }

@@ -9,7 +9,7 @@ use crate::plan::Selection;
 use crate::report;
 use crate::report::text::count;
 
-use super::rollout::StageAnswer;
+use super::answer::StageAnswer;
 
 /// Shows what each target runs.
 pub async fn status(workspace: Workspace, stage: Option<&str>, selection: Selection) -> Result<Exit, CommandError> {

@@ -1,9 +1,14 @@
-//! One file a family of commands.
+//! One file a command or two, and what they do alike.
 
+mod answer;
+mod apply;
+mod deploy;
 mod estate;
 mod offline;
-mod release;
-mod rollout;
+mod package;
+mod plan;
+mod stage;
+mod subject;
 
 use super::args::{Args, Command};
 use super::error::CommandError;
@@ -17,13 +22,13 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
         Command::Init => offline::init(&args),
         Command::Check => offline::check(&args),
         Command::Schema => offline::schema(),
-        Command::Package => release::package(open().await?).await,
+        Command::Package => package::package(open().await?).await,
         Command::Plan { stage, release, selectors } => {
-            rollout::plan(open().await?, &stage, release.as_deref(), selectors.into()).await
+            plan::plan(open().await?, &stage, release.as_deref(), selectors.into()).await
         }
-        Command::Apply { digest, approval } => rollout::apply(open().await?, digest, approval.approve).await,
+        Command::Apply { digest, approval } => apply::apply(open().await?, digest, approval.approve).await,
         Command::Deploy { stage, selectors, approval } => {
-            rollout::deploy(open().await?, stage.as_deref(), selectors.into(), approval.approve).await
+            deploy::deploy(open().await?, stage.as_deref(), selectors.into(), approval.approve).await
         }
         Command::Status { stage, selectors } => estate::status(open().await?, stage.as_deref(), selectors.into()).await,
         Command::Destroy { stage, selectors, confirm } => {
