@@ -103,16 +103,15 @@ impl Run {
         let Engine { events, stop, store, .. } = &self.engine;
         let key = ledger::key(&self.release.application, &self.stage, &target.id);
         let known = ledger::read(store.as_ref(), &key).await.ok().flatten();
-        if known.is_some_and(|(entry, _)| entry.release.as_ref() == Some(&self.release.id)) {
-            return (target.id, Outcome::Unchanged);
+        let mut outcome = Outcome::Unchanged;
+        if known.is_none_or(|(entry, _)| entry.release.as_ref() != Some(&self.release.id)) {
+            match verify(account.as_ref(), &target, &target.stack, events, stop).await {
+                Ok(()) => self.remember(&target.id).await,
+                Err(failure) => outcome = Outcome::Failed(failure),
+            }
         }
-        if let Err(failure) = verify(account.as_ref(), &target, &target.stack, events, stop).await {
-            let outcome = Outcome::Failed(failure);
-            events.emit(Event::Finished { target: target.id.clone(), outcome: outcome.clone() });
-            return (target.id, outcome);
-        }
-        self.remember(&target.id).await;
-        (target.id, Outcome::Unchanged)
+        events.emit(Event::Finished { target: target.id.clone(), outcome: outcome.clone() });
+        (target.id, outcome)
     }
 
     /// Writes into the ledger that the target is on this release.

@@ -141,11 +141,11 @@ impl Engine {
                 .settled
                 .extend(given_up.into_iter().map(|ready| (ready.target, Outcome::Skipped(Failure::because(why)))));
         }
-        let outcomes = planning.outcomes();
-        for (target, outcome) in &outcomes {
-            self.events.emit(Event::Finished { target: target.clone(), outcome: outcome.clone() });
+        // What is unchanged is not finished yet: it may have to be verified.
+        for (target, outcome) in &planning.settled {
+            self.events.emit(Event::Finished { target: target.id.clone(), outcome: outcome.clone() });
         }
-        let tally = Tally::of(outcomes.iter().map(|(_, outcome)| outcome));
+        let tally = Tally::of(planning.outcomes().iter().map(|(_, outcome)| outcome));
         self.events.emit(Event::PhaseFinished { phase: Phase::Plan, stage: stage.to_owned(), tally });
         planning
     }
