@@ -39,6 +39,8 @@ pub struct Script {
     pub hides_last_event: bool,
     /// Whether all events of the stack are of somebody else's request.
     pub foreign_events: bool,
+    /// What the stack that was made for the change set has become meanwhile, by somebody else's hand.
+    pub becomes: Option<&'static str>,
     /// Whether somebody else has a change set on the stack too.
     pub others_plan: bool,
     /// Whether a change set of that name is there before the first is created.
@@ -59,6 +61,7 @@ impl Default for Script {
             refuses_after_effect: false,
             hides_last_event: false,
             foreign_events: false,
+            becomes: None,
             others_plan: false,
             finds_change_set: false,
             answers: serde_json::json!({"statusCode": 200}),
@@ -218,7 +221,10 @@ impl TenantAccount for Tenant {
         let status = match self.state(|state| state.executed) {
             Some(executed) if executed.elapsed() >= delay => Some(last),
             Some(_) => Some("UPDATE_IN_PROGRESS"),
-            None => self.script().status.or(placeholder.then_some("REVIEW_IN_PROGRESS")),
+            None => {
+                let made = placeholder.then_some(self.script().becomes.unwrap_or("REVIEW_IN_PROGRESS"));
+                self.script().status.or(made)
+            }
         };
         Ok(status.map(|status| Stack {
             id: format!("arn:stack/app-{}", self.name),

@@ -332,6 +332,22 @@ async fn a_stack_in_review_that_others_plan_on_is_not_deleted() {
     assert_eq!(fleet.count("a DeleteStack"), 0);
 }
 
+/// Safety rule 4: a stack that has completed by now is not deleted, whoever caused it to exist.
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_has_completed_meanwhile_is_not_deleted() {
+    let fleet = Fleet::new([(
+        "a",
+        script(|s| {
+            s.status = None;
+            s.becomes = Some("CREATE_COMPLETE");
+            s.change_set = ChangeSetStatus::Failed("template error".into());
+        }),
+    )]);
+    let (engine, _heard, _handle) = fleet.engine();
+    plan(&fleet, &engine, rollout(1, 0)).await;
+    assert_eq!(fleet.count("a DeleteStack"), 0);
+}
+
 /// Names of change sets can be read by many: a secret must not be found out by trying.
 #[tokio::test(start_paused = true)]
 async fn a_secret_goes_into_names_only_under_the_key() {
