@@ -136,3 +136,80 @@ pub fn status(targets: &[TargetStatus]) -> String {
     }
     text.trim_end().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::domain::release::Provenance;
+    use crate::domain::{AccountId, Change, ChangeAction, Digest, Failure, Region, Release, Rollout, TemplateObject};
+    use crate::plan::{Content, Intent, Selection, TargetContent};
+
+    fn target(number: usize) -> TargetId {
+        TargetId { tenant: format!("tenant-{number:03}"), region: Region::new("eu-west-1").unwrap() }
+    }
+
+    fn plan_of(intents: Vec<Intent>) -> Plan {
+        let template = TemplateObject { sha256: Digest::of("t"), key: "t".into() };
+        let release = Release::new("app", "bucket", BTreeMap::new(), template, Provenance::default());
+        let of_target = |(number, intent)| TargetContent {
+            target: target(number),
+            account: AccountId::new("222222222222").unwrap(),
+            stack: "app".into(),
+            deployment_role: "role".into(),
+            parameters: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            capabilities: vec![],
+            intent,
+        };
+        let targets = intents.into_iter().enumerate().map(of_target).collect();
+        let content = Content::new("prod", &release, Rollout::default(), targets);
+        Plan { digest: content.digest(), content, change_sets: vec![], selection: Selection::default() }
+    }
+
+    fn change(logical_id: &str, action: ChangeAction, replacement: Replacement) -> Change {
+        let resource_type = "AWS::Lambda::Function".into();
+        Change { logical_id: logical_id.into(), resource_type, action, replacement, scope: vec![], details: vec![] }
+    }
+
+    #[test]
+    fn a_plan_for_four_hundred_targets_fits_a_screen_outliers_first() {
+        let common = || Intent::of(false, vec![change("Function", ChangeAction::Modify, Replacement::Never)]);
+        let mut intents: Vec<Intent> = (0..398).map(|_| common()).collect();
+        intents[7] = Intent::of(false, vec![change("Table", ChangeAction::Modify, Replacement::Always)]);
+        intents.extend([
+            Intent::Unchanged,
+            Intent::of(true, vec![change("Function", ChangeAction::Add, Replacement::Never)]),
+        ]);
+        let text = anstream::adapter::strip_str(&plan(&plan_of(intents))).to_string();
+        assert!(text.lines().count() < 24, "{text}");
+        insta::assert_snapshot!(text.lines().take(14).collect::<Vec<_>>().join("\n"), @r"
+        Plan for prod: release ef8fb30eb23e, 400 targets, 3 distinct plans
+
+          create 1 target: tenant-399/eu-west-1
+            + Function  AWS::Lambda::Function
+
+          update 1 target: tenant-007/eu-west-1
+            ~ Table  AWS::Lambda::Function  replaced
+
+          update 397 targets: tenant-000/eu-west-1, tenant-001/eu-west-1, tenant-002/eu-west-1, tenant-003/eu-west-1, tenant-004/eu-west-1, tenant-005/eu-west-1 and 391 more
+            ~ Function  AWS::Lambda::Function
+
+          unchanged 1 target: tenant-398/eu-west-1
+
+          at most 50 at a time, 0 may fail
+        ");
+    }
+
+    #[test]
+    fn results_of_four_hundred_targets_name_those_that_need_a_look() {
+        let mut finished: Vec<_> = (0..400).map(|number| (target(number), Outcome::Deployed)).collect();
+        finished[9].1 = Outcome::RolledBack(Failure::because("\u{1b}[2Jbucket is taken\n::error::"));
+        let text = anstream::adapter::strip_str(&results("prod", &finished, Exit::Failed)).to_string();
+        assert_eq!(
+            text,
+            "prod: 399 deployed, 1 rolled-back\n  tenant-009/eu-west-1  rolled-back: \\u{1b}[2Jbucket is taken ::error::"
+        );
+    }
+}
