@@ -37,7 +37,14 @@ impl Bed {
     }
 
     /// Starts it with further arguments of `bed.py`.
+    ///
+    /// Between the choice of a free port and its use another process may take it: then it is tried again.
     pub fn with(arguments: &[&str]) -> Self {
+        let mut tries = (0..3).map(|_| Self::try_start(arguments));
+        tries.find_map(Result::ok).unwrap_or_else(|| panic!("{}", Self::try_start(arguments).err().unwrap_or_default()))
+    }
+
+    fn try_start(arguments: &[&str]) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
         let mut child = Command::new(python())
             .arg(root().join("tests/bed/bed.py"))
@@ -52,9 +59,13 @@ impl Bed {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let errors = || fs::read_to_string(folder.path().join("errors.log")).unwrap_or_default();
-        let facts = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the emulator did not start: {}", errors()));
-        Self { child: Some(child), facts, folder }
+        if let Ok(facts) = serde_json::from_str(&line) {
+            return Ok(Self { child: Some(child), facts, folder });
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        let errors = fs::read_to_string(folder.path().join("errors.log")).unwrap_or_default();
+        Err(format!("the emulator did not start: {errors}"))
     }
 
     /// Takes up an emulator that another process has started and will end.
