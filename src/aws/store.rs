@@ -53,9 +53,25 @@ impl StoreSettings {
 /// How often an upload is tried, where others write at the same moment.
 const ATTEMPTS: u32 = 3;
 
-/// Returns the checksum of an object that is sent whole, as S3 writes it.
-fn checksum(bytes: &[u8]) -> String {
-    BASE64.encode(Digest::of(bytes).as_bytes())
+/// Repeats a write that others may be doing at the same moment, until there is an answer; none means to look again.
+async fn settle<T, F>(write: impl Fn() -> F) -> Result<Option<T>, Fault>
+where
+    F: Future<Output = Result<Option<T>, Fault>>,
+{
+    for _ in 1..ATTEMPTS {
+        match write().await {
+            Ok(None) => {}
+            Err(fault) if fault.passes() => {}
+            other => return other,
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    write().await
+}
+
+/// Returns a checksum as S3 writes it.
+fn checksum(sha256: Digest) -> String {
+    BASE64.encode(sha256.as_bytes())
 }
 
 /// Returns the checksum of an object that is sent in parts: the checksum of its parts' checksums, and their number.
@@ -63,7 +79,7 @@ fn checksum(bytes: &[u8]) -> String {
 fn composite_checksum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
     let digests: Vec<Digest> = parts.map(Digest::of).collect();
     let all: Vec<u8> = digests.iter().flat_map(|digest| *digest.as_bytes()).collect();
-    format!("{}-{}", checksum(&all), digests.len())
+    format!("{}-{}", checksum(Digest::of(all)), digests.len())
 }
 
 /// Size of a part. S3 wants at least 5 MiB for all but the last.
@@ -109,7 +125,7 @@ impl ArtifactStore {
     }
 
     /// Tells whether the store has an object of exactly these bytes, encrypted as configured.
-    async fn has(&self, key: &str, bytes: &[u8]) -> Result<bool, Fault> {
+    async fn has(&self, key: &str, bytes: &[u8], sha256: Digest) -> Result<bool, Fault> {
         const OPERATION: &str = "HeadObject";
         let answer = self
             .s3
@@ -129,8 +145,8 @@ impl ArtifactStore {
         };
         self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
         let matches = match answer.checksum_sha256() {
+            Some(given) if !given.contains('-') => given == checksum(sha256),
             Some(given) if given == composite_checksum(bytes.chunks(PART)) => true,
-            Some(given) if !given.contains('-') => given == checksum(bytes),
             // Written by somebody else, in other parts or without a checksum: only the bytes tell.
             _ => self.get(key).await?.is_some_and(|(found, _)| found == bytes),
         };
@@ -143,9 +159,9 @@ impl ArtifactStore {
 
     /// Sends an object in one request. Tells whether it was written; with `unless_there`, an object that exists
     /// is left as it is, and with `version`, one that changed is a conflict.
-    async fn put(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<bool, Fault> {
+    async fn put(&self, key: &str, bytes: Vec<u8>, sha256: Digest, version: Option<&str>) -> Result<bool, Fault> {
         const OPERATION: &str = "PutObject";
-        let checksum = checksum(&bytes);
+        let checksum = checksum(sha256);
         let answer = self
             .s3
             .put_object()
@@ -212,7 +228,7 @@ impl ArtifactStore {
         let mut parts = Vec::new();
         let mut total = 0;
         for (number, part) in (1..).zip(bytes.chunks(PART)) {
-            let checksum = checksum(part);
+            let checksum = checksum(Digest::of(part));
             let answer = self
                 .s3
                 .upload_part()
@@ -294,71 +310,51 @@ impl Store for ArtifactStore {
         sent: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<bool, Fault> {
         let size = bytes.len();
-        debug_assert_eq!(sha256, Digest::of(&bytes), "an object is named by its content");
-        let mut attempt = 1;
-        loop {
-            if self.has(key, &bytes).await? {
-                return Ok(false);
+        let stored = settle(|| async {
+            if self.has(key, &bytes, sha256).await? {
+                return Ok(Some(false));
             }
             let written = if size >= self.settings.multipart_from {
-                self.put_in_parts(key, &bytes, sent).await
+                self.put_in_parts(key, &bytes, sent).await?
             } else {
-                self.put(key, bytes.clone(), None).await
+                self.put(key, bytes.clone(), sha256, None).await?
             };
-            match written {
-                Ok(true) => {
-                    sent(size as u64);
-                    return Ok(true);
-                }
-                // Somebody else was faster; what is there now is looked at again.
-                Ok(false) if attempt < ATTEMPTS => {}
-                Ok(false) => {
-                    let message = format!("{key} exists, but this caller may not read it");
-                    return Err(Fault::new(FaultKind::Denied, "HeadObject", message));
-                }
-                Err(fault) if fault.passes() && attempt < ATTEMPTS => {}
-                Err(fault) => return Err(fault),
-            }
-            attempt += 1;
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+            // Where somebody else was faster, what is there now is looked at again.
+            Ok(written.then(|| {
+                sent(size as u64);
+                true
+            }))
+        });
+        let unread =
+            || Fault::new(FaultKind::Denied, "HeadObject", format!("{key} exists, but this caller may not read it"));
+        stored.await?.ok_or_else(unread)
     }
 
     async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault> {
-        let mut attempt = 1;
-        loop {
+        let sha256 = Digest::of(&bytes);
+        let written = settle(|| async {
             if self.get(key).await?.is_some() {
-                return Ok(false);
+                return Ok(Some(false));
             }
-            match self.put(key, bytes.clone(), None).await {
-                Ok(true) => return Ok(true),
-                // Somebody else was faster, or an answer was lost: there is one now.
-                Ok(false) if attempt < ATTEMPTS => {}
-                Err(fault) if fault.passes() && attempt < ATTEMPTS => {}
-                other => return other,
-            }
-            attempt += 1;
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+            // Where somebody else was faster, or an answer was lost, there is one now.
+            Ok(self.put(key, bytes.clone(), sha256, None).await?.then_some(true))
+        });
+        Ok(written.await?.unwrap_or(false))
     }
 
     async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<(), Fault> {
-        let mut attempt = 1;
-        loop {
-            match self.put(key, bytes.clone(), version).await {
-                Ok(true) => return Ok(()),
-                // The answer to the same write may have been lost.
-                Ok(false) if self.get(key).await?.is_some_and(|(found, _)| found == bytes) => return Ok(()),
-                Ok(false) => {
-                    let message = format!("{key} was written by somebody else in between");
-                    return Err(Fault::new(FaultKind::Conflict, "PutObject", message));
-                }
-                Err(fault) if fault.passes() && attempt < ATTEMPTS => {}
-                Err(fault) => return Err(fault),
+        let sha256 = Digest::of(&bytes);
+        let written = settle(|| async {
+            // The answer to the same write may have been lost.
+            let there = self.put(key, bytes.clone(), sha256, version).await?
+                || self.get(key).await?.is_some_and(|(found, _)| found == bytes);
+            if there {
+                return Ok(Some(()));
             }
-            attempt += 1;
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+            let message = format!("{key} was written by somebody else in between");
+            Err(Fault::new(FaultKind::Conflict, "PutObject", message))
+        });
+        written.await.map(drop)
     }
 
     async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Fault> {

@@ -234,6 +234,15 @@ impl Project {
         })
     }
 
+    /// Returns the stage of that name, or all in their order where none is named.
+    ///
+    /// # Errors
+    ///
+    /// Names the stages that there are.
+    pub fn stages_or(&self, only: Option<&str>) -> Result<Vec<StageConfig>, Problems> {
+        only.map_or_else(|| Ok(self.stages.clone()), |name| Ok(vec![self.stage(name)?.clone()]))
+    }
+
     /// Returns the selected targets of a stage for a release, in the order of the configuration.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ impl Engine {
     pub async fn apply(&self, planning: Planning, release: &Release) -> Vec<Finished> {
         let Planning { plan, ready, unchanged, settled } = planning;
         let total = plan.content.targets.len();
-        let tolerated = plan.content.rollout.failure_tolerance.of(total);
+        let tolerated = plan.content.tolerated();
         let stage = plan.content.stage.clone();
         if !ready.is_empty() {
             self.events.emit(Event::PhaseStarted { phase: Phase::Apply, stage: stage.clone(), targets: ready.len() });

@@ -72,6 +72,11 @@ impl Planning {
             .filter(|(_, outcome)| outcome.is_failure() || matches!(outcome, Outcome::Skipped(_)))
             .count()
     }
+
+    /// Tells whether so many targets could not be planned that nothing may be executed.
+    pub fn is_beyond_tolerance(&self) -> bool {
+        self.failures() > self.plan.content.tolerated()
+    }
 }
 
 /// What looking at a target's stack has shown.
@@ -129,7 +134,7 @@ impl Engine {
         };
 
         let mut planning = gather(stage, release, rollout, tried, secrets, selection);
-        if planning.failures() > tolerated || self.stop.is_requested() {
+        if planning.is_beyond_tolerance() || self.stop.is_requested() {
             let given_up = std::mem::take(&mut planning.ready);
             self.discard(given_up.clone()).await;
             let why = if self.stop.is_requested() {
@@ -235,6 +240,11 @@ impl Attempt {
             let ready = Ready { target: target.clone(), account, change_set, creates: request.creates, ours };
             return Tried { target, result: Ok(Planned::Ready(Box::new(ready), changes)) };
         }
+        if ours && created.is_err() {
+            // What is still being created cannot be deleted. What was asked to stop still tidies up.
+            let (_handle, go_on) = Stop::new();
+            wait_created(account.as_ref(), &request.stack, &request.name, &go_on, LOOKS_TO_REMOVE).await.ok();
+        }
         // A target that ends here has no use for its change set; that it stays is worth a notice, not more.
         if ours && let Err(fault) = remove(account.as_ref(), &target, &request.name, placeholder).await {
             let message = format!("{}: the change set {} could not be deleted: {fault}", target.id, request.name);
@@ -296,9 +306,6 @@ async fn remove(
     change_set: &str,
     placeholder: bool,
 ) -> Result<(), Fault> {
-    // A change set that is still being created cannot be deleted. What was asked to stop still tidies up.
-    let (_handle, go_on) = Stop::new();
-    created(account, &target.stack, change_set, &go_on, LOOKS_TO_REMOVE).await.ok();
     account.delete_change_set(&target.stack, change_set).await?;
     if !placeholder {
         return Ok(());
@@ -336,7 +343,7 @@ async fn change_set(
             // The answer may have been lost after the change set was made.
             Err(fault) => return (fault.passes(), failed(fault)),
         };
-        let found = match created(account, &request.stack, &request.name, stop, LOOKS).await {
+        let found = match wait_created(account, &request.stack, &request.name, stop, LOOKS).await {
             Ok(found) => found,
             Err(failure) => return (ours, Err(failure)),
         };
@@ -371,7 +378,7 @@ const LOOKS: u32 = 400;
 const LOOKS_TO_REMOVE: u32 = 20;
 
 /// Waits until a change set is no longer being created.
-async fn created(
+async fn wait_created(
     account: &dyn TenantAccount,
     stack: &str,
     change_set: &str,

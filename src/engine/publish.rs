@@ -7,6 +7,7 @@ use super::window::{self, Flow};
 use crate::domain::release::Provenance;
 use crate::domain::{Artifact, Digest, Fault, FaultKind, Release, TemplateObject};
 use crate::event::Event;
+use crate::package::Archive;
 
 /// What was packaged on this machine.
 pub struct Package {
@@ -17,7 +18,7 @@ pub struct Package {
     /// Prefix of what tenants may read, with a slash at its end.
     pub prefix: String,
     /// The zips, by artifact name.
-    pub artifacts: BTreeMap<String, Vec<u8>>,
+    pub artifacts: BTreeMap<String, Archive>,
     /// The template's bytes.
     pub template: Vec<u8>,
     /// The template's file extension, `yaml` or `json`.
@@ -30,11 +31,11 @@ impl Package {
     /// Returns the release that this package is, with the keys that its objects have or will have.
     pub fn release(&self) -> Release {
         let shared = format!("{}shared/{}", self.prefix, self.application);
-        let artifact = |bytes: &Vec<u8>| {
-            let sha256 = Digest::of(bytes);
-            Artifact { sha256, size: bytes.len() as u64, key: format!("{shared}/artifacts/{sha256}.zip") }
+        let artifact = |archive: &Archive| {
+            let Archive { bytes, sha256, .. } = archive;
+            Artifact { sha256: *sha256, size: bytes.len() as u64, key: format!("{shared}/artifacts/{sha256}.zip") }
         };
-        let artifacts = self.artifacts.iter().map(|(name, bytes)| (name.clone(), artifact(bytes))).collect();
+        let artifacts = self.artifacts.iter().map(|(name, archive)| (name.clone(), artifact(archive))).collect();
         let sha256 = Digest::of(&self.template);
         let template =
             TemplateObject { sha256, key: format!("{shared}/templates/{sha256}.{}", self.template_extension) };
@@ -57,9 +58,8 @@ impl Engine {
         self.store.ready().await?;
         let release = package.release();
         let mut objects: Vec<(String, Digest, Vec<u8>)> = Vec::new();
-        for (name, bytes) in package.artifacts {
-            let artifact = &release.artifacts[&name];
-            objects.push((artifact.key.clone(), artifact.sha256, bytes));
+        for (name, archive) in package.artifacts {
+            objects.push((release.artifacts[&name].key.clone(), archive.sha256, archive.bytes));
         }
         objects.push((release.template.key.clone(), release.template.sha256, package.template));
         objects.dedup_by(|a, b| a.0 == b.0);

@@ -17,6 +17,13 @@ async fn plan(fleet: &std::sync::Arc<Fleet>, engine: &Engine, rollout: Rollout) 
     engine.plan("prod", &release(), rollout, entered, &Secrets::default(), Selection::default()).await
 }
 
+/// Plans and applies at once.
+async fn released(fleet: &std::sync::Arc<Fleet>, rollout: Rollout) -> Vec<Finished> {
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(fleet, &engine, rollout).await;
+    engine.apply(planning, &release()).await
+}
+
 fn names(finished: &[Finished]) -> Vec<(String, &'static str)> {
     let mut names: Vec<_> = finished.iter().map(|(target, outcome)| (target.tenant.clone(), outcome.name())).collect();
     names.sort();
@@ -40,9 +47,7 @@ async fn one_failing_target_stops_no_other_that_is_running() {
         ("runs", script(|s| s.ends = ("UPDATE_COMPLETE", Duration::from_mins(10)))),
         ("waits", Script::default()),
     ]);
-    let (engine, _heard, _handle) = fleet.engine();
-    let planning = plan(&fleet, &engine, rollout(2, 0)).await;
-    let finished = engine.apply(planning, &release()).await;
+    let finished = released(&fleet, rollout(2, 0)).await;
     assert_eq!(
         names(&finished),
         [("fails".into(), "rolled-back"), ("runs".into(), "deployed"), ("waits".into(), "skipped")]
@@ -59,9 +64,7 @@ async fn failures_within_the_tolerance_let_the_rest_go_on() {
         ("fails", script(|s| s.ends = ("UPDATE_ROLLBACK_FAILED", Duration::from_secs(5)))),
         ("later", Script::default()),
     ]);
-    let (engine, _heard, _handle) = fleet.engine();
-    let planning = plan(&fleet, &engine, rollout(1, 1)).await;
-    let finished = engine.apply(planning, &release()).await;
+    let finished = released(&fleet, rollout(1, 1)).await;
     assert_eq!(names(&finished), [("fails".into(), "rollback-failed"), ("later".into(), "deployed")]);
 }
 
@@ -171,9 +174,7 @@ async fn throttled_and_expired_reads_never_decide_an_outcome() {
         ("following", script(|s| s.faults = reads("DescribeStackEvents"))),
         ("planning", script(|s| s.faults = reads("DescribeChangeSet"))),
     ]);
-    let (engine, _heard, _handle) = fleet.engine();
-    let planning = plan(&fleet, &engine, rollout(2, 0)).await;
-    let finished = engine.apply(planning, &release()).await;
+    let finished = released(&fleet, rollout(2, 0)).await;
     assert_eq!(names(&finished), [("following".into(), "deployed"), ("planning".into(), "deployed")]);
     assert!(fleet.count("following DescribeStackEvents") > 4 && fleet.count("planning DescribeChangeSet") > 4);
 }
@@ -182,9 +183,7 @@ async fn throttled_and_expired_reads_never_decide_an_outcome() {
 #[tokio::test(start_paused = true)]
 async fn a_stack_that_may_not_be_looked_at_any_more_is_detached() {
     let fleet = Fleet::new([("a", script(|s| s.faults = vec![("DescribeStackEvents", FaultKind::Denied)]))]);
-    let (engine, _heard, _handle) = fleet.engine();
-    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
-    let finished = engine.apply(planning, &release()).await;
+    let finished = released(&fleet, rollout(1, 0)).await;
     assert_eq!(names(&finished), [("a".into(), "detached")]);
 }
 
@@ -192,9 +191,7 @@ async fn a_stack_that_may_not_be_looked_at_any_more_is_detached() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_after_a_lost_answer_is_followed_too() {
     let fleet = Fleet::new([("a", script(|s| s.refuses_after_effect = true))]);
-    let (engine, _heard, _handle) = fleet.engine();
-    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
-    let finished = engine.apply(planning, &release()).await;
+    let finished = released(&fleet, rollout(1, 0)).await;
     assert_eq!(names(&finished), [("a".into(), "deployed")]);
     assert_eq!(fleet.count("a ExecuteChangeSet"), 1);
 }
@@ -202,9 +199,7 @@ async fn a_refusal_after_a_lost_answer_is_followed_too() {
 #[tokio::test(start_paused = true)]
 async fn an_execution_that_is_refused_has_not_begun() {
     let fleet = Fleet::new([("a", script(|s| s.faults = vec![("ExecuteChangeSet", FaultKind::Invalid)]))]);
-    let (engine, _heard, _handle) = fleet.engine();
-    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
-    let finished = engine.apply(planning, &release()).await;
+    let finished = released(&fleet, rollout(1, 0)).await;
     let failure = outcome(&finished, "a").failure().unwrap();
     assert!(failure.reason.starts_with("nothing was executed: "), "{failure}");
 }
@@ -212,9 +207,7 @@ async fn an_execution_that_is_refused_has_not_begun() {
 #[tokio::test(start_paused = true)]
 async fn an_execution_that_is_throttled_is_asked_for_again() {
     let fleet = Fleet::new([("a", script(|s| s.faults = vec![("ExecuteChangeSet", FaultKind::Throttled)]))]);
-    let (engine, _heard, _handle) = fleet.engine();
-    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
-    let finished = engine.apply(planning, &release()).await;
+    let finished = released(&fleet, rollout(1, 0)).await;
     assert_eq!(names(&finished), [("a".into(), "deployed")]);
     assert_eq!(fleet.count("a ExecuteChangeSet"), 2);
 }
@@ -368,9 +361,7 @@ async fn a_secret_goes_into_names_only_under_the_key() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_to_an_execution_is_no_second_execution() {
     let fleet = Fleet::new([("a", script(|s| s.loses_answer = true))]);
-    let (engine, _heard, _handle) = fleet.engine();
-    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
-    let finished = engine.apply(planning, &release()).await;
+    let finished = released(&fleet, rollout(1, 0)).await;
     assert_eq!(names(&finished), [("a".into(), "deployed")]);
     assert_eq!(fleet.count("a ExecuteChangeSet"), 1);
 }
@@ -396,9 +387,7 @@ async fn a_stop_detaches_what_runs_and_starts_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_check_that_does_not_hold_fails_the_target() {
     let fleet = Fleet::new([("a", script(|s| s.answers = serde_json::json!({"statusCode": 500})))]);
-    let (engine, _heard, _handle) = fleet.engine();
-    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
-    let finished = engine.apply(planning, &release()).await;
+    let finished = released(&fleet, rollout(1, 0)).await;
     let failure = outcome(&finished, "a").failure().unwrap();
     assert_eq!(failure.to_string(), "invoke a: /statusCode is 500, 200 was expected");
     assert_eq!(fleet.count("a Invoke"), 5);

@@ -171,6 +171,11 @@ impl Content {
         Digest::of(serde_json_canonicalizer::to_vec(self).expect("a plan's content is plain JSON"))
     }
 
+    /// Returns how many targets may fail.
+    pub fn tolerated(&self) -> usize {
+        self.rollout.failure_tolerance.of(self.targets.len())
+    }
+
     /// Tells whether there is anything to execute.
     pub fn is_executable(&self) -> bool {
         self.targets.iter().any(|target| target.intent.is_executable())

@@ -108,10 +108,10 @@ pub struct StageEnd {
 }
 
 impl StageEnd {
-    /// A stage that could not even be planned to its end; what was done in stages before it stays told.
-    pub fn broken(stage: &StageConfig, error: CommandError) -> Self {
-        let answer = StageAnswer::new(&stage.name, None, Exit::Failed, Vec::new());
-        Self { answer, exit: Exit::Failed, next: Some(error.exit(Exit::Failed)) }
+    /// A stage in which nothing was executed, with what the reader has to do next.
+    pub fn idle(stage: &StageConfig, plan: Option<&Plan>, exit: Exit, next: CommandError) -> Self {
+        let answer = StageAnswer::new(&stage.name, plan, exit, Vec::new());
+        Self { answer, exit, next: Some(next.exit(exit)) }
     }
 }
 

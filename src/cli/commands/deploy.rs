@@ -19,10 +19,7 @@ pub async fn deploy(
     selection: Selection,
     approvals: Vec<Digest>,
 ) -> Result<Exit, CommandError> {
-    let stages: Vec<StageConfig> = match only {
-        Some(name) => vec![workspace.project.stage(name)?.clone()],
-        None => workspace.project.stages.clone(),
-    };
+    let stages = workspace.project.stages_or(only)?;
     workspace.project.check_selection(&stages, &selection)?;
     workspace
         .conduct(
@@ -48,7 +45,7 @@ pub async fn deploy(
                 let pass = Pass { engine, console, release: &subject.release, secrets: &secrets };
                 for (stage, entered) in stages.iter().zip(entered) {
                     let end = pass.stage(stage, entered, &selection, &approvals).await;
-                    if !answer.add(end.unwrap_or_else(|error| StageEnd::broken(stage, error))) {
+                    if !answer.add(end.unwrap_or_else(|error| StageEnd::idle(stage, None, Exit::Failed, error))) {
                         break;
                     }
                 }
@@ -79,9 +76,7 @@ impl Pass<'_> {
         let Self { engine, console, release, secrets } = *self;
         let planning = engine.plan(&stage.name, release, stage.rollout, entered, secrets, selection.clone()).await;
         let plan = planning.plan.clone();
-        if engine.stop.is_requested()
-            || planning.failures() > stage.rollout.failure_tolerance.of(plan.content.targets.len())
-        {
+        if engine.stop.is_requested() || planning.is_beyond_tolerance() {
             let finished = planning.outcomes();
             let exit = stopped_or(engine, Exit::of(finished.iter().map(|(_, outcome)| outcome), 0));
             return Ok(StageEnd { answer: StageAnswer::new(&stage.name, None, exit, finished), exit, next: None });

@@ -13,10 +13,7 @@ use super::answer::StageAnswer;
 
 /// Shows what each target runs.
 pub async fn status(workspace: Workspace, stage: Option<&str>, selection: Selection) -> Result<Exit, CommandError> {
-    let stages = match stage {
-        Some(name) => vec![workspace.project.stage(name)?.clone()],
-        None => workspace.project.stages.clone(),
-    };
+    let stages = workspace.project.stages_or(stage)?;
     workspace.project.check_selection(&stages, &selection)?;
     workspace
         .conduct(

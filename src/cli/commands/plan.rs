@@ -29,7 +29,6 @@ pub async fn plan(
 ) -> Result<Exit, CommandError> {
     let stage = workspace.project.stage(stage)?.clone();
     workspace.project.check_selection(std::iter::once(&stage), &selection)?;
-    let tolerance = stage.rollout.failure_tolerance;
     workspace
         .conduct(
             async |project, engine, _, environment| {
@@ -45,8 +44,7 @@ pub async fn plan(
                 let secrets = subject.secrets(engine).await?;
                 let release = subject.release;
                 let planning = engine.plan(&stage.name, &release, stage.rollout, entered, &secrets, selection).await;
-                let tolerated = tolerance.of(planning.plan.content.targets.len());
-                if planning.failures() <= tolerated && !engine.stop.is_requested() {
+                if !planning.is_beyond_tolerance() && !engine.stop.is_requested() {
                     keep(engine, &planning).await?;
                 }
                 Ok((release, Ok(planning)))
@@ -61,8 +59,7 @@ pub async fn plan(
                     }
                 };
                 let finished = planning.outcomes();
-                let tolerated = tolerance.of(planning.plan.content.targets.len());
-                let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerated);
+                let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), planning.plan.content.tolerated());
                 let failed: Vec<_> =
                     finished.iter().filter(|(_, outcome)| outcome.failure().is_some()).cloned().collect();
                 let problems =

@@ -30,26 +30,19 @@ pub async fn execute(
 ) -> StageEnd {
     match rechecked {
         Ok(planning) => {
-            let total = plan.content.targets.len();
             let finished = engine.apply(planning, release).await;
-            let exit =
-                Exit::of(finished.iter().map(|(_, outcome)| outcome), plan.content.rollout.failure_tolerance.of(total));
+            let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), plan.content.tolerated());
             StageEnd { answer: StageAnswer::new(&stage.name, Some(plan), exit, finished), exit, next: None }
         }
-        Err(_) if engine.stop.is_requested() => StageEnd {
-            answer: StageAnswer::new(&stage.name, Some(plan), Exit::Detached, Vec::new()),
-            exit: Exit::Detached,
-            next: Some(CommandError::usage("the run was stopped before anything was executed").exit(Exit::Detached)),
-        },
+        Err(_) if engine.stop.is_requested() => {
+            let next = CommandError::usage("the run was stopped before anything was executed");
+            StageEnd::idle(stage, Some(plan), Exit::Detached, next)
+        }
         Err(differences) => {
             let message =
                 format!("plan {} is not what would happen now: {}", plan.digest.short(), differences.join("; "));
-            let next = CommandError::usage(message).exit(Exit::Refused).hint("nothing was executed: plan again");
-            StageEnd {
-                answer: StageAnswer::new(&stage.name, Some(plan), Exit::Refused, Vec::new()),
-                exit: Exit::Refused,
-                next: Some(next),
-            }
+            let next = CommandError::usage(message).hint("nothing was executed: plan again");
+            StageEnd::idle(stage, Some(plan), Exit::Refused, next)
         }
     }
 }
@@ -100,8 +93,7 @@ pub async fn pass_gate(
             (Exit::Waiting, false, error.hint(format!("read it; then {command}")))
         }
     };
-    let answer = StageAnswer::new(&stage.name, Some(plan), exit, Vec::new());
-    Err(Box::new(Shut { stage: StageEnd { answer, exit, next: Some(next.exit(exit)) }, refused }))
+    Err(Box::new(Shut { stage: StageEnd::idle(stage, Some(plan), exit, next), refused }))
 }
 
 /// Returns what the process answers: a run that was stopped has not failed.

@@ -86,7 +86,7 @@ fn build(project: &Project, environment: &Environment, engine: &Engine) -> Resul
             size: archive.bytes.len() as u64,
             sha256: archive.sha256,
         });
-        artifacts.insert(name.clone(), archive.bytes);
+        artifacts.insert(name.clone(), archive);
     }
     let template = project.template_document();
     Ok(Package {
