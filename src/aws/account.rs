@@ -108,7 +108,6 @@ impl TenantAccount for Account {
             page = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
             if page.is_none() {
                 return Ok(Some(ChangeSet {
-                    id: answer.change_set_id().unwrap_or_default().to_owned(),
                     stack_id: answer.stack_id().unwrap_or_default().to_owned(),
                     status: ChangeSetStatus::read(
                         answer.status().map_or("", |status| status.as_str()),
@@ -246,7 +245,6 @@ fn read_stack(stack: &cfn::types::Stack) -> Stack {
     Stack {
         id: stack.stack_id().or(stack.stack_name()).unwrap_or_default().to_owned(),
         status: StackStatus::read(stack.stack_status().map_or("", |status| status.as_str())),
-        status_reason: text(stack.stack_status_reason()),
         changed: time(stack.last_updated_time()).or_else(|| time(stack.creation_time())),
         outputs: outputs.collect::<BTreeMap<_, _>>(),
     }

@@ -6,8 +6,6 @@ use serde::{Deserialize, Serialize};
 /// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeChangeSet.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeSet {
-    /// ARN of the change set.
-    pub id: String,
     /// ARN of the stack, which exists (as REVIEW_IN_PROGRESS) from the first change set on.
     pub stack_id: String,
     /// Where the creation stands, and whether it can be executed.

@@ -13,8 +13,6 @@ pub struct Stack {
     pub id: String,
     /// Where it stands.
     pub status: StackStatus,
-    /// CloudFormation's reason for the status; untrusted text.
-    pub status_reason: Option<String>,
     /// When it was last created or updated.
     pub changed: Option<Timestamp>,
     /// Outputs by key; untrusted text.

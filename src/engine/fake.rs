@@ -229,7 +229,6 @@ impl TenantAccount for Tenant {
         Ok(status.map(|status| Stack {
             id: format!("arn:stack/app-{}", self.name),
             status: StackStatus::read(status),
-            status_reason: None,
             changed: None,
             outputs: BTreeMap::new(),
         }))
@@ -247,7 +246,7 @@ impl TenantAccount for Tenant {
         Ok(())
     }
 
-    async fn change_set(&self, _: &str, name: &str) -> Result<Option<ChangeSet>, Fault> {
+    async fn change_set(&self, _: &str, _: &str) -> Result<Option<ChangeSet>, Fault> {
         self.call("DescribeChangeSet")?;
         let state = self.state(|state| state.clone());
         // A change set that was executed is not found by its name any more.
@@ -268,12 +267,7 @@ impl TenantAccount for Tenant {
             scope: vec![],
             details: vec![],
         };
-        let change_set = ChangeSet {
-            id: name.into(),
-            stack_id: format!("arn:stack/app-{}", self.name),
-            status,
-            changes: vec![change],
-        };
+        let change_set = ChangeSet { stack_id: format!("arn:stack/app-{}", self.name), status, changes: vec![change] };
         Ok((!state.change_set_deleted).then_some(change_set))
     }
 
