@@ -90,6 +90,15 @@ pub enum Event {
         /// Who opened it.
         by: String,
     },
+    /// A plan is executed from now on.
+    RolloutStarted {
+        /// The rollout's name.
+        rollout: String,
+        /// The plan.
+        plan: Digest,
+        /// The number of the lock that it holds.
+        fence: u64,
+    },
     /// A target went from one state to another.
     Moved {
         /// Which target.

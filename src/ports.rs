@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::domain::{ChangeSet, Digest, Fault, Stack, StackEvent, Target};
-use crate::plan::Plan;
+use jiff::Timestamp;
+
+use crate::domain::{ChangeSet, Digest, Fault, ParameterValue, Stack, StackEvent, Target};
 
 /// The way into tenants' accounts.
 #[async_trait]
@@ -33,13 +34,15 @@ pub struct ChangeSetRequest {
     /// The role that CloudFormation uses. Always sent (safety rule 3).
     pub role_arn: String,
     /// Parameters by name.
-    pub parameters: BTreeMap<String, String>,
+    pub parameters: BTreeMap<String, ParameterValue>,
     /// Tags by key.
     pub tags: BTreeMap<String, String>,
     /// Capabilities by CloudFormation's names.
     pub capabilities: Vec<String>,
     /// Shown in the CloudFormation console.
     pub description: String,
+    /// Whether the template has nested stacks, whose changes are to be planned too.
+    pub nested: bool,
 }
 
 /// A function's answer.
@@ -113,32 +116,36 @@ pub trait Store: Send + Sync {
     async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault>;
 
     /// Writes a record, in place of the one that `version` names or, where that is none, of nothing. Fails with
-    /// `Conflict` if somebody else wrote in between.
-    async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<(), Fault>;
+    /// `Conflict` if somebody else wrote in between. Returns the version of what was written.
+    async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<String, Fault>;
 
     /// Returns a record with its version, or none.
     async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Fault>;
+
+    /// Returns the keys that begin with `prefix`, in their order.
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, Fault>;
+
+    /// Reads an object's bytes and compares them with their digest. Fails with `Mismatch` where they differ, or where
+    /// there is no such object.
+    async fn verify(&self, key: &str, sha256: Digest) -> Result<(), Fault>;
 
     /// Returns the URL under which CloudFormation reads an object.
     fn url(&self, key: &str) -> String;
 }
 
-/// What a gate says about a plan.
+/// What an approval action of a pipeline says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// The plan with exactly this digest may be executed; the text says who said so.
-    Approved(String),
-    /// Somebody has decided that it may not; the text says why.
-    Refused(String),
-    /// There is an approval, but it does not fit this plan; the text says why.
-    Unfit(String),
-    /// Nobody has decided.
-    Waiting,
-}
-
-/// Who decides between plan and apply.
-#[async_trait]
-pub trait Approvals: Send + Sync {
-    /// Asks for a decision on a plan.
-    async fn decide(&self, plan: &Plan) -> Verdict;
+pub struct PipelineAnswer {
+    /// The action's name.
+    pub action: String,
+    /// Its status: `Succeeded`, `Failed`, `InProgress` or `Abandoned`.
+    pub status: String,
+    /// The ARN of who answered.
+    pub by: Option<String>,
+    /// When.
+    pub at: Option<Timestamp>,
+    /// What they wrote.
+    pub comment: Option<String>,
+    /// What the action showed them.
+    pub shown: String,
 }

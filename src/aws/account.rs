@@ -16,8 +16,8 @@ use jiff::Timestamp;
 
 use super::{fault, http};
 use crate::domain::{
-    Change, ChangeAction, ChangeSet, ChangeSetStatus, Fault, FaultKind, PropertyChange, Replacement, Stack, StackEvent,
-    StackStatus,
+    Change, ChangeAction, ChangeSet, ChangeSetStatus, Fault, FaultKind, ParameterValue, PropertyChange, Replacement,
+    Stack, StackEvent, StackStatus,
 };
 use crate::ports::{Answer, ChangeSetRequest, TenantAccount};
 
@@ -52,6 +52,47 @@ impl Account {
     }
 }
 
+/// The change sets of nested stacks: the stack's logical id and the change set's ARN.
+type Nested = Vec<(String, String)>;
+
+impl Account {
+    /// Reads all pages of one change set, and which change sets of nested stacks belong to it.
+    async fn one_change_set(&self, stack: Option<&str>, name: &str) -> Result<Option<(ChangeSet, Nested)>, Fault> {
+        let (mut changes, mut nested) = (Vec::new(), Nested::new());
+        let mut page = None;
+        loop {
+            let answer = self
+                .cloudformation
+                .describe_change_set()
+                .set_stack_name(stack.map(str::to_owned))
+                .change_set_name(name)
+                .include_property_values(true)
+                .set_next_token(page)
+                .send()
+                .await;
+            let answer = match answer.map_err(|error| fault::read("DescribeChangeSet", &error)) {
+                Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
+                other => other?,
+            };
+            for change in answer.changes().iter().filter_map(|change| change.resource_change()) {
+                let read = read_change(change);
+                nested.extend(text(change.change_set_id()).map(|id| (read.logical_id.clone(), id)));
+                changes.push(read);
+            }
+            page = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if page.is_none() {
+                let status = ChangeSetStatus::read(
+                    answer.status().map_or("", |status| status.as_str()),
+                    answer.execution_status().map_or("", |status| status.as_str()),
+                    answer.status_reason().unwrap_or_default(),
+                );
+                let stack_id = answer.stack_id().unwrap_or_default().to_owned();
+                return Ok(Some((ChangeSet { stack_id, status, changes }, nested)));
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl TenantAccount for Account {
     async fn stack(&self, stack: &str) -> Result<Option<Stack>, Fault> {
@@ -64,10 +105,13 @@ impl TenantAccount for Account {
     }
 
     async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault> {
-        let parameters = request
-            .parameters
-            .iter()
-            .map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
+        let parameters = request.parameters.iter().map(|(key, value)| {
+            let parameter = Parameter::builder().parameter_key(key);
+            match value {
+                ParameterValue::Text(text) => parameter.parameter_value(text).build(),
+                ParameterValue::Previous => parameter.use_previous_value(true).build(),
+            }
+        });
         let tags = request.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
         let answer = self
             .cloudformation
@@ -82,42 +126,24 @@ impl TenantAccount for Account {
             .set_tags(Some(tags.collect()))
             .set_capabilities(Some(request.capabilities.iter().map(|name| name.as_str().into()).collect()))
             .description(&request.description)
+            .set_include_nested_stacks(request.nested.then_some(true))
             .send()
             .await;
         answer.map(drop).map_err(|error| fault::read("CreateChangeSet", &error))
     }
 
     async fn change_set(&self, stack: &str, name: &str) -> Result<Option<ChangeSet>, Fault> {
-        let mut changes = Vec::new();
-        let mut page = None;
-        loop {
-            let answer = self
-                .cloudformation
-                .describe_change_set()
-                .stack_name(stack)
-                .change_set_name(name)
-                .include_property_values(true)
-                .set_next_token(page)
-                .send()
-                .await;
-            let answer = match answer.map_err(|error| fault::read("DescribeChangeSet", &error)) {
-                Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
-                other => other?,
-            };
-            changes.extend(answer.changes().iter().filter_map(|change| change.resource_change()).map(read_change));
-            page = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
-            if page.is_none() {
-                return Ok(Some(ChangeSet {
-                    stack_id: answer.stack_id().unwrap_or_default().to_owned(),
-                    status: ChangeSetStatus::read(
-                        answer.status().map_or("", |status| status.as_str()),
-                        answer.execution_status().map_or("", |status| status.as_str()),
-                        answer.status_reason().unwrap_or_default(),
-                    ),
-                    changes,
-                }));
-            }
+        let Some((mut whole, mut nested)) = self.one_change_set(Some(stack), name).await? else { return Ok(None) };
+        // Nested stacks have change sets of their own, which are executed with their root's.
+        while let Some((parent, id)) = nested.pop() {
+            let Some((inner, more)) = self.one_change_set(None, &id).await? else { continue };
+            let below = |logical_id: String| format!("{parent}/{logical_id}");
+            whole.changes.extend(
+                inner.changes.into_iter().map(|change| Change { logical_id: below(change.logical_id), ..change }),
+            );
+            nested.extend(more.into_iter().map(|(name, id)| (below(name), id)));
         }
+        Ok(Some(whole))
     }
 
     async fn execute_change_set(&self, stack: &str, name: &str, token: &str) -> Result<(), Fault> {
@@ -279,19 +305,27 @@ fn read_validation(event: &cfn::types::OperationEvent) -> StackEvent {
 
 fn read_change(change: &cfn::types::ResourceChange) -> Change {
     let is_modification = change.action().is_some_and(|action| action.as_str() == "Modify");
+    let details: Vec<PropertyChange> = change.details().iter().filter_map(read_detail).collect();
+    let claimed = change.replacement().map_or("", |replacement| replacement.as_str());
     Change {
         logical_id: change.logical_resource_id().unwrap_or_default().to_owned(),
         resource_type: change.resource_type().unwrap_or_default().to_owned(),
         action: ChangeAction::read(change.action().map_or("", |action| action.as_str())),
-        replacement: match change.replacement().map_or("", |replacement| replacement.as_str()) {
-            "True" if is_modification => Replacement::Always,
+        replacement: match claimed {
+            "True" if is_modification => Replacement::weigh(Replacement::Always, &details),
             "Conditional" if is_modification => Replacement::Conditional,
             _ => Replacement::Never,
         },
         scope: change.scope().iter().map(|scope| scope.as_str().to_owned()).collect(),
-        details: change.details().iter().filter_map(read_detail).collect(),
+        physical_id: text(change.physical_resource_id()),
+        policy: text(change.policy_action().map(cfn::types::PolicyAction::as_str)),
+        details,
     }
 }
+
+/// Stands in a value for what CloudFormation knows during execution only.
+/// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ResourceTargetDefinition.html>
+const KNOWN_AFTER_APPLY: &str = "{{changeSet:KNOWN_AFTER_APPLY}}";
 
 fn read_detail(detail: &cfn::types::ResourceChangeDetail) -> Option<PropertyChange> {
     let target = detail.target()?;
@@ -301,10 +335,19 @@ fn read_detail(detail: &cfn::types::ResourceChangeDetail) -> Option<PropertyChan
         None => attribute.to_owned(),
     });
     let source = detail.change_source().map_or("", |source| source.as_str());
+    let after = text(target.after_value());
+    let is_dynamic = detail.evaluation().is_some_and(|evaluation| evaluation.as_str() == "Dynamic")
+        || after.as_ref().is_some_and(|after| after.contains(KNOWN_AFTER_APPLY));
     Some(PropertyChange {
         path,
         before: text(target.before_value()),
-        after: text(target.after_value()),
+        after,
+        is_dynamic,
+        replacement: match target.requires_recreation().map_or("", |recreation| recreation.as_str()) {
+            "Always" => Replacement::Always,
+            "Conditionally" => Replacement::Conditional,
+            _ => Replacement::Never,
+        },
         cause: format!("{source} {}", detail.causing_entity().unwrap_or_default()).trim().to_owned(),
     })
 }

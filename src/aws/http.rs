@@ -31,6 +31,16 @@ pub fn shared_client(ca_bundle: Option<Vec<u8>>) -> Result<SharedHttpClient, Box
 
 /// Returns the status with which a URL answers, by the same client as all other calls. Redirects are not followed.
 pub async fn status(http: &SharedHttpClient, url: &str, timeout: Duration) -> Result<u16, Fault> {
+    get(http, url, None, timeout).await.map(|(status, _)| status)
+}
+
+/// Returns status and body with which a URL answers, to a caller with a token if there is one.
+pub async fn get(
+    http: &SharedHttpClient,
+    url: &str,
+    token: Option<&str>,
+    timeout: Duration,
+) -> Result<(u16, Vec<u8>), Fault> {
     const OPERATION: &str = "GET";
     let wrong = |why: String| Fault::new(FaultKind::Invalid, OPERATION, format!("{url}: {why}"));
     if !url.starts_with("https://") && !is_loopback(url) {
@@ -38,8 +48,9 @@ pub async fn status(http: &SharedHttpClient, url: &str, timeout: Duration) -> Re
     }
     let (origin, path) = split(url);
     let path = path.to_owned();
+    let authorization = token.map(|token| format!("Bearer {token}"));
     let operation = Operation::builder()
-        .service_name("verify")
+        .service_name("web")
         .operation_name(OPERATION)
         .http_client(http.clone())
         .endpoint_url(origin)
@@ -51,9 +62,16 @@ pub async fn status(http: &SharedHttpClient, url: &str, timeout: Duration) -> Re
         .serializer(move |(): ()| {
             let mut request = HttpRequest::new(SdkBody::empty());
             request.set_uri(path.as_str()).map_err(OrchestratorError::<std::convert::Infallible>::other)?;
+            request.headers_mut().insert("user-agent", "tenantry");
+            if let Some(authorization) = &authorization {
+                request.headers_mut().insert("authorization", authorization.clone());
+            }
             Ok(request)
         })
-        .deserializer::<_, std::convert::Infallible>(|response| Ok(response.status().as_u16()))
+        .deserializer::<_, std::convert::Infallible>(|response| {
+            let body = response.body().bytes().unwrap_or_default().to_vec();
+            Ok((response.status().as_u16(), body))
+        })
         .build();
     operation.invoke(()).await.map_err(|error| {
         if let SdkError::ConstructionFailure(_) = &error {

@@ -3,6 +3,7 @@
 mod account;
 mod fault;
 mod http;
+mod pipeline;
 mod session;
 mod store;
 
@@ -53,6 +54,20 @@ impl Tooling {
             .load()
             .await;
         Ok(Self { config, http })
+    }
+
+    /// Fetches a document over HTTPS with a bearer token, for services that are none of AWS's.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is no answer, or one with a status other than 200.
+    pub async fn fetch(&self, url: &str, token: &str) -> Result<Vec<u8>, Fault> {
+        let (status, body) = http::get(&self.http, url, Some(token), Duration::from_secs(30)).await?;
+        match status {
+            200 => Ok(body),
+            401 | 403 => Err(Fault::new(FaultKind::Denied, "GET", format!("{url} answers with status {status}"))),
+            _ => Err(Fault::new(FaultKind::Invalid, "GET", format!("{url} answers with status {status}"))),
+        }
     }
 
     /// Asks STS who calls.

@@ -10,6 +10,7 @@ use aws_sdk_s3::types::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use sha2::{Digest as _, Sha256};
 
 use super::{Tooling, fault};
 use crate::domain::{AccountId, Digest, Fault, FaultKind, Region};
@@ -157,9 +158,15 @@ impl ArtifactStore {
         Err(Fault::new(FaultKind::Mismatch, OPERATION, message))
     }
 
-    /// Sends an object in one request. Tells whether it was written; with `unless_there`, an object that exists
-    /// is left as it is, and with `version`, one that changed is a conflict.
-    async fn put(&self, key: &str, bytes: Vec<u8>, sha256: Digest, version: Option<&str>) -> Result<bool, Fault> {
+    /// Sends an object in one request, in place of the one that `version` names or, where that is none, of nothing.
+    /// Returns its version; none where something else was there.
+    async fn put(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        sha256: Digest,
+        version: Option<&str>,
+    ) -> Result<Option<String>, Fault> {
         const OPERATION: &str = "PutObject";
         let checksum = checksum(sha256);
         let answer = self
@@ -178,7 +185,7 @@ impl ArtifactStore {
             .await
             .map_err(|error| fault::read(OPERATION, &error));
         let answer = match answer {
-            Err(fault) if fault.kind == FaultKind::Conflict => return Ok(false),
+            Err(fault) if fault.kind == FaultKind::Conflict => return Ok(None),
             other => other?,
         };
         self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
@@ -188,7 +195,7 @@ impl ArtifactStore {
                 OPERATION,
                 format!("{key} arrived with sha256 {given}, {checksum} was sent"),
             )),
-            _ => Ok(true),
+            _ => Ok(Some(answer.e_tag().unwrap_or_default().to_owned())),
         }
     }
 
@@ -317,7 +324,7 @@ impl Store for ArtifactStore {
             let written = if size >= self.settings.multipart_from {
                 self.put_in_parts(key, &bytes, sent).await?
             } else {
-                self.put(key, bytes.clone(), sha256, None).await?
+                self.put(key, bytes.clone(), sha256, None).await?.is_some()
             };
             // Where somebody else was faster, what is there now is looked at again.
             Ok(written.then(|| {
@@ -337,24 +344,77 @@ impl Store for ArtifactStore {
                 return Ok(Some(false));
             }
             // Where somebody else was faster, or an answer was lost, there is one now.
-            Ok(self.put(key, bytes.clone(), sha256, None).await?.then_some(true))
+            Ok(self.put(key, bytes.clone(), sha256, None).await?.map(|_| true))
         });
         Ok(written.await?.unwrap_or(false))
     }
 
-    async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<(), Fault> {
+    async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<String, Fault> {
         let sha256 = Digest::of(&bytes);
+        let conflict =
+            || Fault::new(FaultKind::Conflict, "PutObject", format!("{key} was written by somebody else in between"));
         let written = settle(|| async {
-            // The answer to the same write may have been lost.
-            let there = self.put(key, bytes.clone(), sha256, version).await?
-                || self.get(key).await?.is_some_and(|(found, _)| found == bytes);
-            if there {
-                return Ok(Some(()));
+            if let Some(written) = self.put(key, bytes.clone(), sha256, version).await? {
+                return Ok(Some(written));
             }
-            let message = format!("{key} was written by somebody else in between");
-            Err(Fault::new(FaultKind::Conflict, "PutObject", message))
+            // The answer to the same write may have been lost.
+            match self.get(key).await? {
+                Some((found, version)) if found == bytes => Ok(Some(version)),
+                _ => Err(conflict()),
+            }
         });
-        written.await.map(drop)
+        written.await?.ok_or_else(conflict)
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, Fault> {
+        let mut keys = Vec::new();
+        let mut page = None;
+        loop {
+            let answer = self
+                .s3
+                .list_objects_v2()
+                .bucket(&self.settings.bucket)
+                .prefix(prefix)
+                .expected_bucket_owner(self.settings.owner.as_str())
+                .set_continuation_token(page)
+                .send()
+                .await
+                .map_err(|error| fault::read("ListObjectsV2", &error))?;
+            keys.extend(answer.contents().iter().filter_map(|object| object.key()).map(str::to_owned));
+            page = answer.next_continuation_token().map(str::to_owned);
+            if page.is_none() {
+                return Ok(keys);
+            }
+        }
+    }
+
+    async fn verify(&self, key: &str, sha256: Digest) -> Result<(), Fault> {
+        const OPERATION: &str = "GetObject";
+        let broken = |kind, why: &str| Fault::new(kind, OPERATION, format!("{key} {why}"));
+        let answer = self
+            .s3
+            .get_object()
+            .bucket(&self.settings.bucket)
+            .key(key)
+            .expected_bucket_owner(self.settings.owner.as_str())
+            .send()
+            .await
+            .map_err(|error| fault::read(OPERATION, &error));
+        let answer = match answer {
+            Err(fault) if fault.kind == FaultKind::NotFound => return Err(broken(FaultKind::Mismatch, "is gone")),
+            other => other?,
+        };
+        self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
+        let mut body = answer.body;
+        let mut hash = Sha256::new();
+        while let Some(part) = body.next().await {
+            let part = part.map_err(|error| broken(FaultKind::Unreachable, &format!("ended early: {error}")))?;
+            hash.update(&part);
+        }
+        if Digest::from_bytes(hash.finalize().into()) == sha256 {
+            return Ok(());
+        }
+        Err(broken(FaultKind::Mismatch, "has another content than its name says: somebody else wrote it"))
     }
 
     async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Fault> {

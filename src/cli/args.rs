@@ -1,10 +1,11 @@
 //! What can be said on the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use crate::domain::Digest;
+use crate::domain::{Digest, ReleaseId};
 use crate::plan::Selection;
 
 /// Release one version of a serverless application to every tenant account on AWS
@@ -53,6 +54,8 @@ pub enum Output {
     Text,
     /// For machines
     Json,
+    /// For pull requests and job summaries
+    Markdown,
 }
 
 /// What to do.
@@ -77,13 +80,71 @@ pub enum Command {
         #[command(flatten)]
         selectors: Selectors,
     },
+    /// Approve the plan that a digest names
+    Approve {
+        /// The plan's digest
+        digest: Digest,
+        /// What to say about it
+        #[arg(long)]
+        comment: Option<String>,
+        /// For how long the approval holds, as 4h; never longer than the stage's `expires`
+        #[arg(long, value_name = "SPAN", value_parser = span)]
+        expires: Option<Duration>,
+        /// Take the answer of the pipeline's manual approval action, which has shown the plan's digest
+        #[arg(long)]
+        from_codepipeline: bool,
+        /// The pipeline; that of this build where none is given
+        #[arg(long, value_name = "NAME", requires = "from_codepipeline")]
+        pipeline: Option<String>,
+        /// The pipeline's execution; $TENANTRY_PIPELINE_EXECUTION_ID where none is given
+        #[arg(long, value_name = "ID", requires = "from_codepipeline")]
+        pipeline_execution: Option<String>,
+    },
+    /// Refuse the plan that a digest names
+    Reject {
+        /// The plan's digest
+        digest: Digest,
+        /// Why
+        #[arg(long)]
+        why: String,
+    },
     /// Execute exactly the plan that a digest names
     Apply {
         /// The plan's digest
         digest: Digest,
         #[command(flatten)]
-        approval: Approval,
+        way: Way,
     },
+    /// Bring a release that has finished in the stage before to a stage: the same bytes
+    Promote {
+        /// The release
+        release: String,
+        /// The stage
+        #[arg(long, value_name = "STAGE")]
+        to: String,
+        /// Promote it although it has not finished in the stage before; the plan says so
+        #[arg(long)]
+        skip_stage_check: bool,
+        #[command(flatten)]
+        selectors: Selectors,
+        #[command(flatten)]
+        way: Way,
+    },
+    /// Bring targets back to an older release
+    Rollback {
+        /// The release; the one before the present one where none is given
+        #[arg(long, value_name = "RELEASE")]
+        to: Option<String>,
+        /// The stage; that of the selected tenants where none is given
+        #[arg(long)]
+        stage: Option<String>,
+        #[command(flatten)]
+        selectors: Selectors,
+        #[command(flatten)]
+        way: Way,
+    },
+    /// List the releases in the store, and which stages are on them
+    Releases,
     /// Package, plan, pass the gate and apply, stage by stage
     Deploy {
         /// Only this stage; all in their order where none is given
@@ -92,7 +153,7 @@ pub enum Command {
         #[command(flatten)]
         selectors: Selectors,
         #[command(flatten)]
-        approval: Approval,
+        way: Way,
     },
     /// Show what each target runs
     Status {
@@ -101,6 +162,14 @@ pub enum Command {
         stage: Option<String>,
         #[command(flatten)]
         selectors: Selectors,
+    },
+    /// Take the lock of a stage away from a run that is dead
+    Unlock {
+        /// The stage
+        #[arg(long)]
+        stage: String,
+        /// The lock's id
+        id: String,
     },
     /// Delete the stacks of a stage's targets
     Destroy {
@@ -124,11 +193,23 @@ pub struct Selectors {
     /// Only tenants with this label; can be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     label: Vec<(String, String)>,
+    /// Only targets that are not on this release
+    #[arg(long, value_name = "RELEASE")]
+    not_on: Option<String>,
+    /// Only targets that failed in this rollout
+    #[arg(long, value_name = "ROLLOUT")]
+    failed_in: Option<String>,
 }
 
 impl From<Selectors> for Selection {
     fn from(selectors: Selectors) -> Self {
-        Self { tenants: selectors.tenant, labels: selectors.label }
+        Self {
+            tenants: selectors.tenant,
+            labels: selectors.label,
+            not_on: selectors.not_on.as_deref().map(ReleaseId::from),
+            failed_in: selectors.failed_in,
+            targets: None,
+        }
     }
 }
 
@@ -137,12 +218,24 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// What opens a gate without a terminal.
+/// How the gate and the lock are passed without a terminal.
 #[derive(Debug, Clone, ClapArgs)]
-pub struct Approval {
+pub struct Way {
     /// Approve the plan with exactly this digest; can be repeated
     #[arg(long, value_name = "DIGEST")]
     pub approve: Vec<Digest>,
+    /// Wait so long for an approval, as 2h, instead of ending
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    pub wait_for_approval: Option<Duration>,
+    /// Wait so long for another rollout of the stage to end, as 30m, instead of refusing
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    pub wait_for_lock: Option<Duration>,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a length of time: write it as 10s, 5m or 1h30m");
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(span).map_err(|_| wrong())
 }
 
 #[cfg(test)]

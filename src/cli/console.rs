@@ -11,7 +11,7 @@ use super::args::{Args, LogFormat, Output};
 use super::environment::Environment;
 use crate::domain::Masks;
 use crate::event::{Event, Events};
-use crate::gate::{Ask, Terminal};
+use crate::gate::Ask;
 use crate::report::{JsonLines, Lines, Mask, Progress, Reporter};
 
 /// How this process speaks.
@@ -52,9 +52,22 @@ impl Console {
         }
     }
 
-    /// Returns the gate at the terminal, if somebody sits there.
-    pub fn terminal(&self, events: &Events) -> Option<Terminal> {
-        self.interactive.then(|| Terminal(ask(events.clone())))
+    /// Returns how to ask at the terminal, if somebody sits there.
+    pub fn terminal(&self, events: &Events) -> Option<Ask> {
+        self.interactive.then(|| ask(events.clone()))
+    }
+
+    /// Tells GitHub's runner which values to hide in the logs of this job and of those after it. Only the runner reads
+    /// these lines, and shows none of them.
+    pub fn hide_in_github(values: impl IntoIterator<Item = String>) -> io::Result<()> {
+        let mut out = io::stderr().lock();
+        for value in values {
+            // A value of several lines is hidden line by line, as the runner masks.
+            for line in value.lines().map(str::trim).filter(|line| line.len() >= Masks::SHORTEST) {
+                writeln!(out, "::add-mask::{}", line.replace('%', "%25").replace('\r', "%0D"))?;
+            }
+        }
+        out.flush()
     }
 
     /// Asks for a text at the terminal, if somebody sits there.
@@ -64,16 +77,29 @@ impl Console {
 
     /// Writes the answer of a command. That nobody reads it to its end, as behind `| head`, is no failure.
     pub fn answer(&self, text: &str, data: &impl Serialize) -> io::Result<()> {
+        let fenced = || format!("```text\n{}\n```", anstream::adapter::strip_str(text));
+        self.answer_with(text, fenced, data)
+    }
+
+    /// Writes an answer that has a form of its own in Markdown.
+    pub fn answer_with(&self, text: &str, markdown: impl FnOnce() -> String, data: &impl Serialize) -> io::Result<()> {
         let out = Mask::new(anstream::stdout(), self.masks.clone());
-        match self.write_answer(out, text, data) {
+        match self.write_answer(out, text, markdown, data) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other,
         }
     }
 
-    fn write_answer(&self, mut out: impl Write, text: &str, data: &impl Serialize) -> io::Result<()> {
+    fn write_answer(
+        &self,
+        mut out: impl Write,
+        text: &str,
+        markdown: impl FnOnce() -> String,
+        data: &impl Serialize,
+    ) -> io::Result<()> {
         match self.output {
             Output::Text => writeln!(out, "{text}")?,
+            Output::Markdown => writeln!(out, "{}", markdown())?,
             Output::Json => {
                 serde_json::to_writer_pretty(&mut out, data)?;
                 writeln!(out)?;

@@ -5,8 +5,11 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::config::Environment as Variables;
+use crate::gate::Run;
+
 /// What is known of the job that this process runs in.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     /// The source commit.
     pub commit: Option<String>,
@@ -20,6 +23,16 @@ pub struct Environment {
     pub ca_bundle: Option<PathBuf>,
     /// Whether a CI system runs the process: nobody is at the terminal, even where there is one.
     pub ci: bool,
+    /// Whether that is GitHub Actions, which hides a value from its logs once it was told to.
+    pub github: bool,
+    /// The workflow run, where a token is given with which its reviewers can be asked for.
+    pub github_run: Option<Run>,
+    /// The pipeline that this build belongs to.
+    pub pipeline: Option<String>,
+    /// The execution's id.
+    pub pipeline_execution: Option<String>,
+    /// All variables, for parameters that ask for one by name.
+    pub variables: Variables,
 }
 
 impl Environment {
@@ -33,6 +46,23 @@ impl Environment {
             run: first(&["GITHUB_RUN_ID", "CODEBUILD_BUILD_NUMBER"]),
             s3_endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
             ca_bundle: variable("AWS_CA_BUNDLE").map(PathBuf::from),
+            github: variable("GITHUB_ACTIONS").is_some_and(|value| value == "true"),
+            github_run: variable("GITHUB_TOKEN").and_then(|token| {
+                Some(Run {
+                    api: variable("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned()),
+                    repository: variable("GITHUB_REPOSITORY")?,
+                    id: variable("GITHUB_RUN_ID")?,
+                    token,
+                })
+            }),
+            pipeline: variable("CODEBUILD_INITIATOR")
+                .and_then(|name| name.strip_prefix("codepipeline/").map(str::to_owned)),
+            pipeline_execution: variable("TENANTRY_PIPELINE_EXECUTION_ID"),
+            variables: Variables(
+                env::vars_os()
+                    .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                    .collect(),
+            ),
             ci: variable("CI").is_some_and(|value| value != "false") || variable("CODEBUILD_BUILD_ID").is_some(),
         }
     }

@@ -13,7 +13,7 @@ use super::error::CommandError;
 use super::run::conduct;
 use crate::aws::{ArtifactStore, Sessions, StoreSettings, Tooling, Visit};
 use crate::config::{self, Project};
-use crate::domain::Exit;
+use crate::domain::{Exit, Identity};
 use crate::engine::{Engine, Stop, StopHandle};
 use crate::event::{Events, Timed};
 
@@ -30,16 +30,35 @@ pub struct Workspace {
     pub console: Console,
     /// What the surroundings say.
     pub environment: Environment,
+    /// The tooling account.
+    pub tooling: Tooling,
     heard: UnboundedReceiver<Timed>,
     stop: StopHandle,
+}
+
+/// What a command works with.
+pub struct Run<'a> {
+    /// The project.
+    pub project: &'a Project,
+    /// The engine.
+    pub engine: &'a Engine,
+    /// How this process speaks.
+    pub console: &'a Console,
+    /// What the surroundings say.
+    pub environment: &'a Environment,
+    /// The tooling account.
+    pub tooling: &'a Tooling,
 }
 
 impl Workspace {
     /// Reads and checks the project, and only then connects.
     pub async fn open(args: &Args) -> Result<Self, CommandError> {
         let environment = Environment::read();
-        let project = config::load(&args.config)?;
+        let project = config::load(&args.config, environment.variables.clone())?;
         let mut console = Console::new(args, &environment);
+        if environment.github {
+            Console::hide_in_github(project.secret_values())?;
+        }
         console.hide(project.masks());
         console
             .check_outputs()
@@ -72,23 +91,27 @@ impl Workspace {
         let (handle, stop) = Stop::new();
         let engine = Engine {
             store: Arc::new(ArtifactStore::new(&tooling, settings)),
-            accounts: Arc::new(Sessions::new(tooling, visit)),
+            accounts: Arc::new(Sessions::new(tooling.clone(), visit)),
             events,
             stop,
             run: format!("{:032x}", fastrand::u128(..)),
+            by: Identity { principal: caller.arn.clone(), source_identity: environment.initiator.clone() },
+            lease: None,
         };
-        Ok(Self { project, engine, console, environment, heard, stop: handle })
+        Ok(Self { project, engine, console, environment, tooling, heard, stop: handle })
     }
 
     /// Conducts a command's work from its first event to its last, then lets it answer.
     pub async fn conduct<T>(
         self,
-        work: impl AsyncFnOnce(&Project, &Engine, &Console, &Environment) -> Result<T, CommandError>,
+        work: impl AsyncFnOnce(&Run<'_>) -> Result<T, CommandError>,
         answer: impl FnOnce(&Console, T) -> Result<Exit, CommandError>,
     ) -> Result<Exit, CommandError> {
-        let Self { project, engine, console, environment, heard, stop } = self;
+        let Self { project, engine, console, environment, tooling, heard, stop } = self;
         let reporter = console.reporter();
-        let work = work(&project, &engine, &console, &environment);
+        let run =
+            Run { project: &project, engine: &engine, console: &console, environment: &environment, tooling: &tooling };
+        let work = work(&run);
         match conduct(work, heard, &engine.events, reporter, &stop).await? {
             Some(result) => answer(&console, result?),
             None => Ok(Exit::Detached),

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use globset::Glob;
 
 use super::document::Problem;
-use super::project::{Project, Resolved, TEMPLATE};
+use super::project::{ArtifactSource, Place, Project, Resolved, TEMPLATE};
+use super::schema::{Approval, Gate};
 use crate::domain::Quota;
 use crate::package;
 
@@ -124,6 +125,18 @@ fn membership(project: &Project, problems: &mut Vec<Problem>) {
     for (number, tenant) in project.tenants.iter().enumerate() {
         let at =
             |problem: Problem, keys: &[&str]| problem.at(project.tenants_document(), project.tenant_key(number, keys));
+        let is_id =
+            |pin: &str| pin.len() == 12 && pin.chars().all(|c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase());
+        if let Some(pin) = tenant.pin.as_ref().filter(|pin| !is_id(&pin.0)) {
+            let problem = Problem::new(format!("`{}` is not a release: twelve hexadecimal digits are expected", pin.0));
+            problems.push(at(problem.hint("`tenantry releases` lists them"), &["pin"]));
+        }
+        for name in tenant.artifacts.keys().filter(|name| !project.artifacts.contains_key(*name)) {
+            let problem =
+                Problem::new(format!("there is no artifact `{name}` that `{}` could have its own of", tenant.name));
+            let known = project.artifacts.keys().map(String::as_str);
+            problems.push(at(problem.did_you_mean(name, known), &["artifacts", name]));
+        }
         if !home.contains_key(&number) {
             problems.push(at(Problem::new(format!("tenant `{}` is in no stage", tenant.name)), &["name"]));
         }
@@ -152,6 +165,17 @@ fn stages(project: &Project, problems: &mut Vec<Problem>) {
             let bytes = config.value(&["stages", name, "rollout", "max-concurrency"]);
             problems
                 .push(Problem::new("with a max-concurrency of 0 no target would ever be started").at(CONFIG, bytes));
+        }
+        if stage.gate.approvers == Some(0) {
+            let bytes = config.value(&["stages", name, "gate", "approvers"]);
+            let problem = Problem::new("a gate without approvers is open").at(CONFIG, bytes);
+            problems.push(problem.hint("leave `approval: required` out, or name `auto-approve` rules"));
+        }
+        if matches!(stage.gate.approval, Approval::None) && stage.gate != Gate::default() {
+            let bytes = config.key(&["stages", name, "gate"]);
+            let problem =
+                Problem::new("this gate is open, and what is said about approvals is not used").at(CONFIG, bytes);
+            problems.push(problem.hint("add `approval: required`"));
         }
         for (number, check) in stage.verify.iter().enumerate() {
             let outputs = &project.template.outputs;
@@ -191,35 +215,53 @@ fn foreign_names(project: &Project, problems: &mut Vec<Problem>) {
 }
 
 fn artifacts(project: &Project, problems: &mut Vec<Problem>) {
-    let config = &project.documents[CONFIG];
     for (name, source) in &project.artifacts {
-        let is_zip = source.path.is_file()
-            && source.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip"));
-        if !source.path.is_dir() && !is_zip {
-            let what = if source.path.exists() { "neither a folder nor a .zip file" } else { "not there" };
-            let message = format!("artifact `{name}`: {} is {what}", source.path.display());
-            problems.push(Problem::new(message).at(CONFIG, config.value(&["artifacts", name, "path"])));
+        let keys = vec!["artifacts".to_owned(), name.clone()];
+        artifact(project, name, source, &(CONFIG, keys), problems);
+    }
+    let variants = project.variants();
+    for (tenant, _, sources) in &variants {
+        let Some(number) = project.tenants.iter().position(|known| &known.name == tenant) else { continue };
+        for (name, source) in sources {
+            artifact(project, name, source, &project.tenant_place(number, &["artifacts", name]), problems);
         }
-        for (list, globs) in [("include", &source.include), ("exclude", &source.exclude)] {
-            for (number, glob) in globs.iter().enumerate() {
-                if let Err(error) = Glob::new(glob) {
-                    let bytes = config.value(&["artifacts", name, list, &number.to_string()]);
-                    problems.push(Problem::new(format!("`{glob}` is not a glob: {}", error.kind())).at(CONFIG, bytes));
-                }
+    }
+}
+
+/// Checks a folder or a zip that is named at a place.
+fn artifact(project: &Project, name: &str, source: &ArtifactSource, place: &Place, problems: &mut Vec<Problem>) {
+    let document = &project.documents[place.0];
+    let keys = |rest: &[&'static str]| -> Vec<&str> {
+        place.1.iter().map(String::as_str).chain(rest.iter().copied()).collect()
+    };
+    let is_zip =
+        source.path.is_file() && source.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip"));
+    if !source.path.is_dir() && !is_zip {
+        let what = if source.path.exists() { "neither a folder nor a .zip file" } else { "not there" };
+        let message = format!("artifact `{name}`: {} is {what}", source.path.display());
+        problems.push(Problem::new(message).at(place.0, document.value(&keys(&["path"]))));
+    }
+    for (list, globs) in [("include", &source.include), ("exclude", &source.exclude)] {
+        for (number, glob) in globs.iter().enumerate() {
+            if let Err(error) = Glob::new(glob) {
+                let number = number.to_string();
+                let mut keys = keys(&[list]);
+                keys.push(&number);
+                let problem = Problem::new(format!("`{glob}` is not a glob: {}", error.kind()));
+                problems.push(problem.at(place.0, document.value(&keys)));
             }
         }
-        if source.path.is_dir()
-            && let Err(error) = package::entries(&source.path, &source.include, &source.exclude)
-            // Each glob is told with its own place.
-            && !matches!(error, package::Error::Glob(_))
-        {
-            let bytes = config.key(&["artifacts", name]);
-            problems.push(Problem::new(format!("artifact `{name}`: {error}")).at(CONFIG, bytes));
-        }
-        if is_zip && !(source.include.is_empty() && source.exclude.is_empty()) {
-            let message = format!("artifact `{name}` is a zip already: `include` and `exclude` are for folders");
-            problems.push(Problem::new(message).at(CONFIG, config.key(&["artifacts", name])));
-        }
+    }
+    if source.path.is_dir()
+        && let Err(error) = package::entries(&source.path, &source.include, &source.exclude)
+        // Each glob is told with its own place.
+        && !matches!(error, package::Error::Glob(_))
+    {
+        problems.push(Problem::new(format!("artifact `{name}`: {error}")).at(place.0, document.key(&keys(&[]))));
+    }
+    if is_zip && !(source.include.is_empty() && source.exclude.is_empty()) {
+        let message = format!("artifact `{name}` is a zip already: `include` and `exclude` are for folders");
+        problems.push(Problem::new(message).at(place.0, document.key(&keys(&[]))));
     }
 }
 
@@ -322,7 +364,7 @@ fn parameters(project: &Project, all: &[Resolved], problems: &mut Vec<Problem>) 
             let keys: Vec<&str> = place.1.iter().map(String::as_str).collect();
             let (message, bytes) = match known.get(name) {
                 None => (format!("the template has no parameter `{name}`"), project.documents[place.0].key(&keys)),
-                Some(parameter) => match parameter.refuses(&target.parameters[name]) {
+                Some(parameter) => match target.parameters[name].text().and_then(|value| parameter.refuses(value)) {
                     None => continue,
                     Some(why) => (format!("parameter `{name}`: {why}"), project.value_at(place)),
                 },

@@ -11,18 +11,18 @@ mod variables;
 
 pub use document::{Problem, Problems};
 pub use init::starter;
-pub use project::{ArtifactSource, Project, StageConfig, StoreConfig};
+pub use project::{ArtifactSource, Environment, Project, StageConfig, StoreConfig};
 pub use template::Template;
 
 use std::path::Path;
 
-/// Reads and checks a project.
+/// Reads and checks a project; `environment` has the variables that parameters can name.
 ///
 /// # Errors
 ///
 /// Returns every problem found, each with file, line and column where it has one.
-pub fn load(path: &Path) -> Result<Project, Problems> {
-    let project = project::read(path)?;
+pub fn load(path: &Path, environment: Environment) -> Result<Project, Problems> {
+    let project = project::read(path, environment)?;
     let problems = check::check(&project);
     if problems.is_empty() {
         Ok(project)

@@ -1,6 +1,7 @@
 //! The configuration with its documents, and the targets that follow from it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::document::{Document, Problem, Problems};
@@ -9,7 +10,8 @@ use super::template::Template;
 use super::variables::expand;
 use crate::domain::release::Provenance;
 use crate::domain::{
-    AccountId, Artifact, Check, Digest, Gate, Masks, Region, Release, Rollout, Target, TargetId, TemplateObject,
+    AccountId, ApprovalPolicy, Artifact, AutoRule, Check, Digest, Gate, Masks, ParameterValue, Region, Release,
+    ReleaseId, Rollout, Target, TargetId, TemplateObject,
 };
 use crate::plan::Selection;
 
@@ -31,6 +33,18 @@ pub struct Project {
     pub(super) file: schema::File,
     pub(super) tenants: Vec<Tenant>,
     tenants_at: (usize, &'static [&'static str]),
+    environment: Environment,
+    root: PathBuf,
+}
+
+/// Values that parameters can have from the environment of the process: all of them are treated as secrets.
+#[derive(Clone, Default)]
+pub struct Environment(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// A folder to be zipped, or a zip.
@@ -87,7 +101,7 @@ pub(super) const TEMPLATE: usize = 1;
 const TENANTS: usize = 2;
 
 /// Reads the files of a project, without looking into what they mean.
-pub(super) fn read(path: &Path) -> Result<Project, Problems> {
+pub(super) fn read(path: &Path, environment: Environment) -> Result<Project, Problems> {
     let alone = |problem: Problem| Problems::new(&[], [problem]);
     let document = Document::read(path, "the configuration")
         .map_err(|problem| alone(problem.hint("write one with `tenantry init`, or name yours with --config")))?;
@@ -129,13 +143,9 @@ pub(super) fn read(path: &Path) -> Result<Project, Problems> {
     let store = store(&file.store, &documents[CONFIG]).map_err(|problem| problems.push(problem)).ok();
     let stages = stages(&file, &tenants, &documents[CONFIG], &mut problems);
     let Some(store) = store.filter(|_| problems.is_empty()) else { return Err(Problems::new(&documents, problems)) };
-    let artifacts = file.artifacts.iter().map(|(name, artifact)| {
-        let schema::Artifact { path, include, exclude } = artifact.clone();
-        (name.clone(), ArtifactSource { path: root.join(path), include, exclude })
-    });
     Ok(Project {
         application: file.application.clone(),
-        artifacts: artifacts.collect(),
+        artifacts: sources(&root, &file.artifacts),
         documents,
         template,
         store,
@@ -143,7 +153,18 @@ pub(super) fn read(path: &Path) -> Result<Project, Problems> {
         file,
         tenants,
         tenants_at,
+        environment,
+        root,
     })
+}
+
+/// Returns what is zipped, by name, with paths from the working directory.
+fn sources(root: &Path, artifacts: &BTreeMap<String, schema::Artifact>) -> BTreeMap<String, ArtifactSource> {
+    let source = |(name, artifact): (&String, &schema::Artifact)| {
+        let schema::Artifact { path, include, exclude } = artifact.clone();
+        (name.clone(), ArtifactSource { path: root.join(path), include, exclude })
+    };
+    artifacts.iter().map(source).collect()
 }
 
 fn store(store: &schema::Store, document: &Document) -> Result<StoreConfig, Problem> {
@@ -201,11 +222,30 @@ fn stages(
         };
         let gate = match stage.gate.approval {
             schema::Approval::None => Gate::Open,
-            schema::Approval::Required => Gate::Approval,
+            schema::Approval::Required => Gate::Approval(policy(&stage.gate)),
         };
         stages.push(StageConfig { name: name.clone(), gate, rollout, tenants: members });
     }
     stages
+}
+
+/// Reads whose approvals count.
+fn policy(gate: &schema::Gate) -> ApprovalPolicy {
+    let standard = ApprovalPolicy::default();
+    let rule = |rule: &schema::AutoApprove| match rule {
+        schema::AutoApprove::NoChanges => AutoRule::NoChanges,
+        schema::AutoApprove::NoRemovals => AutoRule::NoRemovals,
+        schema::AutoApprove::NoReplacements => AutoRule::NoReplacements,
+        schema::AutoApprove::ResourceTypes(types) => AutoRule::ResourceTypes(types.clone()),
+        schema::AutoApprove::MaxTargets(most) => AutoRule::Targets(*most as usize),
+    };
+    ApprovalPolicy {
+        approvers: gate.approvers.map_or(standard.approvers, |number| number as usize),
+        four_eyes: gate.four_eyes,
+        principals: gate.principals.clone(),
+        expires: gate.expires.map_or(standard.expires, |span| span.0),
+        auto_approve: gate.auto_approve.iter().map(rule).collect(),
+    }
 }
 
 impl StageConfig {
@@ -259,7 +299,11 @@ impl Project {
         if !problems.is_empty() {
             return Err(Problems::new(&self.documents, problems));
         }
-        targets.retain(|resolved| is_selected(&self.tenants[resolved.tenant], selection));
+        targets.retain(|resolved| {
+            let exactly = selection.targets.as_ref();
+            is_selected(&self.tenants[resolved.tenant], selection)
+                && exactly.is_none_or(|targets| targets.contains(&resolved.target.id))
+        });
         Ok(targets.into_iter().map(|resolved| resolved.target).collect())
     }
 
@@ -305,7 +349,40 @@ impl Project {
         };
         let template = TemplateObject { sha256, key: format!("{shared}/templates/{sha256}.yaml") };
         let artifacts = self.artifacts.keys().map(artifact).collect();
-        Release::new(&self.application, &self.store.bucket, artifacts, template, Provenance::default())
+        let variants = BTreeMap::new();
+        Release::new(&self.application, &self.store.bucket, artifacts, variants, template, Provenance::default())
+    }
+
+    /// Returns what is zipped for single tenants: the tenant, its account, and the artifacts that are its own.
+    pub fn variants(&self) -> Vec<(String, AccountId, BTreeMap<String, ArtifactSource>)> {
+        let own = |tenant: &Tenant| {
+            let account = AccountId::new(tenant.account.0.clone()).ok()?;
+            (!tenant.artifacts.is_empty())
+                .then(|| (tenant.name.clone(), account, sources(&self.root, &tenant.artifacts)))
+        };
+        self.tenants.iter().filter_map(own).collect()
+    }
+
+    /// Returns the stage that a tenant is in.
+    pub fn stage_of(&self, tenant: &str) -> Option<&StageConfig> {
+        self.stages.iter().find(|stage| stage.tenants.iter().any(|number| self.tenants[*number].name == tenant))
+    }
+
+    /// Returns the stage before another.
+    pub fn stage_before(&self, name: &str) -> Option<&StageConfig> {
+        let place = self.stages.iter().position(|stage| stage.name == name)?;
+        place.checked_sub(1).map(|before| &self.stages[before])
+    }
+
+    /// Returns the names of parameters that have a value from the environment somewhere: they are secrets.
+    pub fn secret_parameters(&self) -> BTreeSet<String> {
+        let maps = std::iter::once(&self.file.parameters)
+            .chain(self.file.stages.values().map(|stage| &stage.parameters))
+            .chain(self.tenants.iter().map(|tenant| &tenant.parameters))
+            .chain(self.tenants.iter().flat_map(|tenant| tenant.region_parameters.values()));
+        let secret = |(name, value): (&String, &Text)| value.0.contains("{environment.").then(|| name.clone());
+        let no_echo = self.template.no_echo().into_iter();
+        maps.flatten().filter_map(secret).chain(no_echo).collect()
     }
 
     /// Returns the targets of a stage as far as they are known before anything is packaged.
@@ -325,7 +402,12 @@ impl Project {
     /// Returns what hides every value that must never be shown: those of NoEcho parameters, as they are written and
     /// as each target gets them, and external ids.
     pub fn masks(&self) -> Masks {
-        let names = self.template.no_echo();
+        Masks::new(self.secret_values())
+    }
+
+    /// Returns every value that must never be shown.
+    pub fn secret_values(&self) -> BTreeSet<String> {
+        let names = self.secret_parameters();
         let written = |map: &BTreeMap<String, Text>| -> Vec<String> {
             map.iter().filter(|(name, _)| names.contains(*name)).map(|(_, value)| value.0.clone()).collect()
         };
@@ -342,11 +424,13 @@ impl Project {
             let targets = self.stages.iter().flat_map(|stage| self.resolve(stage, &release, &mut Vec::new()));
             let secret = |resolved: Resolved| {
                 let parameters = resolved.target.parameters.into_iter();
-                parameters.filter(|(name, _)| names.contains(name)).map(|(_, value)| value).collect::<Vec<_>>()
+                let texts = parameters.filter(|(name, _)| names.contains(name));
+                texts.filter_map(|(_, value)| value.text().map(str::to_owned)).collect::<Vec<_>>()
             };
             values.extend(targets.flat_map(secret));
         }
-        Masks::new(values)
+        // What only names a secret is none, and would hide the name of every other one.
+        values.into_iter().filter(|value| !value.is_empty() && !value.contains('{')).collect()
     }
 
     /// Returns all targets of a stage with the places of their parameters.
@@ -386,6 +470,11 @@ impl Project {
 
     fn tenant_value(&self, number: usize, rest: &[&str]) -> std::ops::Range<usize> {
         self.value_at(&(self.tenants_at.0, self.tenant_keys(number, rest)))
+    }
+
+    /// Returns the place of a value of a tenant.
+    pub(super) fn tenant_place(&self, number: usize, rest: &[&str]) -> Place {
+        (self.tenants_at.0, self.tenant_keys(number, rest))
     }
 
     pub(super) fn tenant_key(&self, number: usize, rest: &[&str]) -> std::ops::Range<usize> {
@@ -437,6 +526,8 @@ impl Project {
             (of_tenant(&["tags"]), Some(&tenant.tags)),
         ];
         let (tags, _) = scope.merge(&layers, problems);
+        let text = |(name, value): (String, ParameterValue)| Some((name, value.text()?.to_owned()));
+        let tags = tags.into_iter().filter_map(text).collect();
         let stack = scope.expand(&self.file.stack, &config(&["stack"]), problems);
         let checks = (0..).zip(&stage_file.verify);
         let checks: Vec<Check> = checks.filter_map(|(place, check)| scope.check(check, place, problems)).collect();
@@ -451,6 +542,7 @@ impl Project {
         let target = Target {
             id: TargetId { tenant: tenant.name.clone(), region: region.clone() },
             account: account.clone(),
+            pin: tenant.pin.as_ref().map(|pin| ReleaseId::from(pin.0.as_str())),
             stack,
             access_role: role(&tenant.roles.access, &self.file.roles.access, "CodePipelineCrossAccountRole"),
             deployment_role: role(
@@ -500,8 +592,14 @@ impl Scope<'_> {
                 if let Some(label) = name.strip_prefix("labels.") {
                     return self.tenant.labels.get(label).map(|text| text.0.clone());
                 }
+                if let Some(variable) = name.strip_prefix("environment.") {
+                    let value = self.project.environment.0.get(variable).filter(|value| !value.is_empty()).cloned();
+                    // Only who releases needs the values; who checks or approves does not.
+                    let to_come = self.release.template.sha256 == Digest::of("");
+                    return value.or_else(|| to_come.then(|| format!("{{{{resolve:environment:{variable}}}}}")));
+                }
                 let (artifact, field) = name.strip_prefix("artifacts.")?.rsplit_once('.')?;
-                let artifact = self.release.artifacts.get(artifact)?;
+                let artifact = self.release.artifact(&self.tenant.name, artifact)?;
                 return match field {
                     "bucket" => Some(self.release.bucket.clone()),
                     "key" => Some(artifact.key.clone()),
@@ -537,6 +635,10 @@ impl Scope<'_> {
             let message = match label {
                 _ if bad.is_open => format!("`{{{}` has no closing brace", bad.name),
                 Some(label) => format!("tenant `{}` has no label `{label}`", self.tenant.name),
+                None if bad.name == "previous" => "`{previous}` is a parameter's whole value".to_owned(),
+                None if bad.name.starts_with("environment.") => {
+                    format!("the environment has no {}", bad.name.trim_start_matches("environment."))
+                }
                 None => format!("unknown variable `{}`", bad.name),
             };
             let problem = Problem::new(message).at(place.0, bytes);
@@ -557,7 +659,7 @@ impl Scope<'_> {
         &self,
         layers: &[Layer<'_>],
         problems: &mut Vec<Problem>,
-    ) -> (BTreeMap<String, String>, BTreeMap<String, Place>) {
+    ) -> (BTreeMap<String, ParameterValue>, BTreeMap<String, Place>) {
         let mut found: BTreeMap<&String, (&Text, Place)> = BTreeMap::new();
         for (place, map) in layers {
             for (name, value) in map.iter().flat_map(|map| map.iter()) {
@@ -569,7 +671,11 @@ impl Scope<'_> {
         let mut values = BTreeMap::new();
         let mut places = BTreeMap::new();
         for (name, (value, place)) in found {
-            values.insert(name.clone(), self.expand(&value.0, &place, problems));
+            let value = match value.0.trim() {
+                "{previous}" => ParameterValue::Previous,
+                _ => ParameterValue::Text(self.expand(&value.0, &place, problems)),
+            };
+            values.insert(name.clone(), value);
             places.insert(name.clone(), place);
         }
         (values, places)

@@ -118,11 +118,37 @@ pub struct Stage {
 }
 
 /// What opens the way between plan and apply.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Gate {
     /// Whether somebody must approve the plan.
     pub approval: Approval,
+    /// How many persons must approve. 1 where none is given.
+    pub approvers: Option<u32>,
+    /// Whether the one who planned cannot be one of them.
+    pub four_eyes: bool,
+    /// Patterns of the ARNs (or `github:LOGIN`) that may approve, with `*` and `?`; any may where none is given.
+    pub principals: Vec<String>,
+    /// For how long an approval holds. 24h where none is given.
+    pub expires: Option<Span>,
+    /// A plan of which all of these hold needs no person.
+    pub auto_approve: Vec<AutoApprove>,
+}
+
+/// Something that holds of a plan that is harmless.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AutoApprove {
+    /// No stack is created or updated.
+    NoChanges,
+    /// No resource is removed.
+    NoRemovals,
+    /// No resource is replaced, not even perhaps.
+    NoReplacements,
+    /// Only resources of these types are touched, with `*` as a wildcard.
+    ResourceTypes(Vec<String>),
+    /// At most so many targets have something to execute.
+    MaxTargets(u32),
 }
 
 /// Whether somebody must approve the plan.
@@ -192,6 +218,11 @@ pub struct Tenant {
     /// Roles that differ from those of all tenants.
     #[serde(default)]
     pub roles: Roles,
+    /// The release that this tenant stays on: others are not released to it.
+    pub pin: Option<Text>,
+    /// Artifacts that are this tenant's own, in place of those of the same name.
+    #[serde(default)]
+    pub artifacts: BTreeMap<String, Artifact>,
 }
 
 /// The tenants: a list, or the name of a file with that list.
@@ -295,7 +326,7 @@ impl JsonSchema for Amount {
 }
 
 /// A length of time, as `10s` or `2m`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Span(pub Duration);
 
 impl<'de> Deserialize<'de> for Span {

@@ -18,6 +18,8 @@ pub struct Template {
     pub resources: usize,
     /// Whether macros or SAM expand it.
     pub transformed: bool,
+    /// Whether it has nested stacks.
+    pub nested: bool,
     /// Properties that name a file on this machine, as path and value.
     pub local_paths: Vec<(Vec<String>, String)>,
 }
@@ -64,6 +66,10 @@ impl Template {
                 .collect(),
             resources: resources.len(),
             transformed: root.get("Transform").is_some(),
+            nested: resources.values().any(|resource| {
+                let kind = resource.get("Type").and_then(Value::as_str);
+                matches!(kind, Some("AWS::CloudFormation::Stack" | "AWS::Serverless::Application"))
+            }),
             local_paths: resources.iter().filter_map(|(name, resource)| local_path(name.as_str()?, resource)).collect(),
         })
     }
@@ -82,7 +88,7 @@ impl Template {
                 let why = match target.parameters.get(name) {
                     None if parameter.has_default => continue,
                     None => "has no default and no value".to_owned(),
-                    Some(value) => match parameter.refuses(value) {
+                    Some(value) => match value.text().and_then(|value| parameter.refuses(value)) {
                         Some(why) => format!("is refused: {why}"),
                         None => continue,
                     },

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stateful::is_stateful;
+
 /// A change set as DescribeChangeSet returns it, all pages joined.
 /// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeChangeSet.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +55,7 @@ fn says_no_changes(reason: &str) -> bool {
 /// One resource that would change.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Change {
-    /// The resource's name in the template.
+    /// The resource's name in the template; in a nested stack with that stack's name before it, as `Network/Vpc`.
     pub logical_id: String,
     /// The resource's type, as `AWS::Lambda::Function`.
     pub resource_type: String,
@@ -63,8 +65,25 @@ pub struct Change {
     pub replacement: Replacement,
     /// Which attributes are touched: Properties, Metadata, Tags, ...
     pub scope: Vec<String>,
+    /// The name that the resource has in the account, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub physical_id: Option<String>,
+    /// What becomes of a resource that is removed or replaced, as `Retain`, where the template says so.
+    /// Source: PolicyAction in <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ResourceChange.html>
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// Property by property, where CloudFormation knows.
     pub details: Vec<PropertyChange>,
+}
+
+impl Change {
+    /// Tells whether what the resource holds could be lost: it holds data, it goes or may be replaced, and nothing
+    /// says that it is kept.
+    pub fn endangers_data(&self) -> bool {
+        let goes = self.action == ChangeAction::Remove || self.replacement != Replacement::Never;
+        let is_kept = self.policy.as_deref().is_some_and(|policy| policy.contains("Retain"));
+        goes && !is_kept && is_stateful(&self.resource_type)
+    }
 }
 
 /// The action of a change. One that CloudFormation adds later is shown by its own name.
@@ -120,7 +139,7 @@ impl ChangeAction {
     }
 }
 
-/// Whether a modified resource is replaced.
+/// Whether a modified resource is replaced, or what changing one of its properties asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Replacement {
     /// A new physical resource takes the place of the old one.
@@ -131,6 +150,18 @@ pub enum Replacement {
     Never,
 }
 
+impl Replacement {
+    /// Returns what CloudFormation's answer for a resource amounts to. It says "replaced" also where the only
+    /// property that asks for it has a value that is known during execution alone, and may well stay as it is.
+    pub fn weigh(claimed: Self, details: &[PropertyChange]) -> Self {
+        let mut asking = details.iter().filter(|detail| detail.replacement == Self::Always).peekable();
+        match claimed {
+            Self::Always if asking.peek().is_some() && asking.all(|detail| detail.is_dynamic) => Self::Conditional,
+            other => other,
+        }
+    }
+}
+
 /// One property of a resource that would change.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PropertyChange {
@@ -138,8 +169,12 @@ pub struct PropertyChange {
     pub path: String,
     /// Value before, as CloudFormation prints it; none where it does not say.
     pub before: Option<String>,
-    /// Value after; none where CloudFormation does not know before execution.
+    /// Value after; none where CloudFormation does not say.
     pub after: Option<String>,
+    /// Whether the value after is known during execution only, and may be the one before.
+    pub is_dynamic: bool,
+    /// Whether changing this property replaces the resource.
+    pub replacement: Replacement,
     /// What caused it, as `DirectModification` or `ParameterReference S3Key`.
     pub cause: String,
 }
@@ -159,6 +194,22 @@ mod tests {
         let status =
             ChangeSetStatus::read("FAILED", "UNAVAILABLE", "Transform failed with: No updates are to be performed");
         assert!(matches!(status, ChangeSetStatus::Failed(_)), "{status:?}");
+    }
+
+    #[test]
+    fn what_is_known_after_apply_is_no_replacement() {
+        let detail = |is_dynamic| PropertyChange {
+            path: "/Properties/RoleName".into(),
+            before: None,
+            after: None,
+            is_dynamic,
+            replacement: Replacement::Always,
+            cause: String::new(),
+        };
+        assert_eq!(Replacement::weigh(Replacement::Always, &[detail(true)]), Replacement::Conditional);
+        assert_eq!(Replacement::weigh(Replacement::Always, &[detail(true), detail(false)]), Replacement::Always);
+        assert_eq!(Replacement::weigh(Replacement::Always, &[]), Replacement::Always);
+        assert_eq!(Replacement::weigh(Replacement::Never, &[detail(true)]), Replacement::Never);
     }
 
     #[test]

@@ -6,10 +6,10 @@ use aho_corasick::{AhoCorasick, MatchKind};
 #[derive(Debug, Clone, Default)]
 pub struct Masks(Option<AhoCorasick>);
 
-/// Shorter values would hide half of every line, and are no secrets.
-const SHORTEST: usize = 4;
-
 impl Masks {
+    /// Shorter values would hide half of every line, and are no secrets.
+    pub const SHORTEST: usize = 4;
+
     /// Masks these values and each of their lines, in plain and in JSON's spelling.
     ///
     /// # Panics
@@ -23,7 +23,7 @@ impl Masks {
                 all.extend([quoted.trim_matches('"').to_owned(), text.to_owned()]);
             }
         }
-        all.retain(|secret| secret.len() >= SHORTEST);
+        all.retain(|secret| secret.len() >= Self::SHORTEST);
         all.sort();
         all.dedup();
         if all.is_empty() {

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::ReleaseId;
+
 /// Why a target did not get there. All texts may come from a tenant's account and are untrusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -53,6 +55,11 @@ pub enum Outcome {
     Deployed,
     /// It was in place already.
     Unchanged,
+    /// It is pinned to another release, and was left alone.
+    Pinned {
+        /// The release that it stays on.
+        pin: ReleaseId,
+    },
     /// The stack failed and is back at its former state.
     RolledBack(Failure),
     /// The stack failed and so did its way back.
@@ -71,9 +78,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every name, in the order in which totals are shown.
-    pub const NAMES: [&str; 9] = [
+    pub const NAMES: [&str; 10] = [
         "deployed",
         "unchanged",
+        "pinned",
         "deleted",
         "rolled-back",
         "rollback-failed",
@@ -88,6 +96,7 @@ impl Outcome {
         match self {
             Self::Deployed => "deployed",
             Self::Unchanged => "unchanged",
+            Self::Pinned { .. } => "pinned",
             Self::RolledBack(_) => "rolled-back",
             Self::RollbackFailed(_) => "rollback-failed",
             Self::Failed(_) => "failed",
@@ -101,7 +110,7 @@ impl Outcome {
     /// Returns why, where there is a why.
     pub fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::Deployed | Self::Unchanged | Self::Deleted => None,
+            Self::Deployed | Self::Unchanged | Self::Pinned { .. } | Self::Deleted => None,
             Self::RolledBack(failure)
             | Self::RollbackFailed(failure)
             | Self::Failed(failure)
@@ -115,7 +124,12 @@ impl Outcome {
     pub fn is_failure(&self) -> bool {
         match self {
             Self::RolledBack(_) | Self::RollbackFailed(_) | Self::Failed(_) | Self::Blocked(_) => true,
-            Self::Deployed | Self::Unchanged | Self::Skipped(_) | Self::Detached(_) | Self::Deleted => false,
+            Self::Deployed
+            | Self::Unchanged
+            | Self::Pinned { .. }
+            | Self::Skipped(_)
+            | Self::Detached(_)
+            | Self::Deleted => false,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
@@ -64,6 +65,9 @@ pub struct Release {
     pub bucket: String,
     /// Artifacts by the name that the configuration gives them.
     pub artifacts: BTreeMap<String, Artifact>,
+    /// By tenant, the artifacts that are the tenant's own in place of those that all share.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variants: BTreeMap<String, BTreeMap<String, Artifact>>,
     /// The packaged template.
     pub template: TemplateObject,
     /// Where the bytes came from. Not part of the id.
@@ -77,6 +81,9 @@ pub struct Provenance {
     pub commit: Option<String>,
     /// Tenantry's version.
     pub tool_version: String,
+    /// When it was packaged first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packaged: Option<Timestamp>,
 }
 
 impl Release {
@@ -85,6 +92,7 @@ impl Release {
         application: &str,
         bucket: &str,
         artifacts: BTreeMap<String, Artifact>,
+        variants: BTreeMap<String, BTreeMap<String, Artifact>>,
         template: TemplateObject,
         provenance: Provenance,
     ) -> Self {
@@ -92,20 +100,39 @@ impl Release {
         for (name, artifact) in &artifacts {
             let _ = writeln!(content, "{name} {} {}", artifact.sha256, artifact.key);
         }
+        for (tenant, name, artifact) in
+            variants.iter().flat_map(|(tenant, own)| own.iter().map(move |(n, a)| (tenant, n, a)))
+        {
+            let _ = writeln!(content, "{tenant} {name} {} {}", artifact.sha256, artifact.key);
+        }
         Self {
             id: ReleaseId(Digest::of(content).short()),
             application: application.to_owned(),
             bucket: bucket.to_owned(),
             artifacts,
+            variants,
             template,
             provenance,
         }
     }
 
+    /// Returns an artifact as a tenant gets it: its own, or the one that all share.
+    pub fn artifact(&self, tenant: &str, name: &str) -> Option<&Artifact> {
+        self.variants.get(tenant).and_then(|own| own.get(name)).or_else(|| self.artifacts.get(name))
+    }
+
+    /// Returns every zip of the release with its name, those of single tenants too.
+    pub fn all_artifacts(&self) -> impl Iterator<Item = (String, &Artifact)> {
+        let shared = self.artifacts.iter().map(|(name, artifact)| (name.clone(), artifact));
+        shared.chain(self.variants.iter().flat_map(|(tenant, own)| {
+            own.iter().map(move |(name, artifact)| (format!("{name} of {tenant}"), artifact))
+        }))
+    }
+
     /// Tells whether the release's content is what its name says.
     pub fn fits_its_name(&self) -> bool {
-        let Self { application, bucket, artifacts, template, provenance, .. } = self.clone();
-        Self::new(&application, &bucket, artifacts, template, provenance).id == self.id
+        let Self { application, bucket, artifacts, variants, template, provenance, .. } = self.clone();
+        Self::new(&application, &bucket, artifacts, variants, template, provenance).id == self.id
     }
 }
 
@@ -116,8 +143,9 @@ mod tests {
     fn release(code: &str, commit: &str) -> Release {
         let artifact = Artifact { sha256: Digest::of(code), size: 1, key: "k".into() };
         let template = TemplateObject { sha256: Digest::of("template"), key: "t".into() };
-        let provenance = Provenance { commit: Some(commit.into()), tool_version: "1".into() };
-        Release::new("app", "bucket", BTreeMap::from([("code".into(), artifact)]), template, provenance)
+        let provenance = Provenance { commit: Some(commit.into()), tool_version: "1".into(), packaged: None };
+        let own = BTreeMap::from([("gnome".into(), BTreeMap::from([("code".into(), artifact.clone())]))]);
+        Release::new("app", "bucket", BTreeMap::from([("code".into(), artifact)]), own, template, provenance)
     }
 
     #[test]
@@ -127,6 +155,9 @@ mod tests {
         let mut edited = release("a", "1");
         assert!(edited.fits_its_name());
         edited.template.key = "elsewhere".into();
+        assert!(!edited.fits_its_name());
+        let mut edited = release("a", "1");
+        edited.variants.clear();
         assert!(!edited.fits_its_name());
     }
 }

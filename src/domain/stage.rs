@@ -1,20 +1,9 @@
-//! How a stage is released: its gate, its pace, and what must hold afterwards.
+//! How a stage is released: its pace, and what must hold afterwards.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-
-/// Whether somebody has to open the way between plan and apply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Gate {
-    /// Apply follows the plan.
-    #[default]
-    Open,
-    /// Apply waits for an approval of the plan's digest.
-    Approval,
-}
 
 /// A number of targets, or a share of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

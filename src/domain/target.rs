@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccountId, Region};
+use super::{AccountId, Region, ReleaseId};
 
 /// Names a target among all of a stage; shown as `unicorn/eu-west-1`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,11 +38,39 @@ pub struct Target {
     /// What the access role's trust policy asks for, if anything. Treated as a secret.
     pub external_id: Option<String>,
     /// Template parameters by name.
-    pub parameters: BTreeMap<String, String>,
+    pub parameters: BTreeMap<String, ParameterValue>,
+    /// The release that the target stays on, whatever is released.
+    pub pin: Option<ReleaseId>,
     /// Tags of the stack, which CloudFormation hands on to its resources.
     pub tags: BTreeMap<String, String>,
     /// Acknowledged capabilities, by CloudFormation's names.
     pub capabilities: Vec<String>,
     /// What has to hold after the stack was deployed.
     pub checks: Vec<super::Check>,
+}
+
+/// What a template parameter gets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ParameterValue {
+    /// A text, which may be a dynamic reference that only CloudFormation resolves.
+    Text(String),
+    /// What the stack has now: `UsePreviousValue`. Written as null.
+    Previous,
+}
+
+impl ParameterValue {
+    /// Returns the text, where the value is one.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Previous => None,
+        }
+    }
+}
+
+impl From<&str> for ParameterValue {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
 }

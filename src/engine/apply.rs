@@ -7,7 +7,7 @@ use super::patience::patiently;
 use super::plan::{Planning, Ready};
 use super::verify::verify;
 use super::window::{self, Flow};
-use super::{Engine, Progress, Stop, ledger};
+use super::{Engine, Lease, Progress, Stop, ledger};
 use crate::domain::lifecycle::{State, Step};
 use crate::domain::stack::Settled;
 use crate::domain::{Digest, Failure, Fault, Outcome, Release, Stack, StackStatus, Tally, Target, TargetId};
@@ -90,9 +90,7 @@ impl Run {
             Err(outcome) => outcome,
         };
         if outcome == Outcome::Deployed {
-            let entry =
-                ledger::Entry { release: Some(self.release.id.clone()), since: events.now(), plan: Some(self.digest) };
-            self.engine.remember(&self.release.application, &self.stage, &target.id, &entry).await;
+            self.remember(&target.id).await;
         }
         (target.id.clone(), progress.finish(outcome))
     }
@@ -116,10 +114,8 @@ impl Run {
 
     /// Writes into the ledger that the target is on this release.
     async fn remember(&self, target: &TargetId) {
-        let Engine { events, .. } = &self.engine;
-        let entry =
-            ledger::Entry { release: Some(self.release.id.clone()), since: events.now(), plan: Some(self.digest) };
-        self.engine.remember(&self.release.application, &self.stage, target, &entry).await;
+        let Release { application, id, .. } = &self.release;
+        self.engine.remember(application, &self.stage, target, Some(id), Some(self.digest)).await;
     }
 
     /// Executes a change set and follows its stack until it is deployed; any other end is an outcome.
@@ -141,6 +137,10 @@ impl Run {
         let token = Digest::of(format!("{} {stack_id} {}", self.digest, change_set.name));
         let token = format!("tenantry-{token}");
         let operation = Operation { stack_id, token: &token, after: seen };
+        // Reading took time: the run may have been stopped since, or its lock be somebody else's.
+        if stop.is_requested() || self.engine.lease.as_ref().is_some_and(Lease::is_over) {
+            return Err(Outcome::Skipped(Failure::because("not started: the run was stopped, or its lock is lost")));
+        }
         let mut attempt = 1;
         while let Err(fault) = account.execute_change_set(&target.stack, &change_set.name, &token).await {
             // Whatever the answer was: an earlier one may have been lost after CloudFormation began.

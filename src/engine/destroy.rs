@@ -5,7 +5,7 @@ use super::apply::{Begun, has_begun};
 use super::follow::{Ending, Operation, follow};
 use super::patience::patiently;
 use super::window::{self, Flow};
-use super::{Engine, Finished, Progress, ledger};
+use super::{Engine, Finished, Progress};
 use crate::domain::lifecycle::{State, Step};
 use crate::domain::stack::Settled;
 use crate::domain::{Digest, Failure, Outcome, Rollout, StackStatus, Tally};
@@ -96,8 +96,7 @@ impl Engine {
         };
         let outcome = attempt.await.err().unwrap_or(Outcome::Deleted);
         if outcome == Outcome::Deleted {
-            let entry = ledger::Entry { release: None, since: self.events.now(), plan: None };
-            self.remember(application, stage, &id, &entry).await;
+            self.remember(application, stage, &id, None, None).await;
         }
         (id, progress.finish(outcome))
     }

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 use super::{Engine, Entered, Stop, StopHandle};
 use crate::domain::release::Provenance;
 use crate::domain::{
-    AccountId, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Fault, FaultKind, Region, Release,
-    Replacement, Stack, StackEvent, StackStatus, Target, TargetId, TemplateObject,
+    AccountId, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Fault, FaultKind, Identity, Region,
+    Release, Replacement, Stack, StackEvent, StackStatus, Target, TargetId, TemplateObject,
 };
 use crate::event::{Events, Timed};
 use crate::ports::{Accounts, Answer, ChangeSetRequest, Store, TenantAccount};
@@ -123,6 +123,8 @@ impl Fleet {
             events,
             stop,
             run: "run".into(),
+            by: Identity { principal: "tester".into(), source_identity: None },
+            lease: None,
         };
         (engine, heard, handle)
     }
@@ -143,6 +145,7 @@ pub fn target(tenant: &str) -> Target {
         access_role: "access".into(),
         deployment_role: "deployment".into(),
         external_id: None,
+        pin: None,
         parameters: BTreeMap::new(),
         tags: BTreeMap::new(),
         capabilities: vec![],
@@ -157,7 +160,7 @@ pub fn target(tenant: &str) -> Target {
 /// A release of no artifacts.
 pub fn release() -> Release {
     let template = TemplateObject { sha256: Digest::of("t"), key: "t".into() };
-    Release::new("app", "bucket", BTreeMap::new(), template, Provenance::default())
+    Release::new("app", "bucket", BTreeMap::new(), BTreeMap::new(), template, Provenance::default())
 }
 
 struct Way(Arc<Fleet>);
@@ -265,6 +268,8 @@ impl TenantAccount for Tenant {
             action: ChangeAction::Modify,
             replacement: Replacement::Never,
             scope: vec![],
+            physical_id: None,
+            policy: None,
             details: vec![],
         };
         let change_set = ChangeSet { stack_id: format!("arn:stack/app-{}", self.name), status, changes: vec![change] };
@@ -380,9 +385,25 @@ impl Store for Memory {
         Ok(new)
     }
 
-    async fn replace(&self, key: &str, bytes: Vec<u8>, _: Option<&str>) -> Result<(), Fault> {
-        self.0.lock().unwrap().insert(key.to_owned(), bytes);
-        Ok(())
+    async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<String, Fault> {
+        let mut objects = self.0.lock().unwrap();
+        if objects.get(key).map(|known| Digest::of(known).short()).as_deref() != version {
+            return Err(Fault::new(FaultKind::Conflict, "PutObject", "somebody else wrote it"));
+        }
+        let version = Digest::of(&bytes).short();
+        objects.insert(key.to_owned(), bytes);
+        Ok(version)
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, Fault> {
+        Ok(self.0.lock().unwrap().keys().filter(|key| key.starts_with(prefix)).cloned().collect())
+    }
+
+    async fn verify(&self, key: &str, sha256: Digest) -> Result<(), Fault> {
+        match self.0.lock().unwrap().get(key) {
+            Some(bytes) if Digest::of(bytes) == sha256 => Ok(()),
+            _ => Err(Fault::new(FaultKind::Mismatch, "GetObject", "another content")),
+        }
     }
 
     async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Fault> {

@@ -7,6 +7,10 @@ use crate::domain::{Digest, Fault, FaultKind, ReleaseId, TargetId};
 use crate::ports::Store;
 
 use super::Engine;
+use super::window::{self, Flow};
+
+/// Former releases that a target's line remembers.
+const REMEMBERED: usize = 20;
 
 /// A target's line in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +21,32 @@ pub struct Entry {
     pub since: Timestamp,
     /// The plan that brought it there, if one did.
     pub plan: Option<Digest>,
+    /// The number of the lock under which it was written: what is written late by an older owner is left out.
+    #[serde(default)]
+    pub fence: u64,
+    /// The releases that it was on before, the latest last. Going back to one forgets those after it, so that
+    /// going back twice does not lead to what was left.
+    #[serde(default)]
+    pub history: Vec<ReleaseId>,
+}
+
+impl Entry {
+    /// Returns the line that follows this one when the target comes to another release.
+    fn followed_by(&self, new: Entry) -> Entry {
+        let mut history = self.history.clone();
+        match new.release.as_ref().and_then(|release| history.iter().position(|old| old == release)) {
+            Some(place) => history.truncate(place),
+            None => history.extend(self.release.clone()),
+        }
+        let surplus = history.len().saturating_sub(REMEMBERED);
+        history.drain(..surplus);
+        Entry { history, fence: new.fence.max(self.fence), ..new }
+    }
+
+    /// Returns the release that the target was on before.
+    pub fn previous(&self) -> Option<&ReleaseId> {
+        self.history.last()
+    }
 }
 
 /// Returns the key of a target's line.
@@ -34,21 +64,86 @@ pub async fn read(store: &dyn Store, key: &str) -> Result<Option<(Entry, String)
 }
 
 /// Writes a target's line, unless it names the release already.
-pub async fn write(store: &dyn Store, key: &str, entry: &Entry) -> Result<(), Fault> {
+async fn write(store: &dyn Store, key: &str, entry: Entry) -> Result<(), Fault> {
     let known = read(store, key).await?;
-    if known.as_ref().is_some_and(|(known, _)| known.release == entry.release) {
-        return Ok(());
-    }
-    let bytes = serde_json::to_vec_pretty(entry).unwrap_or_default();
-    store.replace(key, bytes, known.as_ref().map(|(_, version)| version.as_str())).await
+    let entry = match &known {
+        Some((known, _)) if known.release == entry.release => return Ok(()),
+        // Without a lock nothing was executed: what is written then is what was found.
+        Some((known, _)) if entry.fence > 0 && known.fence > entry.fence => {
+            let why = format!("a newer rollout (lock {}) has written it", known.fence);
+            return Err(Fault::new(FaultKind::Conflict, "PutObject", why));
+        }
+        Some((known, _)) => known.followed_by(entry),
+        None => entry,
+    };
+    let bytes = serde_json::to_vec_pretty(&entry).unwrap_or_default();
+    store.replace(key, bytes, known.as_ref().map(|(_, version)| version.as_str())).await.map(drop)
 }
 
 impl Engine {
-    /// Writes a target's line. A ledger that cannot be written is told, and does not make a deployed target a
-    /// failed one.
-    pub(super) async fn remember(&self, application: &str, stage: &str, target: &TargetId, entry: &Entry) {
+    /// Writes into the ledger that a target is on a release, or on none. A ledger that cannot be written is told,
+    /// and does not make a deployed target a failed one.
+    pub(super) async fn remember(
+        &self,
+        application: &str,
+        stage: &str,
+        target: &TargetId,
+        release: Option<&ReleaseId>,
+        plan: Option<Digest>,
+    ) {
+        let entry = Entry {
+            release: release.cloned(),
+            since: self.events.now(),
+            plan,
+            fence: self.lease.as_ref().map_or(0, |lease| lease.fence),
+            history: Vec::new(),
+        };
         if let Err(fault) = write(self.store.as_ref(), &key(application, stage, target), entry).await {
             self.events.notice(format!("{target}: the ledger could not be written: {fault}"));
         }
+    }
+
+    /// Reads the lines of many targets.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's first fault.
+    pub async fn ledger(
+        &self,
+        application: &str,
+        stage: &str,
+        targets: Vec<TargetId>,
+    ) -> Result<Vec<(TargetId, Option<Entry>)>, Fault> {
+        let look = |target: TargetId| {
+            let (store, key) = (self.store.clone(), key(application, stage, &target));
+            async move { read(store.as_ref(), &key).await.map(|found| (target, found.map(|(entry, _)| entry))) }
+        };
+        let stopped = |_| Err(Fault::new(FaultKind::Unreachable, "GetObject", "the run was stopped"));
+        let found = window::run(targets, 64, &self.stop, look, |_| Flow::Start).await;
+        found.into_iter().map(|result| result.unwrap_or_else(stopped)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn going_back_forgets_what_was_left() {
+        let on = |release: &str| Entry {
+            release: Some(release.into()),
+            since: Timestamp::UNIX_EPOCH,
+            plan: None,
+            fence: 0,
+            history: Vec::new(),
+        };
+        let c = on("a").followed_by(on("b")).followed_by(on("c"));
+        assert_eq!(c.previous(), Some(&"b".into()));
+        let back = c.followed_by(on("b"));
+        assert_eq!(back.previous(), Some(&"a".into()));
+        assert_eq!(back.followed_by(on("a")).previous(), None);
+        assert_eq!(back.followed_by(on("d")).previous(), Some(&"b".into()));
+        let many = (0..40).fold(on("x"), |entry, number| entry.followed_by(on(&format!("r{number}"))));
+        assert_eq!(many.history.len(), REMEMBERED);
     }
 }

@@ -4,14 +4,17 @@
 
 mod access;
 mod apply;
+mod approvals;
 mod destroy;
 mod follow;
 mod ledger;
+mod lock;
 mod patience;
 mod plan;
 mod publish;
 mod recheck;
 mod records;
+mod rollouts;
 mod status;
 mod stop;
 mod verify;
@@ -26,13 +29,16 @@ use std::sync::Arc;
 
 pub use access::Entered;
 pub use apply::Finished;
-pub use plan::Planning;
+pub use ledger::Entry as LedgerEntry;
+pub use lock::{Lease, Lock, LockError};
+pub use plan::{PlanRequest, Planning};
 pub use publish::Package;
+pub use rollouts::Rollout as RolloutRecord;
 pub use status::TargetStatus;
 pub use stop::{Stop, StopHandle};
 
 use crate::domain::lifecycle::{State, Step, next};
-use crate::domain::{Outcome, TargetId};
+use crate::domain::{Identity, Outcome, TargetId};
 use crate::event::{Event, Events};
 use crate::ports::{Accounts, Store};
 
@@ -49,6 +55,10 @@ pub struct Engine {
     pub stop: Stop,
     /// What tells this run's requests from those of others; random.
     pub run: String,
+    /// Who runs it.
+    pub by: Identity,
+    /// The lock that this run holds, if it does: nothing is executed after it may be somebody else's.
+    pub lease: Option<Lease>,
 }
 
 /// A target's way through its states, told to the reporters.

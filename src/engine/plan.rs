@@ -10,11 +10,11 @@ use super::{Engine, Progress, Stop};
 use crate::domain::lifecycle::{State, Step};
 use crate::domain::stack::Decision;
 use crate::domain::{
-    Change, ChangeSet, ChangeSetStatus, Digest, Failure, Fault, FaultKind, Outcome, Release, Rollout, Stack,
-    StackStatus, Tally, Target, TargetId,
+    Change, ChangeSet, ChangeSetStatus, Digest, Failure, Fault, FaultKind, Outcome, ParameterValue, Release, Rollout,
+    Stack, StackStatus, Tally, Target, TargetId,
 };
 use crate::event::{Event, Events, Phase};
-use crate::plan::{ChangeSetRef, Content, Intent, Plan, Secrets, Selection, TargetContent};
+use crate::plan::{ChangeSetRef, Content, Intent, Origin, Plan, Secrets, Selection, TargetContent};
 use crate::ports::{ChangeSetRequest, TenantAccount};
 
 /// Targets that are planned at a time. CloudFormation limits each account, and each target is an account of
@@ -55,7 +55,8 @@ impl Planning {
             self.ready.iter().map(|ready| Entered { target: ready.target.clone(), account: Ok(ready.account.clone()) });
         let not_needed = || Err(Failure::because("nothing is executed there"));
         let unchanged = self.unchanged.iter().map(|(target, _)| target);
-        let others = unchanged.chain(self.settled.iter().map(|(target, _)| target));
+        let settled = self.settled.iter().filter(|(_, outcome)| !matches!(outcome, Outcome::Pinned { .. }));
+        let others = unchanged.chain(settled.map(|(target, _)| target));
         ready.chain(others.map(|target| Entered { target: target.clone(), account: not_needed() })).collect()
     }
 
@@ -86,15 +87,51 @@ struct Looked {
 }
 
 /// What planning a target has shown.
-struct Tried {
-    target: Target,
-    result: Result<Planned, Outcome>,
+pub(super) struct Tried {
+    pub(super) target: Target,
+    pub(super) result: Result<Planned, Outcome>,
 }
 
 /// A target that could be planned.
-enum Planned {
+pub(super) enum Planned {
     Ready(Box<Ready>, Vec<Change>),
     Unchanged(Arc<dyn TenantAccount>),
+}
+
+/// What is to be planned.
+#[derive(Clone)]
+pub struct PlanRequest {
+    /// The stage's name.
+    pub stage: String,
+    /// The release.
+    pub release: Release,
+    /// How it came to the stage.
+    pub origin: Origin,
+    /// The pace and the tolerance.
+    pub rollout: Rollout,
+    /// Whether the template has nested stacks.
+    pub nested: bool,
+    /// What covers the template's secrets.
+    pub secrets: Secrets,
+    /// Which targets were asked for.
+    pub selection: Selection,
+    /// The targets that are pinned to another release: they are told and left alone.
+    pub pinned: Vec<Target>,
+}
+
+impl PlanRequest {
+    /// Puts a plan's content together.
+    pub(super) fn content(&self, targets: Vec<(&Target, Intent)>) -> Content {
+        let pinned = self.pinned.iter().map(|target| (target, Intent::Pinned));
+        let describe = |(target, intent)| TargetContent::new(target, &self.release, intent, &self.secrets);
+        let targets = targets.into_iter().chain(pinned).map(describe).collect();
+        Content::new(&self.stage, &self.release, self.origin.clone(), self.rollout, targets)
+    }
+
+    /// Returns the pinned targets with their outcome.
+    pub(super) fn left_alone(&self) -> impl Iterator<Item = (Target, Outcome)> {
+        self.pinned.iter().filter_map(|target| Some((target.clone(), Outcome::Pinned { pin: target.pin.clone()? })))
+    }
 }
 
 impl Engine {
@@ -103,18 +140,11 @@ impl Engine {
     /// First every stack is looked at, and only if no more than the tolerated number of targets is in a state
     /// that forbids it, change sets are created. If then too many fail, or the run is stopped, all that this
     /// planning has created is deleted again: a plan that nobody can apply leaves nothing behind.
-    pub async fn plan(
-        &self,
-        stage: &str,
-        release: &Release,
-        rollout: Rollout,
-        entered: Vec<Entered>,
-        secrets: &Secrets,
-        selection: Selection,
-    ) -> Planning {
+    pub async fn plan(&self, request: &PlanRequest, entered: Vec<Entered>) -> Planning {
         let total = entered.len();
-        let tolerated = rollout.failure_tolerance.of(total);
-        self.events.emit(Event::PhaseStarted { phase: Phase::Plan, stage: stage.to_owned(), targets: total });
+        let tolerated = request.rollout.failure_tolerance.of(total);
+        let stage = request.stage.clone();
+        self.events.emit(Event::PhaseStarted { phase: Phase::Plan, stage: stage.clone(), targets: total });
 
         let events = self.events.clone();
         let work = |entered| look(entered, events.clone(), self.stop.clone());
@@ -122,18 +152,16 @@ impl Engine {
         let looked: Vec<Looked> = looked.into_iter().map(|result| result.unwrap_or_else(never_looked)).collect();
 
         let hopeless = looked.iter().filter(|looked| looked.next.is_err()).count() > tolerated;
-        let url = self.store.url(&release.template.key);
         let tried: Vec<Tried> = if hopeless {
             looked.into_iter().map(not_tried).collect()
         } else {
-            let attempt =
-                Arc::new(Attempt { engine: self.clone(), release: release.clone(), url, secrets: secrets.clone() });
+            let attempt = Arc::new(Attempt::new(self, request));
             let work = |looked: Looked| attempt.clone().target(looked);
             let tried = window::run(looked, IN_FLIGHT, &self.stop, work, |_| Flow::Start).await;
             tried.into_iter().map(|result| result.unwrap_or_else(not_tried)).collect()
         };
 
-        let mut planning = gather(stage, release, rollout, tried, secrets, selection);
+        let mut planning = self.gather(request, tried);
         if planning.is_beyond_tolerance() || self.stop.is_requested() {
             let given_up = std::mem::take(&mut planning.ready);
             self.discard(given_up.clone()).await;
@@ -151,7 +179,7 @@ impl Engine {
             self.events.emit(Event::Finished { target: target.id.clone(), outcome: outcome.clone() });
         }
         let tally = Tally::of(planning.outcomes().iter().map(|(_, outcome)| outcome));
-        self.events.emit(Event::PhaseFinished { phase: Phase::Plan, stage: stage.to_owned(), tally });
+        self.events.emit(Event::PhaseFinished { phase: Phase::Plan, stage, tally });
         planning
     }
 
@@ -212,14 +240,24 @@ async fn look(entered: Entered, events: Events, stop: Stop) -> Looked {
 }
 
 /// What the planning of all targets shares.
-struct Attempt {
+pub(super) struct Attempt {
     engine: Engine,
-    release: Release,
+    request: PlanRequest,
     url: String,
-    secrets: Secrets,
 }
 
 impl Attempt {
+    pub(super) fn new(engine: &Engine, request: &PlanRequest) -> Self {
+        let url = engine.store.url(&request.release.template.key);
+        Self { engine: engine.clone(), request: request.clone(), url }
+    }
+
+    /// Plans one target again, whose change set is of no more use.
+    pub(super) async fn again(self: Arc<Self>, entered: Entered) -> Tried {
+        let looked = look(entered, self.engine.events.clone(), self.engine.stop.clone()).await;
+        self.target(looked).await
+    }
+
     /// Creates a target's change set and waits until it can be read.
     async fn target(self: Arc<Self>, looked: Looked) -> Tried {
         let Looked { target, next } = looked;
@@ -232,7 +270,10 @@ impl Attempt {
         let placeholder = stack.is_none();
         // A stack in review has never held a resource: it is as good as none, and its version says nothing.
         let stack = stack.filter(|stack| stack.status.decision() == Decision::Update);
-        let request = self.request(&target, stack.as_ref(), run);
+        let request = match self.request(&target, stack.as_ref(), run) {
+            Ok(request) => request,
+            Err(failure) => return Tried { target, result: Err(Outcome::Failed(failure)) },
+        };
         let (ours, created) = change_set(account.as_ref(), &request, stop).await;
         if let Ok(Created::Ready { stack_id, changes }) = created {
             let change_set = ChangeSetRef { target: target.id.clone(), stack_id, name: request.name };
@@ -264,13 +305,20 @@ impl Attempt {
     ///
     /// The token is of this run too: for CloudFormation another run's request with the same token would be the same
     /// request, and whose change set it is could not be told.
-    fn request(&self, target: &Target, stack: Option<&Stack>, run: &str) -> ChangeSetRequest {
+    ///
+    /// # Errors
+    ///
+    /// Says which parameter should have its previous value where there is no stack yet.
+    fn request(&self, target: &Target, stack: Option<&Stack>, run: &str) -> Result<ChangeSetRequest, Failure> {
+        let PlanRequest { release: Release { application, id, .. }, secrets, nested, .. } = &self.request;
+        let previous =
+            |(name, value): (&String, &ParameterValue)| (*value == ParameterValue::Previous).then(|| name.clone());
+        if let Some(name) = target.parameters.iter().find_map(previous).filter(|_| stack.is_none()) {
+            let failure = Failure::because(format!("parameter {name} has no previous value: there is no stack yet"));
+            return Err(failure.hint("give this tenant a value for the first time, then `previous: true` again"));
+        }
         let version = stack.map(|stack| format!("{} {:?}", stack.id, stack.changed));
-        let covered: Vec<String> = target
-            .parameters
-            .iter()
-            .map(|(name, value)| format!("{name}={}", self.secrets.cover(name, value)))
-            .collect();
+        let covered = secrets.cover_parameters(&target.parameters);
         let asked = serde_json::json!([
             target.stack,
             target.deployment_role,
@@ -281,8 +329,7 @@ impl Attempt {
             version,
         ]);
         let hash = Digest::of(asked.to_string());
-        let Release { application, id, .. } = &self.release;
-        ChangeSetRequest {
+        Ok(ChangeSetRequest {
             stack: target.stack.clone(),
             name: format!("tenantry-{id}-{}", hash.short()),
             token: format!("tenantry-{}", Digest::of(format!("{run} {hash}"))),
@@ -293,7 +340,8 @@ impl Attempt {
             tags: target.tags.clone(),
             capabilities: target.capabilities.clone(),
             description: format!("{application} {id} for {}", target.id),
-        }
+            nested: *nested,
+        })
     }
 }
 
@@ -401,35 +449,39 @@ async fn wait_created(
     Err(Failure::because("CloudFormation is still creating the change set; it was given up"))
 }
 
-/// Puts the targets' results together into a plan.
-fn gather(
-    stage: &str,
-    release: &Release,
-    rollout: Rollout,
-    tried: Vec<Tried>,
-    secrets: &Secrets,
-    selection: Selection,
-) -> Planning {
-    let (mut contents, mut ready, mut unchanged, mut settled) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for Tried { target, result } in tried {
-        let intent = match result {
-            Ok(Planned::Ready(found, changes)) => {
-                let intent = Intent::of(found.creates, changes);
-                ready.push(*found);
-                intent
-            }
-            Ok(Planned::Unchanged(account)) => {
-                unchanged.push((target.clone(), account));
-                Intent::Unchanged
-            }
-            Err(outcome) => {
-                settled.push((target.clone(), outcome));
-                Intent::Excluded
-            }
+impl Engine {
+    /// Puts the targets' results together into a plan.
+    fn gather(&self, request: &PlanRequest, tried: Vec<Tried>) -> Planning {
+        let (mut intents, mut ready, mut unchanged, mut settled) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for Tried { target, result } in tried {
+            let intent = match result {
+                Ok(Planned::Ready(found, changes)) => {
+                    let intent = Intent::of(found.creates, changes);
+                    ready.push(*found);
+                    intent
+                }
+                Ok(Planned::Unchanged(account)) => {
+                    unchanged.push((target.clone(), account));
+                    Intent::Unchanged
+                }
+                Err(outcome) => {
+                    settled.push((target.clone(), outcome));
+                    Intent::Excluded
+                }
+            };
+            intents.push((target, intent));
+        }
+        settled.extend(request.left_alone());
+        let content = request.content(intents.iter().map(|(target, intent)| (target, intent.clone())).collect());
+        let plan = Plan {
+            digest: content.digest(),
+            content,
+            change_sets: ready.iter().map(|ready| ready.change_set.clone()).collect(),
+            selection: request.selection.clone(),
+            planner: self.by.clone(),
+            planned: self.events.now(),
+            round: 0,
         };
-        contents.push(TargetContent::new(&target, intent, secrets));
+        Planning { plan, ready, unchanged, settled }
     }
-    let content = Content::new(stage, release, rollout, contents);
-    let change_sets = ready.iter().map(|ready| ready.change_set.clone()).collect();
-    Planning { plan: Plan { digest: content.digest(), content, change_sets, selection }, ready, unchanged, settled }
 }

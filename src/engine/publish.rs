@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Engine;
 use super::window::{self, Flow};
 use crate::domain::release::Provenance;
-use crate::domain::{Artifact, Digest, Fault, FaultKind, Release, TemplateObject};
+use crate::domain::{AccountId, Artifact, Digest, Fault, FaultKind, Release, TemplateObject};
 use crate::event::Event;
 use crate::package::Archive;
 
@@ -17,8 +17,10 @@ pub struct Package {
     pub bucket: String,
     /// Prefix of what tenants may read, with a slash at its end.
     pub prefix: String,
-    /// The zips, by artifact name.
+    /// The zips that all tenants share, by artifact name.
     pub artifacts: BTreeMap<String, Archive>,
+    /// The zips that are one tenant's own, with the tenant's account, by tenant and artifact name.
+    pub variants: BTreeMap<String, (AccountId, BTreeMap<String, Archive>)>,
     /// The template's bytes.
     pub template: Vec<u8>,
     /// The template's file extension, `yaml` or `json`.
@@ -31,15 +33,24 @@ impl Package {
     /// Returns the release that this package is, with the keys that its objects have or will have.
     pub fn release(&self) -> Release {
         let shared = format!("{}shared/{}", self.prefix, self.application);
-        let artifact = |archive: &Archive| {
-            let Archive { bytes, sha256, .. } = archive;
-            Artifact { sha256: *sha256, size: bytes.len() as u64, key: format!("{shared}/artifacts/{sha256}.zip") }
+        let all = |zips: &BTreeMap<String, Archive>, folder: &str| -> BTreeMap<String, Artifact> {
+            let artifact = |Archive { bytes, sha256, .. }: &Archive| Artifact {
+                sha256: *sha256,
+                size: bytes.len() as u64,
+                key: format!("{folder}/artifacts/{sha256}.zip"),
+            };
+            zips.iter().map(|(name, archive)| (name.clone(), artifact(archive))).collect()
         };
-        let artifacts = self.artifacts.iter().map(|(name, archive)| (name.clone(), artifact(archive))).collect();
+        let artifacts = all(&self.artifacts, &shared);
+        // What is one tenant's own is where that tenant's account alone may read.
+        let own = |(tenant, (account, zips)): (&String, &(AccountId, BTreeMap<String, Archive>))| {
+            (tenant.clone(), all(zips, &format!("{}{account}/{}", self.prefix, self.application)))
+        };
+        let variants = self.variants.iter().map(own).collect();
         let sha256 = Digest::of(&self.template);
         let template =
             TemplateObject { sha256, key: format!("{shared}/templates/{sha256}.{}", self.template_extension) };
-        Release::new(&self.application, &self.bucket, artifacts, template, self.provenance.clone())
+        Release::new(&self.application, &self.bucket, artifacts, variants, template, self.provenance.clone())
     }
 }
 
@@ -61,7 +72,13 @@ impl Engine {
         for (name, archive) in package.artifacts {
             objects.push((release.artifacts[&name].key.clone(), archive.sha256, archive.bytes));
         }
+        for (tenant, (_, zips)) in package.variants {
+            for (name, archive) in zips {
+                objects.push((release.variants[&tenant][&name].key.clone(), archive.sha256, archive.bytes));
+            }
+        }
         objects.push((release.template.key.clone(), release.template.sha256, package.template));
+        objects.sort_by(|a, b| a.0.cmp(&b.0));
         objects.dedup_by(|a, b| a.0 == b.0);
 
         let send = |(key, sha256, bytes): (String, Digest, Vec<u8>)| {
@@ -103,6 +120,49 @@ impl Engine {
             return Err(wrong("the record does not fit its name".to_owned()));
         }
         Ok(Some(release))
+    }
+
+    /// Returns all releases of an application, the latest packaged first. A record that does not fit its name is told
+    /// and left out.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's fault.
+    pub async fn releases(&self, application: &str) -> Result<Vec<Release>, Fault> {
+        let keys = self.store.list(&record_key(application, "").replace(".json", "")).await?;
+        let ids = keys.iter().filter_map(|key| key.rsplit('/').next()?.strip_suffix(".json").map(str::to_owned));
+        let read = |id: String| {
+            let (engine, application) = (self.clone(), application.to_owned());
+            async move { engine.release(&application, &id).await }
+        };
+        let mut releases = Vec::new();
+        for found in window::run(ids.collect(), 64, &self.stop, read, |_| Flow::Start).await {
+            match found {
+                Ok(Ok(found)) => releases.extend(found),
+                Ok(Err(fault)) if fault.kind == FaultKind::Mismatch => self.events.notice(fault.message),
+                Ok(Err(fault)) => return Err(fault),
+                Err(_) => return Err(Fault::new(FaultKind::Unreachable, "GetObject", "the run was stopped")),
+            }
+        }
+        releases.sort_by(|a: &Release, b| b.provenance.packaged.cmp(&a.provenance.packaged).then(a.id.cmp(&b.id)));
+        Ok(releases)
+    }
+
+    /// Reads every artifact of a release from the store, and compares its bytes with the digest in the record.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's fault, or a mismatch where an artifact is gone or another.
+    pub async fn verify_artifacts(&self, release: &Release) -> Result<(), Fault> {
+        let artifacts: Vec<Artifact> = release.all_artifacts().map(|(_, artifact)| artifact.clone()).collect();
+        let verify = |artifact: Artifact| {
+            let store = self.store.clone();
+            async move { store.verify(&artifact.key, artifact.sha256).await }
+        };
+        for result in window::run(artifacts, 4, &self.stop, verify, |_| Flow::Start).await {
+            result.unwrap_or_else(|_| Err(Fault::new(FaultKind::Unreachable, "GetObject", "the run was stopped")))?;
+        }
+        Ok(())
     }
 
     /// Reads a release's template, and compares it with the digest in the release's record.

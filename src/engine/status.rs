@@ -1,5 +1,7 @@
 //! What every target runs: its stack's status from CloudFormation, its release from the ledger.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -28,6 +30,10 @@ pub struct TargetStatus {
     pub release: Option<ReleaseId>,
     /// Since when it is on that release.
     pub since: Option<Timestamp>,
+    /// The release that it stays on, if it is pinned.
+    pub pin: Option<ReleaseId>,
+    /// Whether another target of the stage is on a newer release.
+    pub lags: bool,
     /// Why something could not be read; untrusted text.
     pub problem: Option<String>,
 }
@@ -66,6 +72,8 @@ impl Engine {
                     status: stack.map(|stack| stack.status.name().to_owned()),
                     release,
                     since,
+                    pin: target.pin,
+                    lags: false,
                     problem: (!problems.is_empty()).then(|| problems.join("; ")),
                 }
             }
@@ -79,8 +87,31 @@ impl Engine {
             status: None,
             release: None,
             since: None,
+            pin: entered.target.pin,
+            lags: false,
             problem: Some("not looked at, since the run was stopped".to_owned()),
         };
-        results.into_iter().map(|result| result.unwrap_or_else(not_looked)).collect()
+        let mut statuses: Vec<TargetStatus> =
+            results.into_iter().map(|result| result.unwrap_or_else(not_looked)).collect();
+        let newest = self.newest(application, &statuses).await;
+        for status in &mut statuses {
+            status.lags = status.release.is_some() && status.release != newest;
+        }
+        statuses
+    }
+
+    /// Returns the release among those of the targets that was packaged last. What is older lags, whenever it was
+    /// brought there. A release without a record is as old as can be.
+    async fn newest(&self, application: &str, statuses: &[TargetStatus]) -> Option<ReleaseId> {
+        let releases: BTreeSet<&ReleaseId> = statuses.iter().filter_map(|status| status.release.as_ref()).collect();
+        if releases.len() < 2 {
+            return releases.first().copied().cloned();
+        }
+        let mut newest = None;
+        for release in releases {
+            let record = self.release(application, release.as_str()).await.ok().flatten();
+            newest = newest.max(Some((record.and_then(|record| record.provenance.packaged), release.clone())));
+        }
+        newest.map(|(_, release)| release)
     }
 }

@@ -30,6 +30,11 @@ impl Stop {
 }
 
 impl StopHandle {
+    /// Tells whether it was said.
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Asks every task to start nothing new and to let go of what runs.
     pub fn request(&self) {
         self.0.send_replace(true);

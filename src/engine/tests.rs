@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::fake::{Fleet, Script, release};
-use super::{Engine, Finished, Planning};
+use super::{Engine, Finished, PlanRequest, Planning};
 use crate::domain::{ChangeSetStatus, Exit, FaultKind, Outcome, Quota, Rollout};
 use crate::event::Event;
-use crate::plan::{Intent, Secrets, Selection};
+use crate::plan::{Intent, Origin, Secrets, Selection};
 
 fn rollout(max_concurrency: u32, failure_tolerance: u32) -> Rollout {
     Rollout { max_concurrency: Quota::Count(max_concurrency), failure_tolerance: Quota::Count(failure_tolerance) }
@@ -14,7 +14,20 @@ fn rollout(max_concurrency: u32, failure_tolerance: u32) -> Rollout {
 
 async fn plan(fleet: &std::sync::Arc<Fleet>, engine: &Engine, rollout: Rollout) -> Planning {
     let entered = fleet.entered(engine).await;
-    engine.plan("prod", &release(), rollout, entered, &Secrets::default(), Selection::default()).await
+    engine.plan(&request(rollout), entered).await
+}
+
+fn request(rollout: Rollout) -> PlanRequest {
+    PlanRequest {
+        stage: "prod".into(),
+        release: release(),
+        origin: Origin::Direct,
+        rollout,
+        nested: false,
+        secrets: Secrets::default(),
+        selection: Selection::default(),
+        pinned: vec![],
+    }
 }
 
 /// Plans and applies at once.
@@ -75,8 +88,8 @@ async fn a_change_behind_the_plans_back_is_refused() {
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(2, 0)).await;
     let entered = || planning.entered();
-    let (release, secrets) = (release(), Secrets::default());
-    let check = |entered| engine.recheck(&planning.plan, &release, entered, &secrets);
+    let request = request(rollout(2, 0));
+    let check = |entered| engine.recheck(&planning.plan, &request, entered);
     assert_eq!(check(entered()).await.ok().unwrap().ready.len(), 2);
 
     let mut fewer = entered();
@@ -85,7 +98,7 @@ async fn a_change_behind_the_plans_back_is_refused() {
 
     fleet.tamper("b");
     let problems = check(entered()).await.err().unwrap();
-    assert_eq!(problems, ["target b/eu-west-1: CloudFormation would now make other changes"]);
+    assert_eq!(problems, ["target b/eu-west-1: CloudFormation would now do otherwise: Modify Other"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -350,7 +363,7 @@ async fn a_secret_goes_into_names_only_under_the_key() {
         let mut entered = fleet.entered(&engine).await;
         entered[0].target.parameters.insert("Password".into(), value.into());
         let secrets = Secrets::new(["Password".to_owned()].into(), key.to_vec());
-        let planning = engine.plan("prod", &release(), rollout(1, 0), entered, &secrets, Selection::default()).await;
+        let planning = engine.plan(&PlanRequest { secrets, ..request(rollout(1, 0)) }, entered).await;
         planning.plan.change_sets[0].name.clone()
     };
     let one = name("hunter2", b"key").await;

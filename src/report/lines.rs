@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
+use super::Reporter;
 use super::text::{self, BAD, BOLD, DIM, GOOD, WARN, bytes, clean, count, styled};
-use super::{Reporter, views};
 use crate::domain::{Outcome, StackEvent};
 use crate::event::{Event, Phase, Timed};
 
@@ -84,9 +84,10 @@ pub(super) fn line(event: &Event) -> Option<String> {
             };
             styled(BOLD, format!("{stage}: {doing} {}", count(*targets, "target")))
         }
-        Event::Planned { plan } => views::plan(plan),
+        Event::Planned { plan } => super::plan(plan),
         Event::Question { text } => text.clone(),
-        Event::Approved { by } => format!("approved by {by}"),
+        Event::Approved { by } => format!("approved by {}", clean(by)),
+        Event::RolloutStarted { rollout, .. } => format!("rollout {}", styled(BOLD, rollout)),
         Event::CheckPassed { target, check } => format!("[{target}] {} {}", styled(GOOD, "holds:"), clean(check)),
         Event::Finished { target, outcome } => format!("[{target}] {}", ending(outcome)),
         Event::PhaseFinished { phase: Phase::Apply | Phase::Destroy, stage, tally } => {
@@ -105,9 +106,10 @@ pub(super) fn line(event: &Event) -> Option<String> {
 /// Returns an outcome with its reason, in one line.
 pub(super) fn ending(outcome: &Outcome) -> String {
     let name = styled(style(outcome), outcome.name());
-    match outcome.failure() {
-        None => name,
-        Some(failure) => format!("{name}: {}", clean(&failure.to_string())),
+    match (outcome, outcome.failure()) {
+        (Outcome::Pinned { pin }, _) => format!("{name} to {pin}"),
+        (_, None) => name,
+        (_, Some(failure)) => format!("{name}: {}", clean(&failure.to_string())),
     }
 }
 
@@ -115,7 +117,7 @@ pub(super) fn ending(outcome: &Outcome) -> String {
 pub(super) fn style(outcome: &Outcome) -> anstyle::Style {
     match outcome {
         Outcome::Deployed | Outcome::Deleted => text::GOOD,
-        Outcome::Unchanged => text::DIM,
+        Outcome::Unchanged | Outcome::Pinned { .. } => text::DIM,
         Outcome::Skipped(_) | Outcome::Detached(_) => text::WARN,
         Outcome::RolledBack(_) | Outcome::RollbackFailed(_) | Outcome::Failed(_) | Outcome::Blocked(_) => text::BAD,
     }

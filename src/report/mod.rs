@@ -3,6 +3,7 @@
 mod json;
 mod lines;
 mod mask;
+mod plan;
 mod progress;
 pub mod text;
 mod views;
@@ -10,8 +11,9 @@ mod views;
 pub use json::JsonLines;
 pub use lines::Lines;
 pub use mask::Mask;
+pub use plan::{in_markdown as plan_in_markdown, in_text as plan};
 pub use progress::Progress;
-pub use views::{plan, results, status};
+pub use views::{results, status, table};
 
 use std::io;
 

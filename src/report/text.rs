@@ -47,6 +47,16 @@ pub fn shorten(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// Returns at most `most` characters of a text, without its middle: keys and ARNs differ at their ends.
+pub fn elide(text: &str, most: usize) -> String {
+    let length = text.chars().count();
+    if length <= most {
+        return text.to_owned();
+    }
+    let half = most.saturating_sub(1) / 2;
+    text.chars().take(half).chain(['…']).chain(text.chars().skip(length - half)).collect()
+}
+
 /// Returns a number of bytes for people.
 pub fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()

@@ -1,79 +1,17 @@
-//! A plan, a rollout's results and a stage's status, each as text that fits a screen.
+//! A rollout's results and a stage's status, each as text that fits a screen.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::lines::{ending, style};
 use super::text::{BAD, BOLD, DIM, GOOD, WARN, clean, count, styled};
-use crate::domain::{Exit, Outcome, Replacement, Tally, TargetId};
+use crate::domain::{Exit, Outcome, ReleaseId, Tally, TargetId};
 use crate::engine::TargetStatus;
-use crate::plan::{Class, Plan, Row, classes};
 
-/// Targets of a class that are named; the rest is counted.
-const NAMED: usize = 6;
 /// Up to so many targets every result is listed; beyond, only those that need a look.
 const LISTED: usize = 40;
-
-/// Returns a plan, folded into its classes.
-pub fn plan(plan: &Plan) -> String {
-    let content = &plan.content;
-    let classes = classes(content);
-    let distinct = classes.iter().filter(|class| !class.rows.is_empty()).count();
-    let mut text = format!(
-        "Plan for {}: release {}, {}, {}\n",
-        styled(BOLD, &content.stage),
-        styled(BOLD, &content.release),
-        count(content.targets.len(), "target"),
-        count(distinct, "distinct plan"),
-    );
-    for class in &classes {
-        let _ = write!(
-            text,
-            "\n  {} {}: {}\n",
-            styled(BOLD, class.intent),
-            count(class.targets.len(), "target"),
-            named(&class.targets)
-        );
-        rows(&mut text, class);
-    }
-    let pace = &content.rollout;
-    let _ = write!(text, "\n  at most {} at a time, {} may fail\n", pace.max_concurrency, pace.failure_tolerance);
-    let _ = write!(text, "  digest {}", plan.digest);
-    text
-}
-
-fn named(targets: &[TargetId]) -> String {
-    let names: Vec<String> = targets.iter().take(NAMED).map(ToString::to_string).collect();
-    let more = targets.len().saturating_sub(NAMED);
-    if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") }
-}
-
-fn rows(text: &mut String, class: &Class) {
-    let width = class.rows.iter().map(|row| row.logical_id.chars().count()).max().unwrap_or(0).min(48);
-    for row in &class.rows {
-        let Row { mark, logical_id, resource_type, replacement, properties, .. } = row;
-        let style = match mark {
-            '+' => GOOD,
-            '-' => BAD,
-            _ => WARN,
-        };
-        let replaced = match replacement {
-            Replacement::Always => styled(BAD, "  replaced"),
-            Replacement::Conditional => styled(WARN, "  perhaps replaced"),
-            Replacement::Never => String::new(),
-        };
-        let properties: Vec<String> =
-            properties.iter().map(|path| clean(path.trim_start_matches("/Properties/"))).collect();
-        let properties = if properties.is_empty() { String::new() } else { format!("  {}", properties.join(", ")) };
-        let _ = writeln!(
-            text,
-            "    {} {:<width$}  {}{replaced}{}",
-            styled(style, mark),
-            clean(logical_id),
-            styled(DIM, clean(resource_type)),
-            properties,
-        );
-    }
-}
 
 /// Returns how the targets of a rollout ended: what failed first, with its reason.
 pub fn results(stage: &str, finished: &[(TargetId, Outcome)], exit: Exit) -> String {
@@ -100,10 +38,22 @@ pub fn results(stage: &str, finished: &[(TargetId, Outcome)], exit: Exit) -> Str
     text.trim_end().to_owned()
 }
 
-/// Returns what each target runs, as a table.
-pub fn status(targets: &[TargetStatus]) -> String {
-    let mut table = vec![["STAGE", "TARGET", "ACCOUNT", "STATUS", "RELEASE", "SINCE"].map(str::to_owned)];
-    for target in targets {
+/// Returns what each target runs: of a small fleet every target, of a large one the releases with their number of
+/// targets, and those targets that lag or have a problem.
+pub fn status(targets: &[TargetStatus], now: Timestamp) -> String {
+    let mut table = vec![["STAGE", "TARGET", "ACCOUNT", "STATUS", "RELEASE", "AGE", ""].map(str::to_owned)];
+    let healthy = |target: &&TargetStatus| {
+        let done = target
+            .status
+            .as_deref()
+            .is_some_and(|status| status.ends_with("_COMPLETE") && !status.contains("ROLLBACK"));
+        done && !target.lags && target.problem.is_none()
+    };
+    let folded = targets.len() > LISTED;
+    for target in targets.iter().filter(|target| !folded || !healthy(target)) {
+        let mut notes = Vec::new();
+        notes.extend(target.lags.then(|| "lags".to_owned()));
+        notes.extend(target.pin.as_ref().map(|pin| format!("pinned to {pin}")));
         table.push([
             target.stage.clone(),
             target.target.to_string(),
@@ -114,92 +64,70 @@ pub fn status(targets: &[TargetStatus]) -> String {
                 (None, None) => "-".to_owned(),
             },
             target.release.as_ref().map_or("-".to_owned(), ToString::to_string),
-            target.since.map_or("-".to_owned(), |since| since.strftime("%Y-%m-%d %H:%M").to_string()),
+            target.since.map_or("-".to_owned(), |since| age(now.duration_since(since))),
+            notes.join(", "),
         ]);
     }
-    let widths: Vec<usize> =
-        (0..6).map(|column| table.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for (number, row) in table.iter().enumerate() {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        let line = cells.join("  ");
-        let line = line.trim_end();
-        let _ = writeln!(text, "{}", if number == 0 { styled(BOLD, line) } else { line.to_owned() });
+    let mut text = if table.len() > 1 || !folded { self::table(&table) } else { String::new() };
+    let mut on: BTreeMap<(&str, Option<&ReleaseId>), usize> = BTreeMap::new();
+    for target in targets {
+        *on.entry((&target.stage, target.release.as_ref())).or_default() += 1;
+    }
+    for ((stage, release), number) in on.iter().filter(|_| folded) {
+        let release = release.map_or("no release".to_owned(), ToString::to_string);
+        let _ = write!(text, "\n{stage}: {} on {release}", count(*number, "target"));
     }
     for target in targets.iter().filter(|target| target.problem.is_some()) {
         let problem = target.problem.as_deref().unwrap_or_default();
-        let _ = writeln!(text, "{} {}: {}", styled(BAD, "problem:"), target.target, clean(problem));
+        let _ = write!(text, "\n{} {}: {}", styled(BAD, "problem:"), target.target, clean(problem));
     }
-    let unknown = style(&Outcome::Unchanged);
+    let lagging: Vec<String> =
+        targets.iter().filter(|target| target.lags).map(|target| target.target.to_string()).collect();
+    if !lagging.is_empty() {
+        let some = lagging.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let more = if lagging.len() > NAMED { format!(" and {} more", lagging.len() - NAMED) } else { String::new() };
+        let verb = if lagging.len() == 1 { "lags" } else { "lag" };
+        let _ = write!(text, "\n{} {verb}: {some}{more}", styled(WARN, count(lagging.len(), "target")));
+    }
     if targets.is_empty() {
-        let _ = writeln!(text, "{}", styled(unknown, "no targets"));
+        let _ = write!(text, "\n{}", styled(style(&Outcome::Unchanged), "no targets"));
     }
-    text.trim_end().to_owned()
+    text.trim().to_owned()
+}
+
+/// Targets that are named in a line; the rest is counted.
+const NAMED: usize = 6;
+
+/// Returns a length of time in its largest unit.
+fn age(span: SignedDuration) -> String {
+    let minutes = span.as_mins().max(0);
+    match minutes {
+        0..60 => format!("{minutes}m"),
+        60..2880 => format!("{}h", minutes / 60),
+        _ => format!("{}d", minutes / 1440),
+    }
+}
+
+/// Returns rows in columns, the first row as their heads.
+pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |(number, row): (usize, &[String; N])| {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", clean(cell))).collect();
+        let line = cells.join("  ").trim_end().to_owned();
+        if number == 0 { styled(BOLD, line) } else { line }
+    };
+    rows.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::domain::release::Provenance;
-    use crate::domain::{AccountId, Change, ChangeAction, Digest, Failure, Region, Release, Rollout, TemplateObject};
-    use crate::plan::{Content, Intent, Selection, TargetContent};
+    use crate::domain::{Failure, Region};
 
     fn target(number: usize) -> TargetId {
         TargetId { tenant: format!("tenant-{number:03}"), region: Region::new("eu-west-1").unwrap() }
-    }
-
-    fn plan_of(intents: Vec<Intent>) -> Plan {
-        let template = TemplateObject { sha256: Digest::of("t"), key: "t".into() };
-        let release = Release::new("app", "bucket", BTreeMap::new(), template, Provenance::default());
-        let of_target = |(number, intent)| TargetContent {
-            target: target(number),
-            account: AccountId::new("222222222222").unwrap(),
-            stack: "app".into(),
-            deployment_role: "role".into(),
-            parameters: BTreeMap::new(),
-            tags: BTreeMap::new(),
-            capabilities: vec![],
-            intent,
-        };
-        let targets = intents.into_iter().enumerate().map(of_target).collect();
-        let content = Content::new("prod", &release, Rollout::default(), targets);
-        Plan { digest: content.digest(), content, change_sets: vec![], selection: Selection::default() }
-    }
-
-    fn change(logical_id: &str, action: ChangeAction, replacement: Replacement) -> Change {
-        let resource_type = "AWS::Lambda::Function".into();
-        Change { logical_id: logical_id.into(), resource_type, action, replacement, scope: vec![], details: vec![] }
-    }
-
-    #[test]
-    fn a_plan_for_four_hundred_targets_fits_a_screen_outliers_first() {
-        let common = || Intent::of(false, vec![change("Function", ChangeAction::Modify, Replacement::Never)]);
-        let mut intents: Vec<Intent> = (0..398).map(|_| common()).collect();
-        intents[7] = Intent::of(false, vec![change("Table", ChangeAction::Modify, Replacement::Always)]);
-        intents.extend([
-            Intent::Unchanged,
-            Intent::of(true, vec![change("Function", ChangeAction::Add, Replacement::Never)]),
-        ]);
-        let text = anstream::adapter::strip_str(&plan(&plan_of(intents))).to_string();
-        assert!(text.lines().count() < 24, "{text}");
-        insta::assert_snapshot!(text.lines().take(14).collect::<Vec<_>>().join("\n"), @r"
-        Plan for prod: release ef8fb30eb23e, 400 targets, 3 distinct plans
-
-          create 1 target: tenant-399/eu-west-1
-            + Function  AWS::Lambda::Function
-
-          update 1 target: tenant-007/eu-west-1
-            ~ Table  AWS::Lambda::Function  replaced
-
-          update 397 targets: tenant-000/eu-west-1, tenant-001/eu-west-1, tenant-002/eu-west-1, tenant-003/eu-west-1, tenant-004/eu-west-1, tenant-005/eu-west-1 and 391 more
-            ~ Function  AWS::Lambda::Function
-
-          unchanged 1 target: tenant-398/eu-west-1
-
-          at most 50 at a time, 0 may fail
-        ");
     }
 
     #[test]

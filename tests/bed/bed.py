@@ -4,10 +4,11 @@ Starts MiniStack on a free loopback port with authentication on, closes the gaps
 deployment, sets the accounts up, prints one line of JSON that says how to reach it, and ends when its standard
 input ends: whoever started it cannot leave it behind, not even by being killed.
 
-    bed.py [--delay SECONDS] [--log FILE] [--misroute FROM=TO] [--page-size N]
+    bed.py [--delay SECONDS] [--log FILE] [--misroute FROM=TO] [--page-size N] [--tenants N]
 
 --delay keeps stacks IN_PROGRESS for so long; --log appends a line of JSON for every request; --misroute lets a
-role of one account lead into another account; --page-size answers in pages of so many changes or events.
+role of one account lead into another account; --page-size answers in pages of so many changes or events;
+--tenants adds so many further tenants, t001 with the account 500000000001 and so on.
 Where MiniStack differs from AWS is written down in tests/bed/README.md.
 """
 
@@ -33,6 +34,12 @@ PREFIX = "CrossAccountPipeline/"
 KEY_ID = "00000000-1111-2222-3333-444444444444"
 KEY_ARN = f"arn:aws:kms:{REGION}:{TOOLING}:key/{KEY_ID}"
 EXTERNAL_ID = "external-id-of-gnome"
+# Who approves releases, and who does so as the second person.
+APPROVERS = ("approver", "second")
+
+
+def further_tenants(count):
+    return {f"t{number:03}": str(500000000000 + number) for number in range(1, count + 1)}
 
 
 def free_port():
@@ -260,8 +267,17 @@ def set_up(endpoint):
                 "Effect": "Allow",
                 "Principal": {"AWS": [f"arn:aws:iam::{account}:root" for account in TENANTS.values()]},
                 "Action": ["s3:GetObject", "s3:GetObjectVersion"],
-                "Resource": f"{arn}/{PREFIX}shared/*",
+                "Resource": folder("shared"),
             },
+            *(
+                {
+                    "Effect": "Allow",
+                    "Principal": {"AWS": f"arn:aws:iam::{account}:root"},
+                    "Action": ["s3:GetObject", "s3:GetObjectVersion"],
+                    "Resource": folder(account),
+                }
+                for account in TENANTS.values()
+            ),
         ),
     )
     iam.create_user(UserName="builder")
@@ -275,7 +291,15 @@ def set_up(endpoint):
             allow(["kms:GenerateDataKey", "kms:Decrypt"], KEY_ARN),
         ),
     )
-    access = iam.create_access_key(UserName="builder")["AccessKey"]
+    approvals = policy(
+        allow(["s3:ListBucket"], arn),
+        allow(["s3:GetObject"], [f"{arn}/{PREFIX}*", f"{arn}/tenantry/*"]),
+        allow(["s3:PutObject"], [f"{arn}/tenantry/*/approvals/*", f"{arn}/tenantry/*/digest-key"]),
+        allow(["kms:GenerateDataKey", "kms:Decrypt"], KEY_ARN),
+    )
+    for user in APPROVERS:
+        iam.create_user(UserName=user)
+        iam.put_user_policy(UserName=user, PolicyName="tenantry", PolicyDocument=approvals)
     for tenant, account in TENANTS.items():
         set_up_tenant(client("iam", account), account, EXTERNAL_ID if tenant == "gnome" else None)
     return {
@@ -283,9 +307,20 @@ def set_up(endpoint):
         "region": REGION,
         "bucket": BUCKET,
         "kms_key": KEY_ARN,
-        "access_key_id": access["AccessKeyId"],
-        "secret_access_key": access["SecretAccessKey"],
+        "tenants": TENANTS,
+        **access_key(iam, "builder"),
+        **{user: access_key(iam, user) for user in APPROVERS},
     }
+
+
+def access_key(iam, user):
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+    return {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}
+
+
+def folder(name):
+    """A part of the bucket: what all tenants share, or what is one account's own."""
+    return f"arn:aws:s3:::{BUCKET}/{PREFIX}{name}/*"
 
 
 def set_up_tenant(iam, account, external_id):
@@ -320,7 +355,7 @@ def set_up_tenant(iam, account, external_id):
                 [stacks, f"arn:aws:cloudformation:{REGION}:aws:transform/Serverless-2016-10-31"],
             ),
             allow("iam:PassRole", f"arn:aws:iam::{account}:role/CloudFormationDeploymentRole"),
-            allow(["s3:GetObject", "s3:GetObjectVersion"], f"arn:aws:s3:::{BUCKET}/{PREFIX}shared/*"),
+            allow(["s3:GetObject", "s3:GetObjectVersion"], [folder("shared"), folder(account)]),
             allow("kms:Decrypt", KEY_ARN),
             allow("lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:{account}:function:*"),
         ),
@@ -352,10 +387,15 @@ def main():
     parser.add_argument("--log")
     parser.add_argument("--misroute", metavar="FROM=TO")
     parser.add_argument("--page-size", type=int)
+    parser.add_argument("--tenants", type=int, default=0)
     arguments = parser.parse_args()
+    TENANTS.update(further_tenants(arguments.tenants))
     port = free_port()
     configure(port, os.environ.get("TMPDIR", "/tmp"))
     close_gaps(arguments.delay)
+    from values import tell_values
+
+    tell_values()
     if arguments.misroute:
         misroute(arguments.misroute)
     if arguments.page_size:

@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use crate::cli::console::Console;
 use crate::cli::error::CommandError;
-use crate::config::StageConfig;
+use crate::config::{StageConfig, StoreConfig};
 use crate::domain::{Digest, Exit, Outcome, Release, ReleaseId, Tally, TargetId};
-use crate::plan::Plan;
+use crate::plan::{Plan, classes, headline, summary};
 use crate::report;
+use crate::report::text::{clean, shorten};
 
 /// How one stage ended, as `--output json` tells it.
 #[derive(Debug, Serialize)]
@@ -17,6 +18,9 @@ pub struct StageAnswer {
     pub stage: String,
     /// The plan, if there was one.
     pub plan_digest: Option<Digest>,
+    /// The rollout, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
     /// Whether the plan has anything to execute.
     pub has_changes: bool,
     /// What the process would answer for this stage alone.
@@ -44,6 +48,7 @@ impl StageAnswer {
         Self {
             stage: stage.to_owned(),
             plan_digest: plan.map(|plan| plan.digest),
+            rollout: None,
             has_changes: plan.is_some_and(|plan| plan.content.is_executable()),
             exit,
             counts: Tally::of(finished.iter().map(|(_, outcome)| outcome)),
@@ -122,9 +127,41 @@ pub fn outputs(console: &Console, release: &ReleaseId, stages: &[StageAnswer]) -
     if let Some(digest) = planned.find_map(|stage| stage.plan_digest) {
         values.push(("plan-digest", digest.to_string()));
     }
+    if let Some(rollout) = stages.iter().rev().find_map(|stage| stage.rollout.clone()) {
+        values.push(("rollout", rollout));
+    }
     values.push(("has-changes", stages.iter().any(|stage| stage.has_changes).to_string()));
     for name in Outcome::NAMES {
         values.push((name, stages.iter().map(|stage| stage.counts.count(name)).sum::<usize>().to_string()));
     }
     Ok(console.outputs(&values)?)
+}
+
+/// CodePipeline shows at most so many characters of an approval action's comment.
+const SUMMARY: usize = 512;
+
+/// Writes what an approval action shows: the plan in a few words, and where to read it.
+pub fn plan_outputs(console: &Console, plan: &Plan, store: &StoreConfig) -> Result<(), CommandError> {
+    let classes = classes(&plan.content);
+    let mut text = format!(
+        "plan {} of release {} for {}: {}",
+        plan.digest,
+        plan.content.release,
+        plan.content.stage,
+        headline(&classes)
+    );
+    for line in summary(&classes) {
+        text.push_str("; ");
+        text.push_str(&line);
+    }
+    let key = format!("tenantry/{}/plans/{}.json", plan.content.application, plan.digest);
+    let region = &store.region;
+    let domain = match region.partition() {
+        "aws-cn" => "console.amazonaws.cn",
+        "aws-us-gov" => "console.amazonaws-us-gov.com",
+        _ => "console.aws.amazon.com",
+    };
+    let link = format!("https://{region}.{domain}/s3/object/{}?region={region}&prefix={key}", store.bucket);
+    let text = shorten(&clean(&text), SUMMARY);
+    Ok(console.outputs(&[("plan-summary", text), ("plan-link", link)])?)
 }

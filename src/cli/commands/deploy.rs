@@ -1,81 +1,196 @@
-//! `tenantry deploy`.
+//! `tenantry deploy`, `tenantry promote`, `tenantry rollback`: plan, gate and apply in one run.
 
 use super::answer::{Answer, StageAnswer, StageEnd};
-use super::stage::{execute, is_hopeless, keep, not_begun, pass_gate, stopped_or};
-use super::subject::Subject;
-use crate::cli::console::Console;
+use super::gate::pass_gate;
+use super::stage::{execute, is_hopeless, keep, not_begun, settle, stopped_or};
+use super::subject::{Scope, Subject, narrow};
+use crate::cli::args::Way;
 use crate::cli::error::CommandError;
-use crate::cli::workspace::Workspace;
+use crate::cli::workspace::{Run, Workspace};
 use crate::config::StageConfig;
-use crate::domain::{Digest, Exit, Release};
-use crate::engine::{Engine, Entered, Planning};
+use crate::domain::{Exit, ReleaseId, TargetId};
+use crate::engine::Entered;
 use crate::event::Event;
-use crate::plan::{Secrets, Selection};
+use crate::plan::{Origin, Secrets, Selection};
 
 /// Packages once, then plans, gates and applies stage by stage.
 pub async fn deploy(
     workspace: Workspace,
     only: Option<&str>,
     selection: Selection,
-    approvals: Vec<Digest>,
+    way: Way,
 ) -> Result<Exit, CommandError> {
     let stages = workspace.project.stages_or(only)?;
     workspace.project.check_selection(&stages, &selection)?;
     workspace
         .conduct(
-            async |project, engine, console, environment| {
-                let mut subject = Subject::of_folder(project, environment, engine)?;
-                let mut answer = Answer::new(&subject.release);
-
-                // Every account of every stage first: what is wrong there is known before anything is changed.
-                let mut entered = Vec::new();
-                for stage in &stages {
-                    entered.push(engine.enter(&stage.name, subject.targets(project, engine, stage, &selection)?).await);
-                }
-                for (stage, entered) in stages.iter().zip(&mut entered) {
-                    if is_hopeless(stage, entered) {
-                        answer.add(not_begun(engine, stage, std::mem::take(entered)));
-                    }
-                }
-                if answer.exit != Exit::Done {
-                    return Ok(answer);
-                }
-                subject.publish(engine).await?;
-                let secrets = subject.secrets(engine).await?;
-                let pass = Pass { engine, console, release: &subject.release, secrets: &secrets };
-                for (stage, entered) in stages.iter().zip(entered) {
-                    let end = pass.stage(stage, entered, &selection, &approvals).await;
-                    if !answer.add(end.unwrap_or_else(|error| StageEnd::idle(stage, None, Exit::Failed, error))) {
-                        break;
-                    }
-                }
-                Ok(answer)
+            async |run| {
+                let subject = Subject::of_folder(run)?;
+                release(run, subject, &stages, &selection, &Origin::Direct, &way).await
             },
             |console, answer| answer.give(console),
         )
         .await
 }
 
-/// What all stages of a deployment share.
+/// Brings a release to a stage, if it has finished in the stage before.
+pub async fn promote(
+    workspace: Workspace,
+    id: &str,
+    to: &str,
+    skip_check: bool,
+    selection: Selection,
+    way: Way,
+) -> Result<Exit, CommandError> {
+    let stages = workspace.project.stages_or(Some(to))?;
+    workspace.project.check_selection(&stages, &selection)?;
+    workspace
+        .conduct(
+            async |run| {
+                let Run { project, engine, .. } = run;
+                let subject = Subject::of_release(project, engine, id).await?;
+                engine.verify_artifacts(&subject.release).await?;
+                let origin = match project.stage_before(to) {
+                    None => Origin::Promoted { after: None },
+                    Some(before) if has_finished(run, before, &subject.release.id).await? => {
+                        Origin::Promoted { after: Some(before.name.clone()) }
+                    }
+                    Some(before) if skip_check => Origin::Unproven { after: before.name.clone() },
+                    Some(before) => {
+                        let error = CommandError::usage(format!("release {id} has not finished in {}", before.name));
+                        let hint = format!(
+                            "promote it there first: `tenantry promote {id} --to {}`; or add --skip-stage-check, which the plan will say",
+                            before.name
+                        );
+                        return Err(error.exit(Exit::Refused).hint(hint));
+                    }
+                };
+                release(run, subject, &stages, &selection, &origin, &way).await
+            },
+            |console, answer| answer.give(console),
+        )
+        .await
+}
+
+async fn has_finished(run: &Run<'_>, stage: &StageConfig, release: &ReleaseId) -> Result<bool, CommandError> {
+    let Run { project, engine, .. } = run;
+    let targets = project.targets(stage, &project.release_to_come(), &Selection::default())?;
+    let targets: Vec<TargetId> = targets.into_iter().map(|target| target.id).collect();
+    Ok(engine.has_finished(&project.application, &stage.name, targets, release).await?)
+}
+
+/// Brings targets back to an older release.
+pub async fn rollback(
+    workspace: Workspace,
+    to: Option<String>,
+    stage: Option<&str>,
+    selection: Selection,
+    way: Way,
+) -> Result<Exit, CommandError> {
+    let project = &workspace.project;
+    let of_tenants = selection.tenants.first().and_then(|tenant| project.stage_of(tenant));
+    let stage = match (stage, of_tenants, project.stages.as_slice()) {
+        (Some(name), ..) => project.stage(name)?.clone(),
+        (None, Some(stage), _) | (None, None, [stage]) => stage.clone(),
+        _ => return Err(CommandError::usage("which stage goes back is not said").hint("name it with --stage")),
+    };
+    let stages = vec![stage];
+    project.check_selection(&stages, &selection)?;
+    workspace
+        .conduct(
+            async |run| {
+                let id = match &to {
+                    Some(id) => id.clone(),
+                    None => previous(run, &stages[0], &selection).await?.to_string(),
+                };
+                let subject = Subject::of_release(run.project, run.engine, &id).await?;
+                run.engine.verify_artifacts(&subject.release).await?;
+                release(run, subject, &stages, &selection, &Origin::Rollback, &way).await
+            },
+            |console, answer| answer.give(console),
+        )
+        .await
+}
+
+/// Returns the release that the selected targets were on before, which has to be the same one.
+async fn previous(run: &Run<'_>, stage: &StageConfig, selection: &Selection) -> Result<ReleaseId, CommandError> {
+    let Run { project, engine, .. } = run;
+    let targets = project.targets(stage, &project.release_to_come(), selection)?;
+    let (targets, _) = narrow(run, stage, targets, selection.clone()).await?;
+    let targets = targets.into_iter().map(|target| target.id).collect();
+    let mut found: Vec<(TargetId, Option<ReleaseId>)> = Vec::new();
+    for (target, entry) in engine.ledger(&project.application, &stage.name, targets).await? {
+        found.push((target, entry.and_then(|entry| entry.previous().cloned())));
+    }
+    let tell = |(target, release): &(TargetId, Option<ReleaseId>)| {
+        format!("{target} {}", release.as_ref().map_or("none".to_owned(), ToString::to_string))
+    };
+    match found.as_slice() {
+        [(_, Some(first)), rest @ ..] if rest.iter().all(|(_, other)| other.as_ref() == Some(first)) => {
+            Ok(first.clone())
+        }
+        _ => {
+            let told: Vec<String> = found.iter().take(8).map(tell).collect();
+            let message = format!("the targets have no common release before their present one: {}", told.join(", "));
+            Err(CommandError::usage(message).hint("name the release with --to; `tenantry releases` lists them"))
+        }
+    }
+}
+
+/// Plans, gates and applies a release, stage by stage.
+async fn release(
+    run: &Run<'_>,
+    mut subject: Subject,
+    stages: &[StageConfig],
+    selection: &Selection,
+    origin: &Origin,
+    way: &Way,
+) -> Result<Answer, CommandError> {
+    let Run { project, engine, .. } = run;
+    let mut answer = Answer::new(&subject.release);
+    // Every account of every stage first: what is wrong there is known before anything is changed.
+    let mut work = Vec::new();
+    for stage in stages {
+        let scope = subject.scope(run, stage, selection).await?;
+        let entered = engine.enter(&stage.name, scope.targets.clone()).await;
+        work.push((stage, scope, entered));
+    }
+    for (stage, _, entered) in &mut work {
+        if is_hopeless(stage, entered) {
+            answer.add(not_begun(engine, stage, std::mem::take(entered)));
+        }
+    }
+    if answer.exit != Exit::Done {
+        return Ok(answer);
+    }
+    subject.publish(engine).await?;
+    let secrets = subject.secrets(project, engine).await?;
+    for (stage, scope, entered) in work {
+        let pass = Pass { run, subject: &subject, secrets: &secrets, origin, way };
+        let end = pass.stage(stage, scope, entered).await;
+        if !answer.add(end.unwrap_or_else(|error| StageEnd::idle(stage, None, Exit::Failed, error))) {
+            break;
+        }
+    }
+    Ok(answer)
+}
+
+/// What all stages of a release share.
 struct Pass<'a> {
-    engine: &'a Engine,
-    console: &'a Console,
-    release: &'a Release,
+    run: &'a Run<'a>,
+    subject: &'a Subject,
     secrets: &'a Secrets,
+    origin: &'a Origin,
+    way: &'a Way,
 }
 
 impl Pass<'_> {
     /// Plans a stage, passes its gate and applies.
-    async fn stage(
-        &self,
-        stage: &StageConfig,
-        entered: Vec<Entered>,
-        selection: &Selection,
-        approvals: &[Digest],
-    ) -> Result<StageEnd, CommandError> {
-        let Self { engine, console, release, secrets } = *self;
-        let planning = engine.plan(&stage.name, release, stage.rollout, entered, secrets, selection.clone()).await;
-        let plan = planning.plan.clone();
+    async fn stage(&self, stage: &StageConfig, scope: Scope, entered: Vec<Entered>) -> Result<StageEnd, CommandError> {
+        let Self { run, subject, secrets, origin, way } = self;
+        let engine = run.engine;
+        let request = subject.request(stage, &scope, (*origin).clone(), secrets);
+        let mut planning = engine.plan(&request, entered).await;
         if engine.stop.is_requested() || planning.is_beyond_tolerance() {
             let finished = planning.outcomes();
             let exit = stopped_or(engine, Exit::of(finished.iter().map(|(_, outcome)| outcome), 0));
@@ -83,19 +198,19 @@ impl Pass<'_> {
         }
         if planning.ready.is_empty() {
             // Nothing to approve: the ledger learns of the release, and that is all.
-            return Ok(execute(engine, stage, &plan, release, Ok(planning)).await);
+            let plan = planning.plan.clone();
+            return Ok(settle(engine, &plan, &request, planning).await);
         }
-        keep(engine, &planning).await?;
+        keep(engine, &mut planning, &request).await?;
+        let plan = planning.plan.clone();
         engine.events.emit(Event::Planned { plan: Box::new(plan.clone()) });
-        if let Err(end) = pass_gate(engine, console, stage, &plan, approvals.to_vec()).await {
+        if let Err(end) = pass_gate(run, stage, &plan, secrets, way).await {
             if end.refused {
                 engine.discard(planning.ready).await;
             }
             return Ok(end.stage);
         }
-        let rechecked = engine.recheck(&plan, release, planning.entered(), secrets).await;
-        let Planning { unchanged, settled, .. } = planning;
-        let rechecked = rechecked.map(|rechecked| Planning { unchanged, settled, ..rechecked });
-        Ok(execute(engine, stage, &plan, release, rechecked).await)
+        let entered = planning.entered();
+        Ok(execute(engine, stage, &plan, &request, entered, Some(planning), way.wait_for_lock).await)
     }
 }

@@ -1,7 +1,9 @@
 //! What is out there: looking at it, and taking it away.
 
+use std::time::Duration;
+
 use crate::cli::error::CommandError;
-use crate::cli::workspace::Workspace;
+use crate::cli::workspace::{Run, Workspace};
 use crate::domain::{Exit, Outcome, TargetId};
 use crate::engine::TargetStatus;
 use crate::event::Event;
@@ -10,6 +12,8 @@ use crate::report;
 use crate::report::text::count;
 
 use super::answer::StageAnswer;
+use super::stage::locked_out;
+use super::subject::narrow;
 
 /// Shows what each target runs.
 pub async fn status(workspace: Workspace, stage: Option<&str>, selection: Selection) -> Result<Exit, CommandError> {
@@ -17,17 +21,19 @@ pub async fn status(workspace: Workspace, stage: Option<&str>, selection: Select
     workspace.project.check_selection(&stages, &selection)?;
     workspace
         .conduct(
-            async |project, engine, _, _| {
+            async |run| {
+                let Run { project, engine, .. } = run;
                 let mut all: Vec<TargetStatus> = Vec::new();
                 for stage in &stages {
                     let targets = project.targets(stage, &project.release_to_come(), &selection)?;
+                    let (targets, _) = narrow(run, stage, targets, selection.clone()).await?;
                     let entered = engine.enter(&stage.name, targets).await;
                     all.extend(engine.status(&project.application, &stage.name, entered).await);
                 }
-                Ok(all)
+                Ok((all, engine.events.now()))
             },
-            |console, all| {
-                console.answer(&report::status(&all), &all)?;
+            |console, (all, now)| {
+                console.answer(&report::status(&all, now), &all)?;
                 let unread = all.iter().any(|target| target.problem.is_some());
                 Ok(if unread { Exit::Failed } else { Exit::Done })
             },
@@ -48,8 +54,10 @@ pub async fn destroy(
     let name = stage.name.clone();
     workspace
         .conduct(
-            async |project, engine, console, _| {
+            async |run| {
+                let Run { project, engine, console, .. } = run;
                 let targets = project.targets(&stage, &project.release_to_come(), &selection)?;
+                let (targets, _) = narrow(run, &stage, targets, selection.clone()).await?;
                 let total = count(targets.len(), "target");
                 for target in &targets {
                     let message = format!("{}: stack {} in account {} would be deleted", target.id, target.stack, target.account);
@@ -68,8 +76,15 @@ pub async fn destroy(
                         return Err(error.exit(Exit::Waiting).hint(format!("add `--confirm {}`", stage.name)));
                     }
                 }
-                let entered = engine.enter(&stage.name, targets).await;
-                Ok(engine.destroy(&project.application, &stage.name, stage.rollout, entered).await)
+                let application = &project.application;
+                let destroyed = engine.locked(application, &stage.name, Duration::ZERO, async |engine| {
+                    let entered = engine.enter(&stage.name, targets).await;
+                    engine.destroy(application, &stage.name, stage.rollout, entered).await
+                });
+                destroyed.await.map_err(|error| {
+                    let (exit, error) = locked_out(&stage.name, error);
+                    error.exit(exit)
+                })
             },
             |console, finished: Vec<(TargetId, Outcome)>| {
                 let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerance.of(finished.len()));

@@ -38,8 +38,9 @@ pub fn init(args: &Args) -> Result<Exit, CommandError> {
 
 /// Checks everything that can be checked here.
 pub fn check(args: &Args) -> Result<Exit, CommandError> {
-    let project = config::load(&args.config)?;
-    let console = Console::new(args, &Environment::read());
+    let environment = Environment::read();
+    let project = config::load(&args.config, environment.variables.clone())?;
+    let console = Console::new(args, &environment);
     let mut lines = Vec::new();
     let mut stages = serde_json::Map::new();
     for stage in &project.stages {

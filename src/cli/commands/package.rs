@@ -10,14 +10,14 @@ use crate::report::text::{BOLD, bytes, styled};
 pub async fn package(workspace: Workspace) -> Result<Exit, CommandError> {
     workspace
         .conduct(
-            async |project, engine, _, environment| {
-                let mut subject = Subject::of_folder(project, environment, engine)?;
-                subject.publish(engine).await?;
+            async |run| {
+                let mut subject = Subject::of_folder(run)?;
+                subject.publish(run.engine).await?;
                 Ok(subject.release)
             },
             |console, release: Release| {
                 let mut lines = vec![format!("release {}", styled(BOLD, &release.id))];
-                for (name, artifact) in &release.artifacts {
+                for (name, artifact) in release.all_artifacts() {
                     lines.push(format!(
                         "  {name}: s3://{}/{} ({})",
                         release.bucket,

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use super::answer::{Answer, StageAnswer, TargetAnswer, outputs};
+use super::answer::{Answer, StageAnswer, TargetAnswer, outputs, plan_outputs};
 use super::stage::{is_hopeless, keep, not_begun};
 use super::subject::Subject;
 use crate::cli::error::CommandError;
-use crate::cli::workspace::Workspace;
+use crate::cli::workspace::{Run, Workspace};
 use crate::domain::Exit;
-use crate::plan::{Class, Plan, Selection, classes};
+use crate::plan::{Class, Origin, Plan, Selection, classes};
 use crate::report;
 
 /// What is planned, for `tenantry plan --output json`.
@@ -29,25 +29,28 @@ pub async fn plan(
 ) -> Result<Exit, CommandError> {
     let stage = workspace.project.stage(stage)?.clone();
     workspace.project.check_selection(std::iter::once(&stage), &selection)?;
+    let store = workspace.project.store.clone();
     workspace
         .conduct(
-            async |project, engine, _, environment| {
+            async |run| {
+                let Run { project, engine, .. } = run;
                 let mut subject = match known {
                     Some(id) => Subject::of_release(project, engine, id).await?,
-                    None => Subject::of_folder(project, environment, engine)?,
+                    None => Subject::of_folder(run)?,
                 };
-                let entered = engine.enter(&stage.name, subject.targets(project, engine, &stage, &selection)?).await;
+                let mut scope = subject.scope(run, &stage, &selection).await?;
+                let entered = engine.enter(&stage.name, std::mem::take(&mut scope.targets)).await;
                 if is_hopeless(&stage, &entered) {
                     return Ok((subject.release, Err(not_begun(engine, &stage, entered))));
                 }
                 subject.publish(engine).await?;
-                let secrets = subject.secrets(engine).await?;
-                let release = subject.release;
-                let planning = engine.plan(&stage.name, &release, stage.rollout, entered, &secrets, selection).await;
+                let secrets = subject.secrets(project, engine).await?;
+                let request = subject.request(&stage, &scope, Origin::Direct, &secrets);
+                let mut planning = engine.plan(&request, entered).await;
                 if !planning.is_beyond_tolerance() && !engine.stop.is_requested() {
-                    keep(engine, &planning).await?;
+                    keep(engine, &mut planning, &request).await?;
                 }
-                Ok((release, Ok(planning)))
+                Ok((subject.release, Ok(planning)))
             },
             |console, (release, planning)| {
                 let planning = match planning {
@@ -58,24 +61,30 @@ pub async fn plan(
                         return answer.give(console);
                     }
                 };
+                let plan = &planning.plan;
                 let finished = planning.outcomes();
-                let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), planning.plan.content.tolerated());
+                let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), plan.content.tolerated());
                 let failed: Vec<_> =
                     finished.iter().filter(|(_, outcome)| outcome.failure().is_some()).cloned().collect();
-                let problems =
-                    report::results(&format!("{}, not planned", planning.plan.content.stage), &failed, Exit::Failed);
-                let text = match (exit, failed.as_slice()) {
-                    (Exit::Done | Exit::Tolerated, []) => report::plan(&planning.plan),
-                    (Exit::Done | Exit::Tolerated, _) => format!("{}\n\n{problems}", report::plan(&planning.plan)),
+                let problems = report::results(&format!("{}, not planned", plan.content.stage), &failed, Exit::Failed);
+                let (text, markdown) = match (exit, failed.as_slice()) {
+                    (Exit::Done | Exit::Tolerated, []) => (report::plan(plan), report::plan_in_markdown(plan)),
+                    (Exit::Done | Exit::Tolerated, _) => {
+                        let fenced = format!("```text\n{}\n```", anstream::adapter::strip_str(&problems));
+                        (
+                            format!("{}\n\n{problems}", report::plan(plan)),
+                            format!("{}\n{fenced}", report::plan_in_markdown(plan)),
+                        )
+                    }
                     // Nobody can apply this plan: what there is to read is why.
-                    _ => problems,
+                    _ => (problems.clone(), format!("```text\n{}\n```", anstream::adapter::strip_str(&problems))),
                 };
-                let stage =
-                    StageAnswer::new(&planning.plan.content.stage, Some(&planning.plan), exit, finished.clone());
+                let stage = StageAnswer::new(&plan.content.stage, Some(plan), exit, finished.clone());
                 let settled = finished.into_iter().map(|(target, outcome)| TargetAnswer { target, outcome }).collect();
-                let data = PlanAnswer { plan: &planning.plan, classes: classes(&planning.plan.content), settled };
-                console.answer(&text, &data)?;
+                let data = PlanAnswer { plan, classes: classes(&plan.content), settled };
+                console.answer_with(&text, || markdown, &data)?;
                 outputs(console, &release.id, &[stage])?;
+                plan_outputs(console, plan, &store)?;
                 Ok(exit)
             },
         )

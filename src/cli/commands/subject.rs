@@ -1,16 +1,16 @@
-//! What is released: a folder that is packaged now, or a release that is in the store already.
+//! What is released: a folder that is packaged now, or a release that is in the store already; and to whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cli::environment::Environment;
 use crate::cli::error::CommandError;
-use crate::config::{Project, StageConfig, Template};
+use crate::cli::workspace::Run;
+use crate::config::{ArtifactSource, Project, StageConfig, Template};
 use crate::domain::release::Provenance;
-use crate::domain::{Exit, Release, Target};
-use crate::engine::{Engine, Package};
+use crate::domain::{Exit, Outcome, Release, Target, TargetId};
+use crate::engine::{Engine, Package, PlanRequest};
 use crate::event::Event;
-use crate::package;
-use crate::plan::{Secrets, Selection};
+use crate::package::{self, Archive};
+use crate::plan::{Origin, Secrets, Selection};
 
 /// A release with its own template, which need not be the one in the folder.
 pub struct Subject {
@@ -20,10 +20,20 @@ pub struct Subject {
     package: Option<Package>,
 }
 
+/// The targets of a stage that are meant.
+pub struct Scope {
+    /// Those that the release may come to.
+    pub targets: Vec<Target>,
+    /// Those that are pinned to another release.
+    pub pinned: Vec<Target>,
+    /// How they were selected; with the targets that the ledger or a rollout came to.
+    pub selection: Selection,
+}
+
 impl Subject {
     /// Packages the folder. Nothing leaves this machine.
-    pub fn of_folder(project: &Project, environment: &Environment, engine: &Engine) -> Result<Self, CommandError> {
-        let package = build(project, environment, engine)?;
+    pub fn of_folder(run: &Run<'_>) -> Result<Self, CommandError> {
+        let package = build(run)?;
         let template = parse(&package.template)?;
         Ok(Self { release: package.release(), template, package: Some(package) })
     }
@@ -31,28 +41,56 @@ impl Subject {
     /// Reads a release and its template from the store.
     pub async fn of_release(project: &Project, engine: &Engine, id: &str) -> Result<Self, CommandError> {
         let release = engine.release(&project.application, id).await?;
-        let release = release
-            .ok_or_else(|| CommandError::usage(format!("there is no release {id} of {}", project.application)))?;
+        let release = release.ok_or_else(|| {
+            CommandError::usage(format!("there is no release {id} of {}", project.application))
+                .hint("`tenantry releases` lists those that there are")
+        })?;
         let template = parse(&engine.template(&release).await?)?;
         Ok(Self { release, template, package: None })
     }
 
     /// Returns the selected targets of a stage, with the parameters that this release's template has. An older
     /// release may know fewer than the configuration, and must be releasable all the same.
-    pub fn targets(
+    pub async fn scope(
         &self,
-        project: &Project,
-        engine: &Engine,
+        run: &Run<'_>,
         stage: &StageConfig,
         selection: &Selection,
-    ) -> Result<Vec<Target>, CommandError> {
-        let mut targets = project.targets(stage, &self.release, selection)?;
+    ) -> Result<Scope, CommandError> {
+        let Run { project, engine, .. } = run;
+        let targets = project.targets(stage, &self.release, selection)?;
+        let (mut targets, selection) = narrow(run, stage, targets, selection.clone()).await?;
         for name in self.template.fit(&mut targets).map_err(CommandError::usage)? {
             engine
                 .events
                 .notice(format!("the template of release {} has no parameter {name}: it is left out", self.release.id));
         }
-        Ok(targets)
+        let elsewhere = |target: &Target| target.pin.as_ref().is_some_and(|pin| *pin != self.release.id);
+        let (pinned, targets): (Vec<Target>, Vec<Target>) = targets.into_iter().partition(elsewhere);
+        // A tenant with an artifact of its own must not get everybody's by way of a release that has none.
+        for (tenant, _, artifacts) in project.variants() {
+            let lacks = |name: &&String| self.release.variants.get(&tenant).is_none_or(|own| !own.contains_key(*name));
+            let is_meant = targets.iter().any(|target| target.id.tenant == tenant);
+            if let Some(name) = artifacts.keys().find(lacks).filter(|_| is_meant) {
+                let message = format!("release {} has no `{name}` of tenant `{tenant}`'s own", self.release.id);
+                return Err(CommandError::usage(message).hint("package again, or leave this tenant out"));
+            }
+        }
+        Ok(Scope { targets, pinned, selection })
+    }
+
+    /// Returns what is to be planned for a stage.
+    pub fn request(&self, stage: &StageConfig, scope: &Scope, origin: Origin, secrets: &Secrets) -> PlanRequest {
+        PlanRequest {
+            stage: stage.name.clone(),
+            release: self.release.clone(),
+            origin,
+            rollout: stage.rollout,
+            nested: self.template.nested,
+            secrets: secrets.clone(),
+            selection: scope.selection.clone(),
+            pinned: scope.pinned.clone(),
+        }
     }
 
     /// Brings the package to the store, if it was made now.
@@ -64,10 +102,47 @@ impl Subject {
         })
     }
 
-    /// Returns what covers the secrets of this release's template.
-    pub async fn secrets(&self, engine: &Engine) -> Result<Secrets, CommandError> {
-        Ok(engine.secrets(&self.release.application, self.template.no_echo()).await?)
+    /// Returns what covers the secrets of this release's template and of the configuration.
+    pub async fn secrets(&self, project: &Project, engine: &Engine) -> Result<Secrets, CommandError> {
+        let mut names = project.secret_parameters();
+        names.extend(self.template.no_echo());
+        Ok(engine.secrets(&self.release.application, names).await?)
     }
+}
+
+/// Leaves of some targets those that the ledger or a rollout speaks of. What it came to is kept in the selection, so
+/// that the same targets are meant when the plan is applied.
+pub async fn narrow(
+    run: &Run<'_>,
+    stage: &StageConfig,
+    mut targets: Vec<Target>,
+    mut selection: Selection,
+) -> Result<(Vec<Target>, Selection), CommandError> {
+    let Run { project, engine, .. } = run;
+    if selection.targets.is_some() || (selection.not_on.is_none() && selection.failed_in.is_none()) {
+        return Ok((targets, selection));
+    }
+    if let Some(release) = &selection.not_on {
+        let ids = targets.iter().map(|target| target.id.clone()).collect();
+        let ledger = engine.ledger(&project.application, &stage.name, ids).await?;
+        let on = ledger
+            .into_iter()
+            .filter(|(_, entry)| entry.as_ref().and_then(|entry| entry.release.as_ref()) == Some(release));
+        let on: BTreeSet<TargetId> = on.map(|(target, _)| target).collect();
+        targets.retain(|target| !on.contains(&target.id));
+    }
+    if let Some(id) = &selection.failed_in {
+        let rollout = engine.rollout(&project.application, id).await?;
+        let rollout = rollout.ok_or_else(|| CommandError::usage(format!("there is no rollout {id}")))?;
+        let is_over = |outcome: &Outcome| {
+            matches!(outcome, Outcome::Deployed | Outcome::Unchanged | Outcome::Deleted | Outcome::Pinned { .. })
+        };
+        let failed: BTreeSet<TargetId> =
+            rollout.targets.into_iter().filter(|ended| !is_over(&ended.outcome)).map(|ended| ended.target).collect();
+        targets.retain(|target| failed.contains(&target.id));
+    }
+    selection.targets = Some(targets.iter().map(|target| target.id.clone()).collect());
+    Ok((targets, selection))
 }
 
 fn parse(template: &[u8]) -> Result<Template, CommandError> {
@@ -76,17 +151,28 @@ fn parse(template: &[u8]) -> Result<Template, CommandError> {
 }
 
 /// Zips what the configuration names. Nothing leaves this machine.
-fn build(project: &Project, environment: &Environment, engine: &Engine) -> Result<Package, CommandError> {
-    let mut artifacts = BTreeMap::new();
-    for (name, source) in &project.artifacts {
-        let archive = package::package(&source.path, &source.include, &source.exclude)?;
-        engine.events.emit(Event::Packaged {
-            artifact: name.clone(),
-            entries: archive.entries,
-            size: archive.bytes.len() as u64,
-            sha256: archive.sha256,
-        });
-        artifacts.insert(name.clone(), archive);
+fn build(run: &Run<'_>) -> Result<Package, CommandError> {
+    let Run { project, engine, environment, .. } = run;
+    let zip =
+        |sources: &BTreeMap<String, ArtifactSource>, whose: &str| -> Result<BTreeMap<String, Archive>, CommandError> {
+            let mut zips = BTreeMap::new();
+            for (name, source) in sources {
+                let archive = package::package(&source.path, &source.include, &source.exclude)?;
+                engine.events.emit(Event::Packaged {
+                    artifact: format!("{name}{whose}"),
+                    entries: archive.entries,
+                    size: archive.bytes.len() as u64,
+                    sha256: archive.sha256,
+                });
+                zips.insert(name.clone(), archive);
+            }
+            Ok(zips)
+        };
+    let artifacts = zip(&project.artifacts, "")?;
+    let mut variants = BTreeMap::new();
+    for (tenant, account, sources) in project.variants() {
+        let zips = zip(&sources, &format!(" of {tenant}"))?;
+        variants.insert(tenant, (account, zips));
     }
     let template = project.template_document();
     Ok(Package {
@@ -94,11 +180,13 @@ fn build(project: &Project, environment: &Environment, engine: &Engine) -> Resul
         bucket: project.store.bucket.clone(),
         prefix: project.store.prefix.clone(),
         artifacts,
+        variants,
         template: template.text.clone().into_bytes(),
         template_extension: if template.text.trim_start().starts_with('{') { "json" } else { "yaml" },
         provenance: Provenance {
             commit: environment.commit.clone(),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            packaged: Some(engine.events.now()),
         },
     })
 }
