@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod apply;
+mod approvals;
 mod bed;
 mod deploy;
 mod offline;
 mod refusals;
+mod releases;
 mod steps;
 mod store;

@@ -15,7 +15,7 @@ use crate::gate::{Decided, confirmed, reviewers};
 use crate::plan::{Approval, Decision, Plan, Secrets, Standing, classes, headline, holds, may_approve, summary};
 
 /// How often the store is asked for an approval.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A gate that stays shut.
 pub struct Shut {
@@ -97,6 +97,12 @@ async fn seek(
             return Ok(Standing::Waiting(policy.approvers, vec![foreign]));
         }
         for decided in decided_here(run).await? {
+            if decided.decision == Decision::Approved
+                && let Err(why) = may_approve(plan, policy, &decided.by)
+            {
+                let uncounted = format!("the approval of {} {why}", decided.by);
+                return Ok(Standing::Waiting(policy.approvers, vec![uncounted]));
+            }
             record(run, policy, plan, secrets, decided, None).await?;
         }
         standing = engine.standing(plan, policy, secrets).await?;

@@ -1,0 +1,209 @@
+//! Who may open the gate, for what, for how long, and how often; and that a stage has one rollout at a time.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::bed::{Bed, Project, Ran, command, snapshot, tenantry, tenantry_as};
+use crate::deploy::{deployed, planned};
+
+/// The hello example with another gate for prod.
+fn gated(gate: &str) -> Project {
+    let project = Project::hello();
+    project.replace("tenantry.yaml", "gate: { approval: required }", &format!("gate: {{ approval: required{gate} }}"));
+    project
+}
+
+#[test]
+fn four_eyes_see_a_plan_and_the_approval_is_used_once() {
+    let (bed, project) = (Bed::start(), gated(", four-eyes: true, principals: [\"arn:aws:iam::*:user/*\"]"));
+    let digest = planned(&bed, &project);
+    let own = tenantry(&bed, &project, &["approve", &digest]).exits(4);
+    snapshot("four-eyes", &own.stderr);
+    tenantry(&bed, &project, &["apply", &digest]).exits(3);
+    // The flag is an approval by whoever runs it, and no way around.
+    tenantry(&bed, &project, &["apply", &digest, "--approve", &digest]).exits(4);
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
+
+    let approved = tenantry_as("approver", &bed, &project, &["approve", &digest, "--comment", "as agreed"]).exits(0);
+    snapshot("approve", &approved.stdout);
+    let again = tenantry_as("approver", &bed, &project, &["approve", &digest]).exits(0);
+    assert!(again.stdout.contains("was there already"), "{}", again.stdout);
+    // Planning the same again goes on under the approval.
+    assert_eq!(planned(&bed, &project), digest);
+    let applied = tenantry(&bed, &project, &["apply", &digest]).exits(0);
+    assert!(applied.stderr.contains("approved by arn:aws:iam::111111111111:user/approver (as agreed)"));
+    snapshot("used", &tenantry(&bed, &project, &["apply", &digest]).exits(4).stderr);
+    tenantry_as("approver", &bed, &project, &["approve", &digest]).exits(4);
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 2);
+
+    let record: serde_json::Value = bed
+        .records()
+        .lines()
+        .find_map(|line| line.contains("/approved-").then(|| line.split_once(" b'").unwrap().1.replace("\\n", "")))
+        .map(|text| serde_json::from_str(text.trim_end_matches('\'')).unwrap())
+        .unwrap();
+    assert_eq!(record["by"]["principal"], "arn:aws:iam::111111111111:user/approver");
+    assert_eq!(record["seen"][0], "2 targets, 1 distinct plan");
+    assert!(record["until"].as_str().unwrap() > record["at"].as_str().unwrap());
+}
+
+#[test]
+fn an_edited_an_expired_and_a_foreign_approval_are_refused() {
+    let (bed, project) = (Bed::start(), gated(", expires: 1h"));
+    let digest = planned(&bed, &project);
+    let apply = || tenantry(&bed, &project, &["apply", &digest]);
+    tenantry_as("approver", &bed, &project, &["approve", &digest, "--expires", "30m"]).exits(0);
+    bed.edit("/approved-", "body.replace(b'user/approver', b'user/director')");
+    snapshot("edited-approval", &apply().exits(4).stderr);
+    bed.edit("/approved-", "body.replace(b'user/director', b'user/approver')");
+    // An hour that is over, by the stage's own policy.
+    project.replace("tenantry.yaml", "expires: 1h", "expires: 1s");
+    sleep(Duration::from_millis(1100));
+    snapshot("expired-approval", &apply().exits(4).stderr);
+    project.replace("tenantry.yaml", "expires: 1s", "expires: 1h");
+    // Somebody who may not approve.
+    project.replace("tenantry.yaml", "expires: 1h", "expires: 1h, principals: [\"arn:aws:iam::*:user/second\"]");
+    snapshot("foreign-approval", &apply().exits(4).stderr);
+    tenantry_as("approver", &bed, &project, &["approve", &digest]).exits(4);
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
+    tenantry_as("second", &bed, &project, &["approve", &digest]).exits(0);
+    apply().exits(0);
+}
+
+#[test]
+fn two_have_to_approve_and_one_can_refuse() {
+    let (bed, project) = (Bed::start(), gated(", approvers: 2"));
+    let digest = planned(&bed, &project);
+    let one = tenantry_as("approver", &bed, &project, &["approve", &digest]).exits(0);
+    assert!(one.stdout.contains("waits for 1 more to approve"), "{}", one.stdout);
+    tenantry(&bed, &project, &["apply", &digest]).exits(3);
+    tenantry_as("second", &bed, &project, &["reject", &digest, "--why", "not on a Friday"]).exits(0);
+    let refused = tenantry(&bed, &project, &["apply", &digest]).exits(4);
+    assert!(refused.stderr.contains("refused by arn:aws:iam::111111111111:user/second: not on a Friday"));
+    // Planned again, it is asked again.
+    assert_eq!(planned(&bed, &project), digest);
+    tenantry(&bed, &project, &["apply", &digest]).exits(3);
+    for user in ["approver", "second"] {
+        tenantry_as(user, &bed, &project, &["approve", &digest]).exits(0);
+    }
+    tenantry(&bed, &project, &["apply", &digest]).exits(0);
+}
+
+#[test]
+fn a_newer_plan_supersedes_an_older_one_and_says_so() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    let old = planned(&bed, &project);
+    project.replace("src/index.js", "it greets", "it says hello");
+    let newer = tenantry(&bed, &project, &["plan", "--stage", "prod"]).exits(0);
+    assert!(newer.stderr.contains("this plan supersedes plan"), "{}", newer.stderr);
+    snapshot("superseded", &tenantry_as("approver", &bed, &project, &["approve", &old]).exits(4).stderr);
+    tenantry(&bed, &project, &["apply", &old, "--approve", &old]).exits(4);
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
+}
+
+#[test]
+fn a_harmless_plan_needs_nobody() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    deployed(&bed, &project);
+    project.replace(
+        "tenantry.yaml",
+        "gate: { approval: required }",
+        "gate: { approval: required, auto-approve: [no-removals, no-replacements, { resource-types: [\"AWS::Lambda::*\"] }, { max-targets: 2 }] }",
+    );
+    project.replace("src/index.js", "it greets", "it says hello");
+    let run = tenantry(&bed, &project, &["deploy"]).exits(0);
+    assert!(
+        run.stderr.contains("approved by rule: no removals, no replacements, only AWS::Lambda::*, at most 2 targets")
+    );
+    project.replace("tenantry.yaml", "{ max-targets: 2 }", "{ max-targets: 1 }");
+    project.replace("src/index.js", "it says hello", "it greets you");
+    tenantry(&bed, &project, &["deploy"]).exits(3);
+}
+
+#[test]
+fn a_stack_that_was_changed_behind_the_plans_back_is_refused() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    deployed(&bed, &project);
+    project.replace("src/index.js", "it greets", "it says hello");
+    let digest = planned(&bed, &project);
+    tenantry_as("approver", &bed, &project, &["approve", &digest]).exits(0);
+    bed.forget();
+    bed.boto3(
+        "333333333333",
+        "import time\ncf = client('cloudformation'); stack = 'SampleApplication-unicorn-stack-eu-west-1'\n\
+         body = cf.get_template(StackName=stack, TemplateStage='Original')['TemplateBody']\n\
+         body = body if isinstance(body, str) else json.dumps(body)\n\
+         assert 'Hello Lambda.' in body, body\n\
+         p = [dict(ParameterKey=k, UsePreviousValue=True) for k in ('S3Bucket', 'S3Key', 'ApplicationName')]\n\
+         cf.update_stack(StackName=stack, TemplateBody=body.replace('Hello Lambda.', 'Hacked.'), Parameters=p, Capabilities=['CAPABILITY_IAM', 'CAPABILITY_AUTO_EXPAND'])\n\
+         time.sleep(1)",
+    );
+    let refused = tenantry(&bed, &project, &["apply", &digest]).exits(4);
+    snapshot("behind-the-back", &refused.stderr);
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
+}
+
+#[test]
+fn an_apply_waits_for_its_approval() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    let digest = planned(&bed, &project);
+    let (mut child, heard) =
+        begun(&bed, &project, &["apply", &digest, "--wait-for-approval", "2m"], "waiting for the approval");
+    tenantry_as("approver", &bed, &project, &["approve", &digest]).exits(0);
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{heard}");
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 2);
+}
+
+/// Starts the binary and reads what it says until a text comes.
+fn begun(bed: &Bed, project: &Project, arguments: &[&str], until: &str) -> (Child, String) {
+    let mut child =
+        command(project, Some(bed), arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(child.stderr.take().unwrap());
+    let mut heard = String::new();
+    while !heard.contains(until) {
+        assert!(reader.read_line(&mut heard).unwrap() > 0, "{heard}");
+    }
+    // Nobody reads the rest, which must not stop the run.
+    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    (child, heard)
+}
+
+/// Safety rule 8, over the wire.
+#[test]
+fn a_stage_has_one_rollout_at_a_time() {
+    let (bed, project) = (Bed::with(&["--delay", "4"]), Project::hello());
+    project.replace("tenantry.yaml", "gate: { approval: required }", "gate: {}");
+    let plan = |tenant: &str| -> String {
+        let planned = tenantry(&bed, &project, &["plan", "--stage", "prod", "--tenant", tenant, "--output", "json"]);
+        planned.exits(0).json()["digest"].as_str().unwrap().to_owned()
+    };
+    let (unicorn, gnome) = (plan("unicorn"), plan("gnome"));
+    let apply = |arguments: &[&str]| -> Ran { tenantry(&bed, &project, &[&["apply"], arguments].concat()) };
+
+    let (mut first, _) = begun(&bed, &project, &["apply", &unicorn], "CREATE_IN_PROGRESS");
+    let refused = apply(&[&gnome]).exits(4);
+    snapshot("locked", &refused.stderr);
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 1);
+    let waited = apply(&[&gnome, "--wait-for-lock", "2m"]).exits(0);
+    assert!(waited.stderr.contains("waiting for the lock of prod"), "{}", waited.stderr);
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+
+    // A run that was killed leaves its lock, which only its id opens.
+    project.replace("src/index.js", "it greets", "it says hello");
+    let gnome = {
+        let unicorn = plan("unicorn");
+        let gnome = plan("gnome");
+        let (mut dead, _) = begun(&bed, &project, &["apply", &unicorn], "UPDATE_IN_PROGRESS");
+        dead.kill().unwrap();
+        dead.wait().unwrap();
+        gnome
+    };
+    let refused = apply(&[&gnome]).exits(4);
+    let id = refused.stderr.split("unlock --stage prod ").nth(1).unwrap()[..12].to_owned();
+    tenantry(&bed, &project, &["unlock", "--stage", "prod", "000000000000"]).exits(4);
+    let taken = tenantry(&bed, &project, &["unlock", "--stage", "prod", &id]).exits(0);
+    assert!(taken.stdout.contains("is taken away"), "{}", taken.stdout);
+    apply(&[&gnome]).exits(0);
+}
