@@ -29,6 +29,11 @@ impl CommandError {
         self
     }
 
+    /// Returns what the process answers.
+    pub fn answer(&self) -> Exit {
+        self.exit
+    }
+
     /// Adds what to do.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

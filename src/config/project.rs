@@ -642,6 +642,12 @@ impl Scope<'_> {
                 None => format!("unknown variable `{}`", bad.name),
             };
             let problem = Problem::new(message).at(place.0, bytes);
+            if bad.name.starts_with("environment.") {
+                problems.push(
+                    problem.hint("hand it to this step, as CodeBuild's `env` and GitHub's `env` do with their secrets"),
+                );
+                return String::new();
+            }
             if bad.is_open {
                 problems.push(problem.hint("a brace that is meant as such is doubled: {{"));
                 return String::new();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use crate::domain::{ApprovalPolicy, Digest, Fault, FaultKind, Gate, Identity};
-use crate::plan::{Approval, Decision, Plan, Sealed, Secrets, Standing, Use, judge};
+use crate::plan::{Approval, Decision, Plan, Sealed, Secrets, Standing, Use, counts, judge};
 
 fn plan_key(application: &str, digest: Digest) -> String {
     format!("tenantry/{application}/plans/{digest}.json")
@@ -117,14 +117,30 @@ impl Engine {
         Ok(judge(plan, policy, &records.decisions, used, superseded, secrets, self.events.now()))
     }
 
-    /// Writes a decision. Tells whether it is new: the same person's same decision is written once.
+    /// Writes a decision, once and for good. Tells whether it is new: what the same person has decided already, and
+    /// what still counts, is not written again.
     ///
     /// # Errors
     ///
     /// Returns the store's fault.
-    pub async fn record(&self, plan: &Plan, approval: Approval, secrets: &Secrets) -> Result<bool, Fault> {
-        let who = Digest::of(&approval.by.principal).short();
+    pub async fn record(
+        &self,
+        plan: &Plan,
+        policy: &ApprovalPolicy,
+        approval: Approval,
+        secrets: &Secrets,
+    ) -> Result<bool, Fault> {
+        let now = self.events.now();
+        let same = |sealed: &&Sealed| {
+            let Approval { by, decision, .. } = &sealed.approval;
+            by.is_same_as(&approval.by) && *decision == approval.decision
+        };
+        let known = self.records(plan).await?.decisions;
+        if known.iter().flatten().filter(same).any(|sealed| counts(plan, policy, sealed, secrets, now)) {
+            return Ok(false);
+        }
         let what = if approval.decision == Decision::Approved { "approved" } else { "rejected" };
+        let who = Digest::of(format!("{} {}", approval.by.principal, approval.at)).short();
         let key = format!("{}{what}-{who}.json", round_prefix(plan));
         let sealed = Sealed::new(approval, secrets);
         self.store.put_once(&key, serde_json::to_vec_pretty(&sealed).unwrap_or_default()).await

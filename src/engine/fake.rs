@@ -136,6 +136,13 @@ impl Fleet {
     }
 }
 
+/// Returns the engine with events that are stamped by the virtual clock, and what it tells.
+pub fn on_the_clock(engine: Engine) -> (Engine, tokio::sync::mpsc::UnboundedReceiver<Timed>) {
+    let begun = Instant::now();
+    let (events, heard) = Events::channel(move || Timestamp::UNIX_EPOCH + begun.elapsed());
+    (Engine { events, ..engine }, heard)
+}
+
 /// A target of a tenant.
 pub fn target(tenant: &str) -> Target {
     Target {

@@ -232,3 +232,76 @@ impl Engine {
         Ok(Ok(lock))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::super::fake::{Fleet, on_the_clock};
+    use super::*;
+
+    async fn lock(engine: &Engine) -> Lock {
+        let (bytes, _) = engine.store.get(&lock_key("app", "prod")).await.unwrap().unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_excludes_is_renewed_and_given_back() {
+        let (one, _, _handle) = Fleet::new([]).engine();
+        let (one, _heard) = on_the_clock(one);
+        let other = Engine { run: "other".into(), ..one.clone() };
+        let long = one.locked("app", "prod", Duration::ZERO, async |engine| {
+            sleep(Duration::from_mins(10)).await;
+            (engine.stop.is_requested(), engine.lease.unwrap().is_over())
+        });
+        let refused = async {
+            sleep(Duration::from_mins(5)).await;
+            let refused = other.locked("app", "prod", Duration::from_mins(1), async |_| ()).await;
+            assert!(matches!(refused, Err(LockError::Taken(lock)) if lock.fence == 1));
+            other.locked("app", "prod", Duration::from_hours(1), async |engine| engine.lease.unwrap().fence).await
+        };
+        let (first, second) = tokio::join!(long, refused);
+        assert_eq!(first.unwrap(), (false, false), "ten minutes are many leases, each renewed in time");
+        assert_eq!(second.unwrap(), 2, "the number grows with every owner");
+        assert!(!lock(&one).await.held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_owners_lock_is_taken_over_after_its_lease_with_a_note() {
+        let (one, _, _handle) = Fleet::new([]).engine();
+        let (one, mut heard) = on_the_clock(one);
+        // It takes the lock, and is gone.
+        one.take_lock("app", "prod", Duration::ZERO).await.ok().unwrap();
+        sleep(Duration::from_mins(1)).await;
+        let soon = one.locked("app", "prod", Duration::ZERO, async |_| ()).await;
+        assert!(matches!(soon, Err(LockError::Taken(_))), "it may live still");
+        sleep(Duration::from_secs(90)).await;
+        let begun = Instant::now();
+        let next = Engine { run: "next".into(), ..one.clone() };
+        let fence = next.locked("app", "prod", Duration::ZERO, async |engine| engine.lease.unwrap().fence).await;
+        assert_eq!(fence.unwrap(), 2);
+        assert!(begun.elapsed() > HEARTBEAT, "it was watched for more than a heartbeat");
+        let mut told = String::new();
+        while let Ok(event) = heard.try_recv() {
+            let _ = write!(told, "{event:?}");
+        }
+        assert!(told.contains("taking over lock"), "{told}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_lost_the_lock_starts_nothing_more() {
+        let (one, _, _handle) = Fleet::new([]).engine();
+        let (one, _heard) = on_the_clock(one);
+        let work = one.locked("app", "prod", Duration::ZERO, async |engine| {
+            let id = lock(&engine).await.id;
+            assert!(engine.unlock("app", "prod", "another").await.unwrap().is_err());
+            engine.unlock("app", "prod", &id).await.unwrap().unwrap();
+            sleep(HEARTBEAT * 2).await;
+            let stopped = engine.stop.is_requested();
+            sleep(LEASE).await;
+            (stopped, engine.lease.unwrap().is_over())
+        });
+        assert_eq!(work.await.unwrap(), (true, true));
+        assert!(!lock(&one).await.held, "what somebody else has written stays");
+    }
+}

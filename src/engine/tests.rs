@@ -454,3 +454,47 @@ async fn every_target_moves_only_forward_and_ends_once() {
     }
     assert_eq!(ends, 3);
 }
+
+/// Safety rule 8: who has lost the lock executes nothing, also where a target was on its way already.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_executed_under_a_lock_that_is_lost() {
+    let fleet = Fleet::new([("a", Script::default()), ("b", Script::default())]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    let late = plan(&fleet, &engine, rollout(1, 0)).await;
+    let work = engine.locked("app", "prod", Duration::ZERO, async |engine| {
+        let lock = engine.store.get("tenantry/app/locks/prod.json").await.unwrap().unwrap();
+        engine.store.replace("tenantry/app/locks/prod.json", b"{}".to_vec(), Some(&lock.1)).await.unwrap();
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        // Even where nobody has heard of the loss: the lease alone says it.
+        let (_handle, deaf) = super::Stop::new();
+        let deaf = Engine { stop: deaf, ..engine.clone() };
+        (engine.apply(planning, &release()).await, deaf.apply(late, &release()).await)
+    });
+    let (stopped, deaf) = work.await.ok().unwrap();
+    for finished in [stopped, deaf] {
+        assert_eq!(names(&finished), [("a".into(), "skipped"), ("b".into(), "skipped")]);
+    }
+    assert_eq!(fleet.count("a ExecuteChangeSet") + fleet.count("b ExecuteChangeSet"), 0);
+}
+
+/// A change set that is no longer valid is made again; the approval is for what it says.
+#[tokio::test(start_paused = true)]
+async fn a_lost_change_set_is_made_again_and_cleared_away_where_it_says_something_else() {
+    let fleet = Fleet::new([("a", Script::default()), ("b", Script::default())]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(2, 0)).await;
+    let account = planning.ready[0].account.clone();
+    let request = request(rollout(2, 0));
+    account.delete_change_set("app-a", "x").await.unwrap();
+    let rechecked = engine.recheck(&planning.plan, &request, planning.entered()).await.ok().unwrap();
+    assert_eq!(rechecked.plan.digest, planning.plan.digest);
+    assert!(rechecked.ready.iter().any(|ready| ready.ours), "it is this run's own now");
+
+    account.delete_change_set("app-a", "x").await.unwrap();
+    fleet.tamper("a");
+    let problems = engine.recheck(&planning.plan, &request, planning.entered()).await.err().unwrap();
+    assert_eq!(problems, ["target a/eu-west-1: CloudFormation would now do otherwise: Modify Other"]);
+    assert!(fleet.is_tidy("a"), "what was made again is cleared away");
+    assert!(!fleet.is_tidy("b"), "what the plan has made stays");
+}

@@ -148,9 +148,8 @@ pub fn judge(
             Some(why) => refused.push(format!("the approval of {} {why}", approval.by)),
             None => match &approval.decision {
                 Decision::Rejected { why } => return Standing::Rejected(format!("by {}: {why}", approval.by)),
-                Decision::Approved if counted.iter().any(|other| other.by.is_same_as(&approval.by)) => {
-                    refused.push(format!("{} has approved twice, which counts once", approval.by));
-                }
+                // One person counts once, however often they say it.
+                Decision::Approved if counted.iter().any(|other| other.by.is_same_as(&approval.by)) => {}
                 Decision::Approved => counted.push(approval),
             },
         }
@@ -163,6 +162,11 @@ pub fn judge(
         0 => Standing::Approved(counted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         missing => Standing::Waiting(missing, refused),
     }
+}
+
+/// Tells whether a record counts for a plan.
+pub fn counts(plan: &Plan, policy: &ApprovalPolicy, sealed: &Sealed, secrets: &Secrets, now: Timestamp) -> bool {
+    problem(plan, policy, sealed, secrets, now).is_none()
 }
 
 /// Says why a record does not count.
@@ -264,7 +268,7 @@ mod tests {
         let (one, other) = ("arn:aws:sts::1:role/Approver/one", "arn:aws:sts::1:role/Approver/other");
         waits(&standing(&policy, vec![]), 2, "");
         waits(&standing(&policy, vec![approval(one)]), 1, "");
-        waits(&standing(&policy, vec![approval(one), approval(one)]), 1, "approved twice");
+        waits(&standing(&policy, vec![approval(one), approval(one)]), 1, "");
         waits(&standing(&policy, vec![approval(one), approval("planner")]), 1, "four eyes");
         waits(&standing(&policy, vec![approval(one), approval("arn:aws:sts::1:role/Build/x")]), 1, "may approve");
         assert_eq!(

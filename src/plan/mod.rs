@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use approval::{Approval, Decision, Sealed, Standing, Use, judge, may_approve};
+pub use approval::{Approval, Decision, Sealed, Standing, Use, counts, judge, may_approve};
 pub use auto::holds;
 pub use classes::{Class, Property, Row, classes, headline, summary};
 pub use secrets::Secrets;

@@ -1,11 +1,13 @@
 //! Who may open the gate, for what, for how long, and how often; and that a stage has one rollout at a time.
 
-use std::io::{BufRead as _, BufReader};
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::bed::{Bed, Project, Ran, command, snapshot, tenantry, tenantry_as};
+use crate::bed::{Bed, Project, Ran, command, ran, snapshot, tenantry, tenantry_as};
 use crate::deploy::{deployed, planned};
 
 /// The hello example with another gate for prod.
@@ -60,11 +62,14 @@ fn an_edited_an_expired_and_a_foreign_approval_are_refused() {
     bed.edit("/approved-", "body.replace(b'user/director', b'user/approver')");
     // An hour that is over, by the stage's own policy.
     project.replace("tenantry.yaml", "expires: 1h", "expires: 1s");
-    sleep(Duration::from_millis(1100));
+    sleep(Duration::from_millis(2100));
     snapshot("expired-approval", &apply().exits(4).stderr);
-    project.replace("tenantry.yaml", "expires: 1s", "expires: 1h");
+    project.replace("tenantry.yaml", "expires: 1s", "expires: 2s");
+    // It can be given again.
+    let again = tenantry_as("approver", &bed, &project, &["approve", &digest]).exits(0);
+    assert!(!again.stdout.contains("was there already"), "{}", again.stdout);
     // Somebody who may not approve.
-    project.replace("tenantry.yaml", "expires: 1h", "expires: 1h, principals: [\"arn:aws:iam::*:user/second\"]");
+    project.replace("tenantry.yaml", "expires: 2s", "expires: 1h, principals: [\"arn:aws:iam::*:user/second\"]");
     snapshot("foreign-approval", &apply().exits(4).stderr);
     tenantry_as("approver", &bed, &project, &["approve", &digest]).exits(4);
     assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
@@ -206,4 +211,174 @@ fn a_stage_has_one_rollout_at_a_time() {
     let taken = tenantry(&bed, &project, &["unlock", "--stage", "prod", &id]).exits(0);
     assert!(taken.stdout.contains("is taken away"), "{}", taken.stdout);
     apply(&[&gnome]).exits(0);
+}
+
+/// Answers every request with what a function makes of it, as servers do that no emulator knows.
+fn answering(answer: impl Fn(&str) -> String + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut head, mut length) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                let lower = line.to_lowercase();
+                length = lower.strip_prefix("content-length:").map_or(length, |text| text.trim().parse().unwrap());
+                head.push_str(&line);
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let answer = answer(&format!("{head}{}", String::from_utf8_lossy(&body)));
+            let status = if answer.is_empty() { "403 Forbidden" } else { "200 OK" };
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
+                answer.len()
+            );
+        }
+    });
+    endpoint
+}
+
+/// No emulator knows the answers of approval actions: they are CodePipeline's as its API reference has them.
+#[test]
+fn the_answer_of_a_pipelines_approval_action_becomes_the_record() {
+    let (bed, project) = (Bed::start(), gated(", four-eyes: true, principals: [\"arn:aws:iam::*:user/director\"]"));
+    let outputs = project.path().join("outputs");
+    let plan = ["plan", "--stage", "prod", "--output", "json", "--outputs-file", outputs.to_str().unwrap()];
+    let plan = tenantry(&bed, &project, &plan).exits(0).json();
+    let digest = plan["digest"].as_str().unwrap().to_owned();
+    let exported = std::fs::read_to_string(&outputs).unwrap();
+    let value =
+        |name: &str| exported.lines().find_map(|line| line.strip_prefix(&format!("{name}="))).unwrap().to_owned();
+    let summary = value("plan-summary");
+    assert!(summary.contains(&digest) && summary.chars().count() <= 512, "{summary}");
+    assert!(
+        value("plan-link")
+            .starts_with("https://eu-west-1.console.aws.amazon.com/s3/object/tenantry-artifacts-111111111111?")
+    );
+
+    let asked = |status: &str, by: &str, shown: &str| {
+        let answer = serde_json::json!({"actionExecutionDetails": [
+            {"actionName": "Build", "status": "Succeeded", "input": {"actionTypeId": {"category": "Build", "owner": "AWS", "provider": "CodeBuild", "version": "1"}}},
+            {"actionName": "Approve", "status": status, "updatedBy": by, "lastUpdateTime": 1_700_000_000,
+             "input": {"actionTypeId": {"category": "Approval", "owner": "AWS", "provider": "Manual", "version": "1"},
+                       "resolvedConfiguration": {"CustomData": shown}},
+             "output": {"executionResult": {"externalExecutionSummary": "seen"}}}]});
+        let answer = answer.to_string().replace(
+            "1700000000",
+            &format!("{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()),
+        );
+        let endpoint = answering(move |request| {
+            assert!(
+                request.to_lowercase().contains("x-amz-target: codepipeline_20150709.listactionexecutions"),
+                "{request}"
+            );
+            assert!(
+                request.contains(r#""pipelineName":"release""#)
+                    && request.contains(r#""pipelineExecutionId":"execution-7""#),
+                "{request}"
+            );
+            answer.clone()
+        });
+        let mut command = command(&project, Some(&bed), &["approve", &digest, "--from-codepipeline"]);
+        command.env("AWS_ENDPOINT_URL_CODEPIPELINE", endpoint);
+        command.env("CODEBUILD_INITIATOR", "codepipeline/release").env("TENANTRY_PIPELINE_EXECUTION_ID", "execution-7");
+        ran(command)
+    };
+    let director = "arn:aws:iam::111111111111:user/director";
+    asked("Succeeded", director, "another plan").exits(3);
+    asked("InProgress", director, &summary).exits(3);
+    asked("Succeeded", "arn:aws:iam::111111111111:user/somebody", &summary).exits(4);
+    tenantry(&bed, &project, &["apply", &digest]).exits(3);
+    let approved = asked("Succeeded", director, &summary).exits(0);
+    assert!(
+        approved.stdout.contains("approved by arn:aws:iam::111111111111:user/director (seen)"),
+        "{}",
+        approved.stdout
+    );
+    tenantry(&bed, &project, &["apply", &digest]).exits(0);
+}
+
+/// GitHub's answer as its REST reference has it.
+#[test]
+fn the_reviewers_of_a_github_run_approve() {
+    let (bed, project) = (Bed::start(), gated(", four-eyes: true, principals: [\"github:*\"]"));
+    let digest = planned(&bed, &project);
+    let apply = |reviews: &'static str| {
+        let endpoint = answering(move |request| {
+            assert!(request.starts_with("GET /repos/acme/app/actions/runs/42/approvals "), "{request}");
+            if request.contains("Bearer ghs_token") { reviews.to_owned() } else { String::new() }
+        });
+        let mut command = command(&project, Some(&bed), &["apply", &digest, "--approve", &digest]);
+        command.envs([("GITHUB_ACTIONS", "true"), ("GITHUB_TOKEN", "ghs_token"), ("GITHUB_RUN_ID", "42")]);
+        command.envs([
+            ("GITHUB_REPOSITORY", "acme/app"),
+            ("GITHUB_API_URL", endpoint.as_str()),
+            ("GITHUB_ACTOR", "planner"),
+        ]);
+        ran(command)
+    };
+    let none = apply("[]").exits(4);
+    assert!(none.stderr.contains("nobody has reviewed run 42 of acme/app"), "{}", none.stderr);
+    let approved = apply(
+        r#"[{"state": "approved", "comment": "", "user": {"login": "octocat"}, "environments": [{"name": "production"}]}]"#,
+    );
+    assert!(approved.exits(0).stderr.contains("approved by github:octocat"));
+}
+
+/// One screen for sixty customers: those that all have the same ahead, and those that have not.
+#[test]
+fn a_plan_for_sixty_targets_in_three_classes_is_one_screen() {
+    let (bed, project) = (Bed::with(&["--tenants", "60"]), Project::hello());
+    let mut tenants = String::from("- name: sandbox\n  account: \"222222222222\"\n");
+    for number in 1..=60 {
+        let _ = write!(tenants, "- name: t{number:03}\n  account: \"{}\"\n", 500_000_000_000_u64 + number);
+        if number == 17 {
+            tenants.push_str("  parameters: { Size: \"512\" }\n");
+        }
+    }
+    project.write("tenants.yaml", &tenants);
+    project.replace("application.yaml", "Resources:\n", "  Size:\n    Type: Number\n    Default: 128\n\nResources:\n");
+    project.replace("application.yaml", "MemorySize: 128", "MemorySize: !Ref Size");
+    // Two customers come later than the others.
+    for late in ["t058", "t059"] {
+        project.replace(
+            "tenants.yaml",
+            &format!("- name: {late}\n"),
+            &format!("- name: {late}\n  labels: {{ late: yes }}\n"),
+        );
+    }
+    let early: Vec<String> =
+        (1..=60).filter(|number| *number != 58 && *number != 59).map(|number| format!("t{number:03}")).collect();
+    let mut arguments = vec!["plan", "--stage", "prod", "--output", "json"];
+    arguments.extend(early.iter().flat_map(|tenant| ["--tenant", tenant.as_str()]));
+    // The one with its own size gets it in the second release.
+    project.replace("tenants.yaml", "  parameters: { Size: \"512\" }\n", "");
+    let first = tenantry(&bed, &project, &arguments).exits(0).json();
+    let digest = first["digest"].as_str().unwrap();
+    tenantry(&bed, &project, &["apply", digest, "--approve", digest]).exits(0);
+    project.write(
+        "tenants.yaml",
+        &std::fs::read_to_string(project.path().join("tenants.yaml"))
+            .unwrap()
+            .replace("- name: t017\n", "- name: t017\n  parameters: { Size: \"512\" }\n"),
+    );
+    project.replace("src/index.js", "it greets", "it says hello");
+
+    let plan = tenantry(&bed, &project, &["plan", "--stage", "prod"]).exits(0);
+    assert!(plan.stdout.lines().count() < 40, "{}", plan.stdout);
+    snapshot("sixty", &plan.stdout);
+    let markdown = tenantry(&bed, &project, &["plan", "--stage", "prod", "--output", "markdown"]).exits(0);
+    snapshot("sixty-markdown", &markdown.stdout);
+    let json = tenantry(&bed, &project, &["plan", "--stage", "prod", "--output", "json"]).exits(0).json();
+    let classes: Vec<usize> =
+        json["classes"].as_array().unwrap().iter().map(|class| class["targets"].as_array().unwrap().len()).collect();
+    assert_eq!(classes, [1, 2, 57]);
 }

@@ -325,6 +325,7 @@ pub fn snapshot(name: &str, text: &str) {
         (r"\b(release|sha256|plan) [0-9a-f]{12}\b", "$1 [id]"),
         (r#""release": "[0-9a-f]{12}""#, r#""release": "[id]""#),
         (r"releases/[0-9a-f]{12}", "releases/[id]"),
+        (r"(unlock --stage prod|promote) [0-9a-f]{12}", "$1 [id]"),
         (r"COMPLETE  [0-9a-f]{12}  [0-9]+[mhd]", "COMPLETE  [id]  [age]"),
         (r"\b[0-9]{8}T[0-9]{6}Z-([a-z]+)-[0-9a-f]{6}\b", "[time]-$1-[id]"),
         (r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "[time]"),

@@ -44,7 +44,7 @@ pub async fn pass_gate(
         Ok(standing) => standing,
         Err(error) => {
             return Err(Box::new(Shut {
-                stage: StageEnd::idle(stage, Some(plan), Exit::Usage, error),
+                stage: StageEnd::idle(stage, Some(plan), error.answer(), error),
                 refused: false,
             }));
         }
@@ -189,5 +189,5 @@ pub async fn record(
         seen,
         comment,
     };
-    Ok(run.engine.record(plan, approval, secrets).await?)
+    Ok(run.engine.record(plan, policy, approval, secrets).await?)
 }
