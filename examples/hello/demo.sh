@@ -37,7 +37,8 @@ run tenantry deploy --log-format plain --outputs-file outputs || [ $? = 3 ]
 
 say "Somebody has read the plan, and approves exactly it"
 digest=$(sed -n 's/^plan-digest=//p' outputs)
-run tenantry apply "$digest" --approve "$digest" --log-format plain
+run tenantry approve "$digest" --comment "as agreed" --log-format plain
+run tenantry apply "$digest" --log-format plain
 
 say "What runs where"
 run tenantry status --log-format plain 2>/dev/null
@@ -52,6 +53,13 @@ done
 run tenantry plan --stage prod --log-format plain --outputs-file outputs
 digest=$(sed -n 's/^plan-digest=//p' outputs | tail -n 1)
 run tenantry deploy --approve "$digest" --log-format plain
+
+say "One customer goes back to the release before, by the same gate; then it lags"
+run tenantry rollback --tenant gnome --log-format plain --outputs-file outputs || [ $? = 3 ]
+digest=$(sed -n 's/^plan-digest=//p' outputs | tail -n 1)
+run tenantry apply "$digest" --approve "$digest" --log-format plain
+run tenantry status --stage prod --log-format plain 2>/dev/null
+run tenantry releases
 
 say "And away with it"
 run tenantry destroy --stage prod --confirm prod --log-format plain

@@ -81,7 +81,7 @@ stages:
   dev:
     tenants: [sandbox]
   prod: # all tenants that no other stage names
-    gate: { approval: required }
+    gate: { approval: required }  # approvers: 2, four-eyes: true, auto-approve: [no-removals, no-replacements]
     rollout: { max-concurrency: 50, failure-tolerance: 0 }
 
 # The customers, each with an account of its own. `tenants: tenants.yaml` keeps them in a file.

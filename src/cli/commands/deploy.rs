@@ -1,6 +1,6 @@
 //! `tenantry deploy`, `tenantry promote`, `tenantry rollback`: plan, gate and apply in one run.
 
-use super::answer::{Answer, StageAnswer, StageEnd};
+use super::answer::{Answer, StageAnswer, StageEnd, plan_outputs};
 use super::gate::pass_gate;
 use super::stage::{execute, is_hopeless, keep, not_begun, settle, stopped_or};
 use super::subject::{Scope, Subject, narrow};
@@ -203,6 +203,7 @@ impl Pass<'_> {
         }
         keep(engine, &mut planning, &request).await?;
         let plan = planning.plan.clone();
+        plan_outputs(run.console, &plan, &run.project.store)?;
         engine.events.emit(Event::Planned { plan: Box::new(plan.clone()) });
         if let Err(end) = pass_gate(run, stage, &plan, secrets, way).await {
             if end.refused {
