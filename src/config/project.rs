@@ -374,12 +374,24 @@ impl Project {
         place.checked_sub(1).map(|before| &self.stages[before])
     }
 
-    /// Returns the names of parameters that have a value from the environment somewhere: they are secrets.
-    pub fn secret_parameters(&self) -> BTreeSet<String> {
-        let maps = std::iter::once(&self.file.parameters)
+    /// Returns every map of parameters that there is.
+    fn parameter_maps(&self) -> impl Iterator<Item = &BTreeMap<String, Text>> {
+        std::iter::once(&self.file.parameters)
             .chain(self.file.stages.values().map(|stage| &stage.parameters))
             .chain(self.tenants.iter().map(|tenant| &tenant.parameters))
-            .chain(self.tenants.iter().flat_map(|tenant| tenant.region_parameters.values()));
+            .chain(self.tenants.iter().flat_map(|tenant| tenant.region_parameters.values()))
+    }
+
+    /// Returns the values of the environment that parameters ask for, also within longer texts.
+    fn asked_of_environment(&self) -> impl Iterator<Item = String> {
+        let texts = self.parameter_maps().flat_map(BTreeMap::values);
+        let names = texts.flat_map(|text| text.0.split("{environment.").skip(1));
+        names.filter_map(|rest| self.environment.0.get(rest.split('}').next()?).cloned())
+    }
+
+    /// Returns the names of parameters that have a value from the environment somewhere: they are secrets.
+    pub fn secret_parameters(&self) -> BTreeSet<String> {
+        let maps = self.parameter_maps();
         let secret = |(name, value): (&String, &Text)| value.0.contains("{environment.").then(|| name.clone());
         let no_echo = self.template.no_echo().into_iter();
         maps.flatten().filter_map(secret).chain(no_echo).collect()
@@ -409,7 +421,9 @@ impl Project {
     pub fn secret_values(&self) -> BTreeSet<String> {
         let names = self.secret_parameters();
         let written = |map: &BTreeMap<String, Text>| -> Vec<String> {
-            map.iter().filter(|(name, _)| names.contains(*name)).map(|(_, value)| value.0.clone()).collect()
+            let secret = map.iter().filter(|(name, _)| names.contains(*name)).map(|(_, value)| value.0.clone());
+            // What has variables is a secret with their values in it, as each target gets it.
+            secret.filter(|value| !value.contains('{')).collect()
         };
         let mut values = written(&self.file.parameters);
         values.extend(self.file.stages.values().flat_map(|stage| written(&stage.parameters)));
@@ -429,8 +443,9 @@ impl Project {
             };
             values.extend(targets.flat_map(secret));
         }
-        // What only names a secret is none, and would hide the name of every other one.
-        values.into_iter().filter(|value| !value.is_empty() && !value.contains('{')).collect()
+        values.extend(self.asked_of_environment());
+        // What only refers to a secret is none.
+        values.into_iter().filter(|value| !value.is_empty() && !value.starts_with("{{resolve:")).collect()
     }
 
     /// Returns all targets of a stage with the places of their parameters.
@@ -622,7 +637,10 @@ impl Scope<'_> {
     }
 
     fn expand(&self, text: &str, place: &Place, problems: &mut Vec<Problem>) -> String {
-        expand(text, |name| self.lookup(name)).unwrap_or_else(|bad| {
+        // What comes from the environment is secret, and only parameters are covered.
+        let is_parameter = place.1.iter().any(|key| key == "parameters" || key == "region-parameters");
+        let lookup = |name: &str| self.lookup(name).filter(|_| is_parameter || !name.starts_with("environment."));
+        expand(text, lookup).unwrap_or_else(|bad| {
             let known = self.known();
             let names = || known.iter().map(String::as_str);
             let mut bytes = self.project.value_at(place);
@@ -636,12 +654,19 @@ impl Scope<'_> {
                 _ if bad.is_open => format!("`{{{}` has no closing brace", bad.name),
                 Some(label) => format!("tenant `{}` has no label `{label}`", self.tenant.name),
                 None if bad.name == "previous" => "`{previous}` is a parameter's whole value".to_owned(),
+                None if bad.name.starts_with("environment.") && !is_parameter => {
+                    "values of the environment are secrets, and are for parameters alone".to_owned()
+                }
                 None if bad.name.starts_with("environment.") => {
                     format!("the environment has no {}", bad.name.trim_start_matches("environment."))
                 }
                 None => format!("unknown variable `{}`", bad.name),
             };
             let problem = Problem::new(message).at(place.0, bytes);
+            if bad.name.starts_with("environment.") && !is_parameter {
+                problems.push(problem);
+                return String::new();
+            }
             if bad.name.starts_with("environment.") {
                 problems.push(
                     problem.hint("hand it to this step, as CodeBuild's `env` and GitHub's `env` do with their secrets"),

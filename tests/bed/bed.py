@@ -393,6 +393,8 @@ def main():
     port = free_port()
     configure(port, os.environ.get("TMPDIR", "/tmp"))
     close_gaps(arguments.delay)
+    # The clone stays clean of compiled modules.
+    sys.dont_write_bytecode = True
     from values import tell_values
 
     tell_values()

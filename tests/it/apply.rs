@@ -121,6 +121,10 @@ fn a_plan_is_refused_when_anything_is_different_now() {
     snapshot("edited-plan", &apply().exits(4).stderr);
     bed.boto3("111111111111", &edit.replace("b'gnome', b'gnomf'", "b'gnomf', b'gnome'"));
 
+    bed.edit("/artifacts/", "body + b'x'");
+    snapshot("another-artifact", &apply().exits(4).stderr);
+    bed.edit("/artifacts/", "body[:-1]");
+
     let remove = "cf = client('cloudformation'); stack = 'SampleApplication-unicorn-stack-eu-west-1'\n\
         name = cf.list_change_sets(StackName=stack)['Summaries'][0]['ChangeSetName']\n\
         cf.delete_change_set(StackName=stack, ChangeSetName=name)";

@@ -191,6 +191,9 @@ fn a_parameter_from_the_environment_or_from_before_is_never_told() {
         ran(command)
     };
     snapshot("no-variable", &run(None, &["plan", "--stage", "prod"]).exits(2).stderr);
+    project.replace("tenantry.yaml", "tags:\n", "tags:\n  password: \"{environment.DB_PASSWORD}\"\n");
+    snapshot("variable-in-a-tag", &run(Some(PLANTED[1]), &["check"]).exits(2).stderr);
+    project.replace("tenantry.yaml", "  password: \"{environment.DB_PASSWORD}\"\n", "");
     let plan = run(Some(PLANTED[1]), &["plan", "--stage", "prod", "--output", "json"]).exits(0);
     assert!(plan.stderr.contains(&format!("::add-mask::{}\n", PLANTED[1])), "{}", plan.stderr);
     let digest = plan.json()["digest"].as_str().unwrap().to_owned();

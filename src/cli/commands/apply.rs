@@ -1,6 +1,6 @@
 //! `tenantry apply`.
 
-use super::answer::Answer;
+use super::answer::{Answer, StageEnd};
 use super::decide::read_plan;
 use super::gate::pass_gate;
 use super::stage::execute;
@@ -8,7 +8,7 @@ use super::subject::Subject;
 use crate::cli::args::Way;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
-use crate::domain::{Digest, Exit};
+use crate::domain::{Digest, Exit, FaultKind};
 use crate::event::Event;
 
 /// Applies a plan that was made before.
@@ -28,6 +28,11 @@ pub async fn apply(workspace: Workspace, digest: Digest, way: Way) -> Result<Exi
                 let mut answer = Answer::new(&subject.release);
                 if let Err(end) = pass_gate(run, &stage, &plan, &secrets, &way).await {
                     answer.add(end.stage);
+                    return Ok(answer);
+                }
+                if let Err(fault) = engine.verify_artifacts(&subject.release).await {
+                    let exit = if fault.kind == FaultKind::Mismatch { Exit::Refused } else { Exit::Usage };
+                    answer.add(StageEnd::idle(&stage, Some(&plan), exit, fault.into()));
                     return Ok(answer);
                 }
                 let entered = engine.enter(&stage.name, scope.targets).await;
