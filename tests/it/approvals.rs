@@ -382,3 +382,53 @@ fn a_plan_for_sixty_targets_in_three_classes_is_one_screen() {
         json["classes"].as_array().unwrap().iter().map(|class| class["targets"].as_array().unwrap().len()).collect();
     assert_eq!(classes, [1, 2, 57]);
 }
+
+/// The emulator makes no change sets for nested stacks: CloudFormation's answers are as its API reference has them.
+#[test]
+fn changes_in_nested_stacks_are_part_of_the_plan() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    let nested = "  Network:\n    Type: AWS::CloudFormation::Stack\n    Properties:\n      TemplateURL: https://example.com/network.yaml\n";
+    project.replace("application.yaml", "Resources:\n", &format!("Resources:\n{nested}"));
+    let change = |action: &str, id: &str, kind: &str, rest: &str| {
+        format!(
+            "<member><Type>Resource</Type><ResourceChange><Action>{action}</Action><LogicalResourceId>{id}</LogicalResourceId>\
+             <ResourceType>{kind}</ResourceType>{rest}</ResourceChange></member>"
+        )
+    };
+    let arn = "arn:aws:cloudformation:eu-west-1:222222222222:changeSet";
+    let inner = change("Remove", "Table", "AWS::DynamoDB::Table", "<PolicyAction>Delete</PolicyAction>");
+    let middle =
+        change("Modify", "Storage", "AWS::CloudFormation::Stack", &format!("<ChangeSetId>{arn}/inner</ChangeSetId>"));
+    let outer =
+        change("Modify", "Network", "AWS::CloudFormation::Stack", &format!("<ChangeSetId>{arn}/middle</ChangeSetId>"));
+    let endpoint = answering(move |request| {
+        let result = |action: &str, body: &str| {
+            let xmlns = "http://cloudformation.amazonaws.com/doc/2010-05-15/";
+            format!("<{action}Response xmlns=\"{xmlns}\"><{action}Result>{body}</{action}Result></{action}Response>")
+        };
+        let stack =
+            "<StackId>arn:aws:cloudformation:eu-west-1:222222222222:stack/s/1</StackId><StackName>s</StackName>";
+        let changes = |changes: &str| {
+            let status = "<Status>CREATE_COMPLETE</Status><ExecutionStatus>AVAILABLE</ExecutionStatus>";
+            result("DescribeChangeSet", &format!("{stack}{status}<Changes>{changes}</Changes>"))
+        };
+        match () {
+            () if request.contains("Action=DescribeStacks") => {
+                let status =
+                    "<StackStatus>CREATE_COMPLETE</StackStatus><CreationTime>2026-01-01T00:00:00Z</CreationTime>";
+                result("DescribeStacks", &format!("<Stacks><member>{stack}{status}</member></Stacks>"))
+            }
+            () if request.contains("Action=CreateChangeSet") => {
+                assert!(request.contains("IncludeNestedStacks=true"), "{request}");
+                result("CreateChangeSet", "<Id>root</Id>")
+            }
+            () if request.contains("changeSet%2Finner") => changes(&inner),
+            () if request.contains("changeSet%2Fmiddle") => changes(&middle),
+            () if request.contains("Action=DescribeChangeSet") => changes(&outer),
+            () => panic!("{request}"),
+        }
+    });
+    let mut command = command(&project, Some(&bed), &["plan", "--stage", "dev"]);
+    command.env("AWS_ENDPOINT_URL_CLOUDFORMATION", endpoint);
+    snapshot("nested", &ran(command).exits(0).stdout);
+}
