@@ -122,6 +122,12 @@ fn a_harmless_plan_needs_nobody() {
     assert!(
         run.stderr.contains("approved by rule: no removals, no replacements, only AWS::Lambda::*, at most 2 targets")
     );
+    // A rule is none against somebody who refuses.
+    project.replace("src/index.js", "it says hello", "it says nothing");
+    let digest = planned(&bed, &project);
+    tenantry_as("second", &bed, &project, &["reject", &digest, "--why", "not this"]).exits(0);
+    tenantry(&bed, &project, &["apply", &digest]).exits(4);
+    project.replace("src/index.js", "it says nothing", "it says hello");
     project.replace("tenantry.yaml", "{ max-targets: 2 }", "{ max-targets: 1 }");
     project.replace("src/index.js", "it says hello", "it greets you");
     tenantry(&bed, &project, &["deploy"]).exits(3);

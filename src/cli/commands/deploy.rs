@@ -117,7 +117,7 @@ async fn previous(run: &Run<'_>, stage: &StageConfig, selection: &Selection) -> 
     let Run { project, engine, .. } = run;
     let targets = project.targets(stage, &project.release_to_come(), selection)?;
     let (targets, _) = narrow(run, stage, targets, selection.clone()).await?;
-    let targets = targets.into_iter().map(|target| target.id).collect();
+    let targets = targets.into_iter().filter(|target| target.pin.is_none()).map(|target| target.id).collect();
     let mut found: Vec<(TargetId, Option<ReleaseId>)> = Vec::new();
     for (target, entry) in engine.ledger(&project.application, &stage.name, targets).await? {
         found.push((target, entry.and_then(|entry| entry.previous().cloned())));

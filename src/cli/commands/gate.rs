@@ -35,11 +35,6 @@ pub async fn pass_gate(
 ) -> Result<(), Box<Shut>> {
     let Gate::Approval(policy) = &stage.gate else { return Ok(()) };
     let engine = run.engine;
-    if holds(&policy.auto_approve, &plan.content) {
-        let rules: Vec<String> = policy.auto_approve.iter().map(ToString::to_string).collect();
-        engine.events.emit(Event::Approved { by: format!("rule: {}", rules.join(", ")) });
-        return Ok(());
-    }
     let standing = match seek(run, policy, plan, secrets, way).await {
         Ok(standing) => standing,
         Err(error) => {
@@ -91,6 +86,11 @@ async fn seek(
 ) -> Result<Standing, CommandError> {
     let engine = run.engine;
     let mut standing = engine.standing(plan, policy, secrets).await?;
+    // A rule stands for a person who has not been asked, not against one who has refused.
+    if matches!(standing, Standing::Waiting(..)) && holds(&policy.auto_approve, &plan.content) {
+        let rules: Vec<String> = policy.auto_approve.iter().map(ToString::to_string).collect();
+        return Ok(Standing::Approved(format!("rule: {}", rules.join(", "))));
+    }
     if let (Standing::Waiting(..), Some(last)) = (&standing, way.approve.last()) {
         if !way.approve.contains(&plan.digest) {
             let foreign = format!("the approval is for plan {last}, but the plan is {}", plan.digest);
