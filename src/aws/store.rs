@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
@@ -123,6 +124,16 @@ impl ArtifactStore {
             self.settings.kms_key
         );
         Err(Fault::new(FaultKind::Mismatch, operation, message))
+    }
+
+    /// Asks for an object; none where there is no such object.
+    async fn open(&self, key: &str) -> Result<Option<GetObjectOutput>, Fault> {
+        let request = self.s3.get_object().bucket(&self.settings.bucket).key(key);
+        let answer = request.expected_bucket_owner(self.settings.owner.as_str()).send().await;
+        match answer.map_err(|error| fault::read("GetObject", &error)) {
+            Err(fault) if fault.kind == FaultKind::NotFound && fault.code != "NoSuchBucket" => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// Tells whether the store has an object of exactly these bytes, encrypted as configured.
@@ -391,19 +402,8 @@ impl Store for ArtifactStore {
     async fn verify(&self, key: &str, sha256: Digest) -> Result<(), Fault> {
         const OPERATION: &str = "GetObject";
         let broken = |kind, why: &str| Fault::new(kind, OPERATION, format!("{key} {why}"));
-        let answer = self
-            .s3
-            .get_object()
-            .bucket(&self.settings.bucket)
-            .key(key)
-            .expected_bucket_owner(self.settings.owner.as_str())
-            .send()
-            .await
-            .map_err(|error| fault::read(OPERATION, &error));
-        let answer = match answer {
-            Err(fault) if fault.kind == FaultKind::NotFound => return Err(broken(FaultKind::Mismatch, "is gone")),
-            other => other?,
-        };
+        let found = self.open(key).await?;
+        let answer = found.ok_or_else(|| broken(FaultKind::Mismatch, "is gone"))?;
         self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
         let mut body = answer.body;
         let mut hash = Sha256::new();
@@ -419,19 +419,7 @@ impl Store for ArtifactStore {
 
     async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Fault> {
         const OPERATION: &str = "GetObject";
-        let answer = self
-            .s3
-            .get_object()
-            .bucket(&self.settings.bucket)
-            .key(key)
-            .expected_bucket_owner(self.settings.owner.as_str())
-            .send()
-            .await
-            .map_err(|error| fault::read(OPERATION, &error));
-        let answer = match answer {
-            Err(fault) if fault.kind == FaultKind::NotFound && fault.code != "NoSuchBucket" => return Ok(None),
-            other => other?,
-        };
+        let Some(answer) = self.open(key).await? else { return Ok(None) };
         let version = answer.e_tag().unwrap_or_default().to_owned();
         let body = answer.body.collect().await;
         let body = body.map_err(|error| Fault::new(FaultKind::Unreachable, OPERATION, format!("{key}: {error}")))?;
