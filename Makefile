@@ -13,7 +13,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export TENANTRY_BED_PYTHON := $(BED)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: demo ci fmt clippy doc deny test static bed tools schema snapshots claim
+.PHONY: demo ci fmt clippy doc deny test simulate static bed tools schema snapshots claim
 .DEFAULT_GOAL := ci
 
 # Run the main job: a release to three accounts of a local AWS, from package to status.
@@ -38,11 +38,18 @@ doc: claim
 
 # Check licences, sources and banned crates. (`cargo deny check advisories` needs the network.)
 deny: tools
+	cargo fetch --locked --quiet
 	cargo deny --locked --offline check bans licenses sources
 
 # Run all unit and integration tests. The tests of the action and the buildspec run the static binary.
 test: bed tools static claim
 	cargo nextest run --locked
+
+# Run the engine against a simulated fleet for as many seeds as wanted; SEED=17 replays one, and tells what happens.
+SEEDS ?= 100000
+simulate: claim
+	cargo build --locked --quiet --release --tests
+	$(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) cargo test --locked --quiet --release --test simulation -- --nocapture
 
 # Build the static binary and run it where there is nothing else.
 static: claim

@@ -22,6 +22,8 @@ pub enum Phase {
     Apply,
     /// Stacks are deleted.
     Destroy,
+    /// Rollbacks that have failed go on.
+    Recover,
     /// Stacks are looked at.
     Status,
 }
@@ -99,6 +101,25 @@ pub enum Event {
         /// The number of the lock that it holds.
         fence: u64,
     },
+    /// A change set is about to be executed that was not there when the rollout began.
+    Prepared {
+        /// Which.
+        prepared: Prepared,
+    },
+    /// A wave of a rollout begins.
+    WaveStarted {
+        /// Its name.
+        wave: String,
+        /// How many targets it executes.
+        targets: usize,
+    },
+    /// A wave has ended, and what it deployed is watched for a while.
+    Baking {
+        /// Its name.
+        wave: String,
+        /// How long, in seconds.
+        seconds: u64,
+    },
     /// A target went from one state to another.
     Moved {
         /// Which target.
@@ -151,6 +172,19 @@ pub enum Event {
     },
 }
 
+/// The change set that a rollout executes in a target: from it follows the token by which its operation is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Prepared {
+    /// The target.
+    #[serde(flatten)]
+    pub target: TargetId,
+    /// ARN of its stack.
+    pub stack_id: String,
+    /// Name of the change set.
+    pub change_set: String,
+}
+
 /// An event with its time, as reporters and journals get it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timed {
@@ -165,6 +199,7 @@ pub struct Timed {
 #[derive(Clone)]
 pub struct Events {
     sender: mpsc::UnboundedSender<Timed>,
+    copy: Option<mpsc::UnboundedSender<Timed>>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
@@ -172,12 +207,22 @@ impl Events {
     /// Returns both ends; `clock` stamps the events.
     pub fn channel(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> (Self, mpsc::UnboundedReceiver<Timed>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self { sender, clock: Arc::new(clock) }, receiver)
+        (Self { sender, copy: None, clock: Arc::new(clock) }, receiver)
     }
 
     /// Sends an event. Nobody listening is no reason to stop.
     pub fn emit(&self, event: Event) {
-        let _ = self.sender.send(Timed { time: self.now(), event });
+        let event = Timed { time: self.now(), event };
+        if let Some(copy) = &self.copy {
+            let _ = copy.send(event.clone());
+        }
+        let _ = self.sender.send(event);
+    }
+
+    /// Returns the same, with a copy of each event for a journal.
+    #[must_use]
+    pub fn also_to(&self, copy: mpsc::UnboundedSender<Timed>) -> Self {
+        Self { copy: Some(copy), ..self.clone() }
     }
 
     /// Sends a notice.

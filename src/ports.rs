@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use jiff::Timestamp;
 
-use crate::domain::{ChangeSet, Digest, Fault, ParameterValue, Stack, StackEvent, Target};
+use crate::domain::{ChangeSet, Digest, Drift, Fault, ParameterValue, Stack, StackEvent, StackOptions, Target};
 
 /// The way into tenants' accounts.
 #[async_trait]
@@ -43,6 +43,8 @@ pub struct ChangeSetRequest {
     pub description: String,
     /// Whether the template has nested stacks, whose changes are to be planned too.
     pub nested: bool,
+    /// What is asked beside the template.
+    pub options: StackOptions,
 }
 
 /// A function's answer.
@@ -75,6 +77,18 @@ pub trait TenantAccount: Send + Sync {
 
     /// Begins the deletion of a stack.
     async fn delete_stack(&self, stack: &str, role_arn: &str, token: &str) -> Result<(), Fault>;
+
+    /// Goes on with a rollback that has failed, without the resources to skip.
+    async fn continue_rollback(&self, stack: &str, role_arn: &str, skip: &[String], token: &str) -> Result<(), Fault>;
+
+    /// Begins to compare a stack's resources with its template, and returns the detection's id.
+    async fn detect_drift(&self, stack: &str) -> Result<String, Fault>;
+
+    /// Returns what a detection has found; none while it goes on.
+    async fn drift(&self, stack: &str, detection: &str) -> Result<Option<Drift>, Fault>;
+
+    /// Protects a stack against deletion.
+    async fn protect(&self, stack: &str) -> Result<(), Fault>;
 
     /// Returns the events of a stack that came after the one with the id `after`, oldest first; all if none.
     async fn events(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, Fault>;
@@ -138,6 +152,8 @@ pub trait Store: Send + Sync {
 pub struct PipelineAnswer {
     /// The action's name.
     pub action: String,
+    /// Names this execution of the action: a retried one has another.
+    pub execution: String,
     /// Its status: `Succeeded`, `Failed`, `InProgress` or `Abandoned`.
     pub status: String,
     /// The ARN of who answered.

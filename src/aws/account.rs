@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_cloudformation as cfn;
-use aws_sdk_cloudformation::types::{ChangeSetType, Parameter, Tag};
+use aws_sdk_cloudformation::types::{ChangeSetType, DeploymentMode, Parameter, StackResourceDriftStatus, Tag};
 use aws_smithy_runtime::client::retries::RetryPartition;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::Blob;
@@ -16,8 +16,8 @@ use jiff::Timestamp;
 
 use super::{fault, http};
 use crate::domain::{
-    Change, ChangeAction, ChangeSet, ChangeSetStatus, Fault, FaultKind, ParameterValue, PropertyChange, Replacement,
-    Stack, StackEvent, StackStatus,
+    Change, ChangeAction, ChangeSet, ChangeSetStatus, Drift, DriftedResource, Fault, FaultKind, OnStackFailure,
+    ParameterValue, PropertyChange, Replacement, Stack, StackEvent, StackStatus,
 };
 use crate::ports::{Answer, ChangeSetRequest, TenantAccount};
 
@@ -43,6 +43,7 @@ impl Account {
             .retry_partition(retries.clone())
             .retry_config(RetryConfig::disabled())
             .timeout_config(patient)
+            .http_client(http.clone())
             .build();
         Self {
             cloudformation: cfn::Client::from_conf(cloudformation),
@@ -127,6 +128,13 @@ impl TenantAccount for Account {
             .set_capabilities(Some(request.capabilities.iter().map(|name| name.as_str().into()).collect()))
             .description(&request.description)
             .set_include_nested_stacks(request.nested.then_some(true))
+            .set_deployment_mode(request.options.revert_drift.then_some(DeploymentMode::RevertDrift))
+            .set_on_stack_failure(match request.options.on_stack_failure {
+                // Only what is being created can be deleted for failing.
+                OnStackFailure::Delete if request.creates => Some(cfn::types::OnStackFailure::Delete),
+                OnStackFailure::Rollback | OnStackFailure::Delete => None,
+                OnStackFailure::DoNothing => Some(cfn::types::OnStackFailure::DoNothing),
+            })
             .send()
             .await;
         answer.map(drop).map_err(|error| fault::read("CreateChangeSet", &error))
@@ -134,9 +142,15 @@ impl TenantAccount for Account {
 
     async fn change_set(&self, stack: &str, name: &str) -> Result<Option<ChangeSet>, Fault> {
         let Some((mut whole, mut nested)) = self.one_change_set(Some(stack), name).await? else { return Ok(None) };
+        if whole.status != ChangeSetStatus::Ready {
+            return Ok(Some(whole));
+        }
         // Nested stacks have change sets of their own, which are executed with their root's.
         while let Some((parent, id)) = nested.pop() {
-            let Some((inner, more)) = self.one_change_set(None, &id).await? else { continue };
+            let Some((inner, more)) = self.one_change_set(None, &id).await? else {
+                let why = format!("without the change set of the nested stack {parent}, {id}");
+                return Ok(Some(ChangeSet { status: ChangeSetStatus::Spent(why), ..whole }));
+            };
             let below = |logical_id: String| format!("{parent}/{logical_id}");
             whole.changes.extend(
                 inner.changes.into_iter().map(|change| Change { logical_id: below(change.logical_id), ..change }),
@@ -176,6 +190,69 @@ impl TenantAccount for Account {
             .send()
             .await;
         answer.map(drop).map_err(|error| fault::read("DeleteStack", &error))
+    }
+
+    async fn continue_rollback(&self, stack: &str, role_arn: &str, skip: &[String], token: &str) -> Result<(), Fault> {
+        let answer = self
+            .cloudformation
+            .continue_update_rollback()
+            .stack_name(stack)
+            .role_arn(role_arn)
+            .set_resources_to_skip((!skip.is_empty()).then(|| skip.to_vec()))
+            .client_request_token(token)
+            .send()
+            .await;
+        answer.map(drop).map_err(|error| fault::read("ContinueUpdateRollback", &error))
+    }
+
+    async fn detect_drift(&self, stack: &str) -> Result<String, Fault> {
+        let answer = self.cloudformation.detect_stack_drift().stack_name(stack).send().await;
+        let answer = answer.map_err(|error| fault::read("DetectStackDrift", &error))?;
+        Ok(answer.stack_drift_detection_id().unwrap_or_default().to_owned())
+    }
+
+    async fn drift(&self, stack: &str, detection: &str) -> Result<Option<Drift>, Fault> {
+        const OPERATION: &str = "DescribeStackDriftDetectionStatus";
+        let request = self.cloudformation.describe_stack_drift_detection_status();
+        let answer = request.stack_drift_detection_id(detection).send().await;
+        let answer = answer.map_err(|error| fault::read(OPERATION, &error))?;
+        match answer.detection_status().map_or("", |status| status.as_str()) {
+            "DETECTION_IN_PROGRESS" => return Ok(None),
+            "DETECTION_COMPLETE" => {}
+            // Some resource could not be looked at: what is known of the others says too little.
+            other => {
+                let why = format!("{other}: {}", answer.detection_status_reason().unwrap_or_default());
+                return Err(Fault::new(FaultKind::Invalid, OPERATION, why));
+            }
+        }
+        let mut drift = Drift::default();
+        if answer.drifted_stack_resource_count().unwrap_or_default() == 0 {
+            return Ok(Some(drift));
+        }
+        let mut page = None;
+        loop {
+            let answer = self
+                .cloudformation
+                .describe_stack_resource_drifts()
+                .stack_name(stack)
+                .stack_resource_drift_status_filters(StackResourceDriftStatus::Modified)
+                .stack_resource_drift_status_filters(StackResourceDriftStatus::Deleted)
+                .set_next_token(page)
+                .send()
+                .await;
+            let answer = answer.map_err(|error| fault::read("DescribeStackResourceDrifts", &error))?;
+            drift.resources.extend(answer.stack_resource_drifts().iter().map(read_drift));
+            page = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if page.is_none() {
+                return Ok(Some(drift));
+            }
+        }
+    }
+
+    async fn protect(&self, stack: &str) -> Result<(), Fault> {
+        let request = self.cloudformation.update_termination_protection().stack_name(stack);
+        let answer = request.enable_termination_protection(true).send().await;
+        answer.map(drop).map_err(|error| fault::read("UpdateTerminationProtection", &error))
     }
 
     async fn events(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
@@ -273,6 +350,7 @@ fn read_stack(stack: &cfn::types::Stack) -> Stack {
         status: StackStatus::read(stack.stack_status().map_or("", |status| status.as_str())),
         changed: time(stack.last_updated_time()).or_else(|| time(stack.creation_time())),
         outputs: outputs.collect::<BTreeMap<_, _>>(),
+        protected: stack.enable_termination_protection().unwrap_or_default(),
     }
 }
 
@@ -287,6 +365,16 @@ fn read_event(event: &cfn::types::StackEvent) -> StackEvent {
         reason: text(event.resource_status_reason()),
         is_stack: physical_id.is_some() && physical_id == event.stack_id(),
         token: text(event.client_request_token()),
+    }
+}
+
+fn read_drift(resource: &cfn::types::StackResourceDrift) -> DriftedResource {
+    let differences = resource.property_differences();
+    DriftedResource {
+        logical_id: resource.logical_resource_id().unwrap_or_default().to_owned(),
+        resource_type: resource.resource_type().unwrap_or_default().to_owned(),
+        status: resource.stack_resource_drift_status().map_or("", |status| status.as_str()).to_owned(),
+        properties: differences.iter().filter_map(|one| one.property_path().map(str::to_owned)).collect(),
     }
 }
 
@@ -350,4 +438,19 @@ fn read_detail(detail: &cfn::types::ResourceChangeDetail) -> Option<PropertyChan
         },
         cause: format!("{source} {}", detail.causing_entity().unwrap_or_default()).trim().to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of statuses is that of the API's model, no more and no less.
+    #[test]
+    fn every_status_that_the_sdk_has_is_in_the_table() {
+        let mut ours: Vec<&str> = StackStatus::KNOWN.iter().map(StackStatus::name).collect();
+        let mut theirs = cfn::types::StackStatus::values().to_vec();
+        ours.sort_unstable();
+        theirs.sort_unstable();
+        assert_eq!(ours, theirs);
+    }
 }

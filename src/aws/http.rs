@@ -1,17 +1,21 @@
 //! One connection pool for all tenants. A client without it would open a pool for itself, and a thousand tenants
 //! a thousand pools.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_http_client::pool::{Client, ConnectionPool};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient as _, HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, OrchestratorError};
-use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::timeout::TimeoutConfig;
+use tokio::sync::Semaphore;
 
 use crate::domain::{Fault, FaultKind};
 
@@ -27,6 +31,35 @@ pub fn shared_client(ca_bundle: Option<Vec<u8>>) -> Result<SharedHttpClient, Box
         .tls_context(TlsContext::builder().with_trust_store(trust).build()?)
         .build_https()?;
     Ok(SharedHttpClient::new(Client::new(&pool)?))
+}
+
+/// Requests in flight at a time, over all tenants. More take longer each and none of them sooner: the CPU decides.
+const IN_FLIGHT: usize = 256;
+
+/// Returns the same client with a bound on the requests in flight. What may take minutes by nature, as the invocation
+/// of a function, must not go through it.
+pub fn bounded(http: SharedHttpClient) -> SharedHttpClient {
+    let permits = Arc::new(Semaphore::new(IN_FLIGHT));
+    http_client_fn(move |settings, components| {
+        let inner = http.http_connector(settings, components);
+        SharedHttpConnector::new(Bounded { inner, permits: permits.clone() })
+    })
+}
+
+#[derive(Debug)]
+struct Bounded {
+    inner: SharedHttpConnector,
+    permits: Arc<Semaphore>,
+}
+
+impl HttpConnector for Bounded {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (inner, permits) = (self.inner.clone(), self.permits.clone());
+        HttpConnectorFuture::new(async move {
+            let _permit = permits.acquire_owned().await.map_err(|closed| ConnectorError::other(closed.into(), None))?;
+            inner.call(request).await
+        })
+    }
 }
 
 /// Returns the status with which a URL answers, by the same client as all other calls. Redirects are not followed.
@@ -102,6 +135,8 @@ fn is_loopback(url: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -109,6 +144,47 @@ mod tests {
         assert_eq!(split("https://example.com"), ("https://example.com", "/"));
         assert_eq!(split("https://example.com/"), ("https://example.com", "/"));
         assert_eq!(split("https://example.com/a/b?c=/d"), ("https://example.com", "/a/b?c=/d"));
+    }
+
+    /// Answers after a while, and counts.
+    #[derive(Debug, Default)]
+    struct Counting {
+        now: Arc<AtomicUsize>,
+        most: Arc<AtomicUsize>,
+    }
+
+    impl HttpConnector for Counting {
+        fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+            let (now, most) = (self.now.clone(), self.most.clone());
+            HttpConnectorFuture::new(async move {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                Err(ConnectorError::user("nobody is there".into()))
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_in_flight_are_bounded_over_all_tenants() {
+        let counting = Counting::default();
+        let most = counting.most.clone();
+        let bounded = Arc::new(Bounded {
+            inner: SharedHttpConnector::new(counting),
+            permits: Arc::new(Semaphore::new(IN_FLIGHT)),
+        });
+        let begun = tokio::time::Instant::now();
+        let calls: Vec<_> = (0..1000)
+            .map(|_| {
+                let bounded = bounded.clone();
+                tokio::spawn(async move { bounded.call(HttpRequest::new(SdkBody::empty())).await.is_err() })
+            })
+            .collect();
+        for call in calls {
+            assert!(call.await.unwrap());
+        }
+        assert_eq!(most.load(Ordering::SeqCst), IN_FLIGHT);
+        assert_eq!(begun.elapsed().as_secs(), 4);
     }
 
     #[tokio::test]

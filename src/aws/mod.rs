@@ -23,6 +23,7 @@ use crate::domain::{AccountId, Fault, FaultKind, Region};
 #[derive(Clone)]
 pub struct Tooling {
     config: SdkConfig,
+    /// Without the bound on requests in flight.
     http: SharedHttpClient,
 }
 
@@ -48,7 +49,7 @@ impl Tooling {
         })?;
         let config = aws_config::defaults(BehaviorVersion::latest())
             .region(SdkRegion::new(region.to_string()))
-            .http_client(http.clone())
+            .http_client(http::bounded(http.clone()))
             .retry_config(RetryConfig::standard().with_max_attempts(6))
             .timeout_config(timeouts())
             .load()

@@ -39,6 +39,7 @@ impl Tooling {
                 let at = detail.last_update_time().and_then(|at| Timestamp::from_second(at.secs()).ok());
                 answers.push(PipelineAnswer {
                     action: detail.action_name().unwrap_or_default().to_owned(),
+                    execution: detail.action_execution_id().unwrap_or_default().to_owned(),
                     status: detail.status().map_or("", |status| status.as_str()).to_owned(),
                     by: detail.updated_by().map(str::to_owned),
                     at,

@@ -115,6 +115,14 @@ pub enum Command {
         #[command(flatten)]
         way: Way,
     },
+    /// Go on with a rollout that was interrupted: follow what runs, execute what was approved and not begun
+    Resume {
+        /// The rollout
+        rollout: String,
+        /// Wait so long for the stage's lock, as 30m: the interrupted run may still have it
+        #[arg(long, value_name = "SPAN", value_parser = span)]
+        wait_for_lock: Option<Duration>,
+    },
     /// Bring a release that has finished in the stage before to a stage: the same bytes
     Promote {
         /// The release
@@ -160,8 +168,25 @@ pub enum Command {
         /// Only this stage
         #[arg(long)]
         stage: Option<String>,
+        /// Let CloudFormation look for resources that were changed by hand
+        #[arg(long)]
+        drift: bool,
         #[command(flatten)]
         selectors: Selectors,
+    },
+    /// Go on with rollbacks that have failed (UPDATE_ROLLBACK_FAILED)
+    Recover {
+        /// The stage
+        #[arg(long)]
+        stage: String,
+        #[command(flatten)]
+        selectors: Selectors,
+        /// A resource that is left as it is, where its rollback has failed; can be repeated
+        #[arg(long, value_name = "LOGICAL_ID")]
+        skip: Vec<String>,
+        /// Confirm by the stage's name, where nobody is at a terminal
+        #[arg(long, value_name = "STAGE")]
+        confirm: Option<String>,
     },
     /// Take the lock of a stage away from a run that is dead
     Unlock {
@@ -219,7 +244,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// How the gate and the lock are passed without a terminal.
-#[derive(Debug, Clone, ClapArgs)]
+#[derive(Debug, Clone, Default, ClapArgs)]
 pub struct Way {
     /// Approve the plan with exactly this digest; can be repeated
     #[arg(long, value_name = "DIGEST")]

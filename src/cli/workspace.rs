@@ -57,7 +57,7 @@ impl Workspace {
         let project = config::load(&args.config, environment.variables.clone())?;
         let mut console = Console::new(args, &environment);
         if environment.github {
-            Console::hide_in_github(project.secret_values())?;
+            Console::hide_in_github(project.secret_values(&project.secret_parameters()))?;
         }
         console.hide(project.masks());
         console

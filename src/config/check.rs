@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use globset::Glob;
 
 use super::document::Problem;
-use super::project::{ArtifactSource, Place, Project, Resolved, TEMPLATE};
-use super::schema::{Approval, Gate};
+use super::project::{ArtifactSource, Place, Project, Resolved, StageConfig, TEMPLATE};
+use super::schema::{Approval, Gate, Rollout};
 use crate::domain::Quota;
 use crate::package;
 
@@ -95,6 +95,46 @@ fn names(project: &Project, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Waves that select nobody, and limits under which nothing could go on.
+fn rollout(project: &Project, stage: &str, policy: &Rollout, problems: &mut Vec<Problem>) {
+    let config = &project.documents[CONFIG];
+    let value = |keys: &[&str]| config.value(&[&["stages", stage, "rollout"], keys].concat());
+    for (number, size) in policy.waves.iter().enumerate() {
+        if matches!(size.0, Quota::Count(0) | Quota::Percent(0)) {
+            let problem = Problem::new("a wave has at least one target");
+            problems.push(problem.at(CONFIG, value(&["waves", &number.to_string()])));
+        }
+    }
+    if policy.breaker == Some(0) {
+        let problem = Problem::new("a breaker of 0 would stop every rollout at its beginning");
+        problems.push(problem.at(CONFIG, value(&["breaker"])).hint("leave it out where it is not wanted"));
+    }
+    if policy.bake.is_some() && policy.canary.is_none() && policy.waves.is_empty() {
+        let problem = Problem::new("there is nothing to wait for: all targets are one wave");
+        problems.push(problem.at(CONFIG, value(&["bake"])).hint("give the stage a `canary` or `waves`"));
+    }
+    let Some(canary) = &policy.canary else { return };
+    if let Some(label) = canary.label.as_ref().filter(|label| !label.contains('=')) {
+        let problem = Problem::new(format!("`{label}` is no label: it is written as key=value"));
+        problems.push(problem.at(CONFIG, value(&["canary", "label"])));
+        return;
+    }
+    let members = || project.stages.iter().filter(|other| other.name == stage).flat_map(StageConfig::members);
+    for (number, name) in canary.tenants.iter().enumerate() {
+        let known = || members().map(|tenant| project.tenants[*tenant].name.as_str());
+        if !known().any(|known| known == name) {
+            let problem = Problem::new(format!("tenant `{name}` is not in stage `{stage}`"));
+            let bytes = value(&["canary", "tenants", &number.to_string()]);
+            problems.push(problem.at(CONFIG, bytes).did_you_mean(name, known()));
+        }
+    }
+    if !members().any(|tenant| project.is_canary(policy, *tenant)) && problems.is_empty() {
+        let bytes = config.key(&["stages", stage, "rollout", "canary"]);
+        let problem = Problem::new(format!("no tenant of stage `{stage}` is in the canary")).at(CONFIG, bytes);
+        problems.push(problem.hint("name its tenants, or give some of them its label"));
+    }
+}
+
 /// A tenant belongs to one stage: in two, the one without a gate would be a way around the other's.
 fn membership(project: &Project, problems: &mut Vec<Problem>) {
     let config = &project.documents[CONFIG];
@@ -166,6 +206,7 @@ fn stages(project: &Project, problems: &mut Vec<Problem>) {
             problems
                 .push(Problem::new("with a max-concurrency of 0 no target would ever be started").at(CONFIG, bytes));
         }
+        rollout(project, name, &stage.rollout, problems);
         if stage.gate.approvers == Some(0) {
             let bytes = config.value(&["stages", name, "gate", "approvers"]);
             let problem = Problem::new("a gate without approvers is open").at(CONFIG, bytes);

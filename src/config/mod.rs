@@ -8,6 +8,7 @@ mod project;
 pub mod schema;
 mod template;
 mod variables;
+mod waves;
 
 pub use document::{Problem, Problems};
 pub use init::starter;

@@ -8,10 +8,11 @@ use super::document::{Document, Problem, Problems};
 use super::schema::{self, Tenant, Tenants, Text};
 use super::template::Template;
 use super::variables::expand;
+use super::waves;
 use crate::domain::release::Provenance;
 use crate::domain::{
     AccountId, ApprovalPolicy, Artifact, AutoRule, Check, Digest, Gate, Masks, ParameterValue, Region, Release,
-    ReleaseId, Rollout, Target, TargetId, TemplateObject,
+    ReleaseId, Rollout, StackOptions, Target, TargetId, TemplateObject, is_reference,
 };
 use crate::plan::Selection;
 
@@ -82,6 +83,8 @@ pub struct StageConfig {
     pub gate: Gate,
     /// The pace.
     pub rollout: Rollout,
+    /// What is asked of CloudFormation beside the template.
+    pub options: StackOptions,
     tenants: Vec<usize>,
 }
 
@@ -215,22 +218,19 @@ fn stages(
                 names.iter().enumerate().filter_map(find).collect()
             }
         };
-        let standard = Rollout::default();
-        let rollout = Rollout {
-            max_concurrency: stage.rollout.max_concurrency.map_or(standard.max_concurrency, |amount| amount.0),
-            failure_tolerance: stage.rollout.failure_tolerance.map_or(standard.failure_tolerance, |amount| amount.0),
-        };
+        let rollout = waves::policy(&stage.rollout);
         let gate = match stage.gate.approval {
             schema::Approval::None => Gate::Open,
-            schema::Approval::Required => Gate::Approval(policy(&stage.gate)),
+            schema::Approval::Required => Gate::Approval(policy(name, &stage.gate)),
         };
-        stages.push(StageConfig { name: name.clone(), gate, rollout, tenants: members });
+        let options = stage.stack_options.clone();
+        stages.push(StageConfig { name: name.clone(), gate, rollout, options, tenants: members });
     }
     stages
 }
 
 /// Reads whose approvals count.
-fn policy(gate: &schema::Gate) -> ApprovalPolicy {
+fn policy(stage: &str, gate: &schema::Gate) -> ApprovalPolicy {
     let standard = ApprovalPolicy::default();
     let rule = |rule: &schema::AutoApprove| match rule {
         schema::AutoApprove::NoChanges => AutoRule::NoChanges,
@@ -244,6 +244,7 @@ fn policy(gate: &schema::Gate) -> ApprovalPolicy {
         four_eyes: gate.four_eyes,
         principals: gate.principals.clone(),
         expires: gate.expires.map_or(standard.expires, |span| span.0),
+        github_environment: gate.github_environment.clone().unwrap_or_else(|| stage.to_owned()),
         auto_approve: gate.auto_approve.iter().map(rule).collect(),
     }
 }
@@ -414,12 +415,11 @@ impl Project {
     /// Returns what hides every value that must never be shown: those of NoEcho parameters, as they are written and
     /// as each target gets them, and external ids.
     pub fn masks(&self) -> Masks {
-        Masks::new(self.secret_values())
+        Masks::new(self.secret_values(&self.secret_parameters()))
     }
 
     /// Returns every value that must never be shown.
-    pub fn secret_values(&self) -> BTreeSet<String> {
-        let names = self.secret_parameters();
+    pub fn secret_values(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
         let written = |map: &BTreeMap<String, Text>| -> Vec<String> {
             let secret = map.iter().filter(|(name, _)| names.contains(*name)).map(|(_, value)| value.0.clone());
             // What has variables is a secret with their values in it, as each target gets it.
@@ -445,7 +445,7 @@ impl Project {
         }
         values.extend(self.asked_of_environment());
         // What only refers to a secret is none.
-        values.into_iter().filter(|value| !value.is_empty() && !value.starts_with("{{resolve:")).collect()
+        values.into_iter().filter(|value| !value.is_empty() && !is_reference(value)).collect()
     }
 
     /// Returns all targets of a stage with the places of their parameters.
@@ -475,7 +475,21 @@ impl Project {
                 }
             }
         }
+        let policy = &self.file.stages[&stage.name].rollout;
+        let is_canary: Vec<bool> = targets.iter().map(|resolved| self.is_canary(policy, resolved.tenant)).collect();
+        for (resolved, wave) in targets.iter_mut().zip(waves::assign(policy, &is_canary)) {
+            resolved.target.wave = wave;
+        }
         targets
+    }
+
+    /// Tells whether a tenant goes first.
+    pub(super) fn is_canary(&self, policy: &schema::Rollout, tenant: usize) -> bool {
+        let Some(canary) = &policy.canary else { return false };
+        let tenant = &self.tenants[tenant];
+        let label = canary.label.as_deref().and_then(|label| label.split_once('='));
+        canary.tenants.contains(&tenant.name)
+            || label.is_some_and(|(key, value)| tenant.labels.get(key).is_some_and(|text| text.0 == value))
     }
 
     fn tenant_keys(&self, number: usize, rest: &[&str]) -> Vec<String> {
@@ -569,6 +583,7 @@ impl Project {
             parameters,
             tags,
             capabilities: self.file.capabilities.clone(),
+            wave: 0,
             checks,
         };
         (problems.len() == before).then_some(Resolved { target, tenant: number, parameters_at })

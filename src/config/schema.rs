@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Quota;
+use crate::domain::{ConcurrencyMode, OnFailure, Quota, StackOptions};
 
 /// Tenantry's configuration: what is released, from where, and to whom.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -109,6 +109,8 @@ pub struct Stage {
     pub gate: Gate,
     /// The pace.
     pub rollout: Rollout,
+    /// What is asked of CloudFormation beside the template.
+    pub stack_options: StackOptions,
     /// Template parameters for the targets of this stage.
     pub parameters: BTreeMap<String, Text>,
     /// Tags of the stacks of this stage.
@@ -131,6 +133,9 @@ pub struct Gate {
     pub principals: Vec<String>,
     /// For how long an approval holds. 24h where none is given.
     pub expires: Option<Span>,
+    /// The protected environment of the job that applies, whose reviewers GitHub is asked for. The stage's name where
+    /// none is given.
+    pub github_environment: Option<String>,
     /// A plan of which all of these hold needs no person.
     pub auto_approve: Vec<AutoApprove>,
 }
@@ -141,7 +146,7 @@ pub struct Gate {
 pub enum AutoApprove {
     /// No stack is created or updated.
     NoChanges,
-    /// No resource is removed.
+    /// No resource is removed, not even by being replaced.
     NoRemovals,
     /// No resource is replaced, not even perhaps.
     NoReplacements,
@@ -162,13 +167,44 @@ pub enum Approval {
     Required,
 }
 
-/// The pace of a rollout.
+/// The pace of a rollout, and what stops it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Rollout {
+    /// Targets that go first.
+    pub canary: Option<Canary>,
+    /// Sizes of the waves that follow, each as a number or as a percentage of the stage without its canary; what is
+    /// left is the last wave.
+    pub waves: Vec<Amount>,
+    /// How long to wait between two waves.
+    pub bake: Option<Span>,
     /// How many targets are in work at a time, as a number or a percentage. 50 where none is given.
     pub max_concurrency: Option<Amount>,
     /// How many targets may fail before no further one is started, as a number or a percentage. 0 where none is given.
+    pub failure_tolerance: Option<Amount>,
+    /// Whether failures lower the number of targets in work: `soft`, or `strict` as StackSets do by themselves.
+    pub concurrency_mode: ConcurrencyMode,
+    /// What more failures than tolerated do: `stop`, or `continue` with all the same.
+    pub on_failure: OnFailure,
+    /// Stop after so many targets that failed for the same reason.
+    pub breaker: Option<u32>,
+    /// Try what has failed once more at the end.
+    pub requeue: bool,
+    /// For how long a target is followed; it then goes on in CloudFormation alone. 12h where none is given.
+    pub deadline: Option<Span>,
+}
+
+/// Targets that go first: by their tenants' label or by name.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Canary {
+    /// A label that their tenants have, as `ring=canary`.
+    pub label: Option<String>,
+    /// Names of tenants.
+    pub tenants: Vec<String>,
+    /// How long to wait after them; as between other waves where none is given.
+    pub bake: Option<Span>,
+    /// How many of them may fail. 0 where none is given.
     pub failure_tolerance: Option<Amount>,
 }
 

@@ -18,7 +18,7 @@ pub struct Template {
     pub resources: usize,
     /// Whether macros or SAM expand it.
     pub transformed: bool,
-    /// Whether it has nested stacks.
+    /// Whether it has nested stacks, or may have them once it is expanded.
     pub nested: bool,
     /// Properties that name a file on this machine, as path and value.
     pub local_paths: Vec<(Vec<String>, String)>,
@@ -66,10 +66,12 @@ impl Template {
                 .collect(),
             resources: resources.len(),
             transformed: root.get("Transform").is_some(),
-            nested: resources.values().any(|resource| {
-                let kind = resource.get("Type").and_then(Value::as_str);
-                matches!(kind, Some("AWS::CloudFormation::Stack" | "AWS::Serverless::Application"))
-            }),
+            // A transform may bring nested stacks along.
+            nested: root.get("Transform").is_some()
+                || resources.values().any(|resource| {
+                    let kind = resource.get("Type").and_then(Value::as_str);
+                    matches!(kind, Some("AWS::CloudFormation::Stack" | "AWS::Serverless::Application"))
+                }),
             local_paths: resources.iter().filter_map(|(name, resource)| local_path(name.as_str()?, resource)).collect(),
         })
     }

@@ -52,6 +52,9 @@ fn says_no_changes(reason: &str) -> bool {
         || reason.starts_with("No updates are to be performed")
 }
 
+/// The type of a nested stack, whose own changes are told below its name.
+pub const NESTED_STACK: &str = "AWS::CloudFormation::Stack";
+
 /// One resource that would change.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Change {

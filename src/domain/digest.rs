@@ -21,6 +21,15 @@ impl Digest {
         Self(Sha256::digest(bytes.as_ref()).into())
     }
 
+    /// Returns the digest of a value's canonical JSON.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`canonical`] does.
+    pub fn of_json(value: &impl Serialize) -> Self {
+        Self::of(canonical(value))
+    }
+
     /// Wraps a hash that was computed elsewhere, for example while writing.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -35,6 +44,15 @@ impl Digest {
     pub fn short(&self) -> String {
         hex::encode(&self.0[..6])
     }
+}
+
+/// Returns a value's canonical JSON (RFC 8785): equal values have equal bytes.
+///
+/// # Panics
+///
+/// Panics where the value cannot be written as JSON, as a map with keys that are no texts: a mistake in its type.
+pub fn canonical(value: &impl Serialize) -> Vec<u8> {
+    serde_json_canonicalizer::to_vec(value).expect("what is digested is plain JSON")
 }
 
 impl fmt::Display for Digest {

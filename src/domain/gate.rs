@@ -24,6 +24,8 @@ pub struct ApprovalPolicy {
     pub principals: Vec<String>,
     /// For how long an approval holds.
     pub expires: Duration,
+    /// The protected environment whose GitHub reviewers are asked.
+    pub github_environment: String,
     /// What needs no person: a plan of which all of these hold. None hold where the list is empty.
     pub auto_approve: Vec<AutoRule>,
 }
@@ -35,6 +37,7 @@ impl Default for ApprovalPolicy {
             four_eyes: false,
             principals: Vec::new(),
             expires: Duration::from_hours(24),
+            github_environment: String::new(),
             auto_approve: Vec::new(),
         }
     }
@@ -45,7 +48,7 @@ impl Default for ApprovalPolicy {
 pub enum AutoRule {
     /// No stack is created or updated.
     NoChanges,
-    /// No resource is removed.
+    /// No resource is removed, not even by being replaced.
     NoRemovals,
     /// No resource is replaced, not even perhaps.
     NoReplacements,

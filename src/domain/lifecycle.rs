@@ -32,6 +32,8 @@ pub enum Step {
     Execute,
     /// The stack is deployed and is looked at.
     Verify,
+    /// It has failed, and is tried once more at the end.
+    Again,
     /// The outcome is known.
     Finish,
 }
@@ -44,7 +46,7 @@ impl State {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Self; 5] = [Self::Plan, Self::Ready, Self::Execute, Self::Verify, Self::Finish];
+    pub const ALL: [Self; 6] = [Self::Plan, Self::Ready, Self::Execute, Self::Verify, Self::Again, Self::Finish];
 }
 
 /// A step that makes no sense in a state: a bug in the engine, never a property of the tenant.
@@ -61,7 +63,7 @@ pub struct IllegalStep {
 pub fn next(state: State, step: Step) -> Result<State, IllegalStep> {
     match (state, step) {
         (State::Pending, Step::Plan) => Ok(State::Planning),
-        (State::Planning, Step::Ready) => Ok(State::Planned),
+        (State::Planning, Step::Ready) | (State::Executing | State::Verifying, Step::Again) => Ok(State::Planned),
         (State::Planned, Step::Execute) => Ok(State::Executing),
         (State::Executing, Step::Verify) => Ok(State::Verifying),
         (State::Pending | State::Planning | State::Planned | State::Executing | State::Verifying, Step::Finish) => {
@@ -86,25 +88,26 @@ mod tests {
             });
             grid.push_str(
                 format!(
-                    "{:<10}{:<10}{:<9}{:<11}{:<11}{:<9}",
+                    "{:<10}{:<10}{:<9}{:<11}{:<11}{:<9}{:<9}",
                     format!("{state:?}"),
                     cells[0],
                     cells[1],
                     cells[2],
                     cells[3],
-                    cells[4]
+                    cells[4],
+                    cells[5]
                 )
                 .trim_end(),
             );
             grid.push('\n');
         }
         let expected = "\
-Pending   Planning  .        .          .          Finished
-Planning  .         Planned  .          .          Finished
-Planned   .         .        Executing  .          Finished
-Executing .         .        .          Verifying  Finished
-Verifying .         .        .          .          Finished
-Finished  .         .        .          .          .
+Pending   Planning  .        .          .          .        Finished
+Planning  .         Planned  .          .          .        Finished
+Planned   .         .        Executing  .          .        Finished
+Executing .         .        .          Verifying  Planned  Finished
+Verifying .         .        .          .          Planned  Finished
+Finished  .         .        .          .          .        .
 ";
         assert_eq!(grid, expected);
     }

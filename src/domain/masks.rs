@@ -10,7 +10,7 @@ impl Masks {
     /// Shorter values would hide half of every line, and are no secrets.
     pub const SHORTEST: usize = 4;
 
-    /// Masks these values and each of their lines, in plain and in JSON's spelling.
+    /// Masks these values and each of their lines, in plain, in JSON's spelling and in that of JSON within JSON.
     ///
     /// # Panics
     ///
@@ -19,8 +19,9 @@ impl Masks {
         let mut all: Vec<String> = Vec::new();
         for secret in secrets {
             for text in std::iter::once(secret.as_str()).chain(secret.lines().map(str::trim)) {
-                let quoted = serde_json::Value::from(text).to_string();
-                all.extend([quoted.trim_matches('"').to_owned(), text.to_owned()]);
+                // A document may stand in another one as a text.
+                let once = quoted(text);
+                all.extend([quoted(&once), once, text.to_owned()]);
             }
         }
         all.retain(|secret| secret.len() >= Self::SHORTEST);
@@ -36,18 +37,25 @@ impl Masks {
 
     /// Returns a text with `***` in place of every secret.
     pub fn apply(&self, text: &str) -> String {
-        match &self.0 {
-            None => text.to_owned(),
-            Some(search) => {
-                let mut masked = String::with_capacity(text.len());
-                search.replace_all_with(text, &mut masked, |_, _, masked| {
-                    masked.push_str("***");
-                    true
-                });
-                masked
-            }
-        }
+        self.replace(text, |_| "***".to_owned())
     }
+
+    /// Returns a text with something else in place of every secret.
+    pub fn replace(&self, text: &str, instead: impl Fn(&str) -> String) -> String {
+        let Some(search) = &self.0 else { return text.to_owned() };
+        let mut masked = String::with_capacity(text.len());
+        search.replace_all_with(text, &mut masked, |_, found, masked| {
+            masked.push_str(&instead(found));
+            true
+        });
+        masked
+    }
+}
+
+/// Returns a text as JSON spells it, without the quotes around it.
+fn quoted(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 #[cfg(test)]
@@ -61,5 +69,10 @@ mod tests {
         let key = Masks::new(["-----BEGIN\nMIIEpAIB\n".to_owned()]);
         assert_eq!(key.apply("reason: MIIEpAIB is no key"), "reason: *** is no key");
         assert_eq!(Masks::new([]).apply("text"), "text");
+        let quotes = Masks::new([r#"pass"word"#.to_owned()]);
+        assert_eq!(
+            quotes.apply(r#"{"a":"pass\"word","b":"{\"c\":\"pass\\\"word\"}"}"#),
+            r#"{"a":"***","b":"{\"c\":\"***\"}"}"#
+        );
     }
 }

@@ -74,15 +74,18 @@ pub enum Outcome {
     Detached(Failure),
     /// The stack was deleted, or was not there.
     Deleted,
+    /// The stack is back at its former state, after a rollback that had failed.
+    Recovered,
 }
 
 impl Outcome {
     /// Every name, in the order in which totals are shown.
-    pub const NAMES: [&str; 10] = [
+    pub const NAMES: [&str; 11] = [
         "deployed",
         "unchanged",
         "pinned",
         "deleted",
+        "recovered",
         "rolled-back",
         "rollback-failed",
         "failed",
@@ -104,13 +107,14 @@ impl Outcome {
             Self::Blocked(_) => "blocked",
             Self::Detached(_) => "detached",
             Self::Deleted => "deleted",
+            Self::Recovered => "recovered",
         }
     }
 
     /// Returns why, where there is a why.
     pub fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::Deployed | Self::Unchanged | Self::Pinned { .. } | Self::Deleted => None,
+            Self::Deployed | Self::Unchanged | Self::Pinned { .. } | Self::Deleted | Self::Recovered => None,
             Self::RolledBack(failure)
             | Self::RollbackFailed(failure)
             | Self::Failed(failure)
@@ -129,7 +133,8 @@ impl Outcome {
             | Self::Pinned { .. }
             | Self::Skipped(_)
             | Self::Detached(_)
-            | Self::Deleted => false,
+            | Self::Deleted
+            | Self::Recovered => false,
         }
     }
 }

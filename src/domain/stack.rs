@@ -1,7 +1,7 @@
 //! A stack's status, and what Tenantry does about each: one table, exact matches only.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,8 @@ pub struct Stack {
     pub changed: Option<Timestamp>,
     /// Outputs by key; untrusted text.
     pub outputs: BTreeMap<String, String>,
+    /// Whether it is protected against deletion.
+    pub protected: bool,
 }
 
 /// Something that happened to a resource of a stack, or to the stack itself.
@@ -172,7 +174,7 @@ impl StackStatus {
             ),
             S::UpdateRollbackFailed => Decision::Blocked(
                 "an update failed and so did its rollback",
-                "mend the cause, run `aws cloudformation continue-update-rollback`, then plan again",
+                "mend the cause and go on with `tenantry recover`, then plan again",
             ),
             S::ImportRollbackFailed => Decision::Blocked(
                 "an import failed and so did its rollback",
@@ -211,6 +213,30 @@ impl StackStatus {
     }
 }
 
+/// Returns the table of all statuses as Markdown: what a plan does about each, and what it means for the operation that
+/// is followed.
+pub fn table() -> String {
+    let mut table = "| status | a plan | an operation that is followed |\n|---|---|---|\n".to_owned();
+    let unknown = [StackStatus::Unknown("any other".to_owned())];
+    for status in StackStatus::KNOWN.iter().chain(&unknown) {
+        let planned = match status.decision() {
+            Decision::Create => "creates the stack".to_owned(),
+            Decision::Update => "updates the stack".to_owned(),
+            Decision::Blocked(why, hint) => format!("**blocked**: {why}; {hint}"),
+        };
+        let followed = match status.settled() {
+            Settled::NotYet => "goes on",
+            Settled::Done => "is done",
+            Settled::RolledBack => "has failed, and the former state is back",
+            Settled::RollbackFailed => "has failed, and so has the way back",
+            Settled::Failed => "has failed, and was left as it was",
+            Settled::Gone => "is done: the stack is gone",
+        };
+        let _ = writeln!(table, "| {} | {planned} | {followed} |", status.name());
+    }
+    table
+}
+
 /// Returns the event that started a failure: the first in time whose resource failed by itself. Cancellations
 /// that follow it, and what the stack says about them, are not causes.
 pub fn root_cause(events: &[StackEvent]) -> Option<&StackEvent> {
@@ -234,6 +260,21 @@ fn is_ordinary(event: &StackEvent) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `UPDATE_DOCS=1 cargo test` writes it anew.
+    #[test]
+    fn the_documented_table_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stack-statuses.md");
+        let page = format!(
+            "# What Tenantry does about each stack status\n\nWritten from the code (`src/domain/stack.rs`) by a test. \
+             Statuses are compared whole; one that is not known here is left alone.\n\n{}",
+            table()
+        );
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), page, "run UPDATE_DOCS=1 cargo test --lib");
+    }
 
     #[test]
     fn every_known_status_reads_back_as_itself() {

@@ -45,6 +45,8 @@ pub struct Target {
     pub tags: BTreeMap<String, String>,
     /// Acknowledged capabilities, by CloudFormation's names.
     pub capabilities: Vec<String>,
+    /// In which wave of its stage it is, counted from 0.
+    pub wave: u32,
     /// What has to hold after the stack was deployed.
     pub checks: Vec<super::Check>,
 }
@@ -67,6 +69,13 @@ impl ParameterValue {
             Self::Previous => None,
         }
     }
+}
+
+/// Tells whether a text is a dynamic reference and nothing else: it names a secret and is none.
+/// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references.html>
+pub fn is_reference(text: &str) -> bool {
+    let inner = text.strip_prefix("{{resolve:").and_then(|rest| rest.strip_suffix("}}"));
+    inner.is_some_and(|inner| !inner.contains("}}"))
 }
 
 impl From<&str> for ParameterValue {

@@ -1,18 +1,25 @@
 //! Executing exactly a plan, and following every stack to its end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::follow::{Ending, Operation, Pace, follow};
+use tokio::time::{Instant, sleep};
+
+use super::access::Entered;
+use super::brakes::Brakes;
+use super::follow::{Ending, Operation, Pace, follow, still_running};
 use super::patience::patiently;
-use super::plan::{Planning, Ready};
+use super::plan::{Attempt, PlanRequest, Planned, Planning, Ready};
 use super::verify::verify;
 use super::window::{self, Flow};
-use super::{Engine, Lease, Progress, Stop, ledger};
+use super::{Engine, LedgerEntry, Progress, Stop, ledger, records};
 use crate::domain::lifecycle::{State, Step};
 use crate::domain::stack::Settled;
-use crate::domain::{Digest, Failure, Fault, Outcome, Release, Stack, StackStatus, Tally, Target, TargetId};
-use crate::event::{Event, Phase};
-use crate::plan::ChangeSetRef;
+use crate::domain::{
+    Change, Digest, Failure, Fault, Outcome, Release, Stack, StackStatus, Tally, Target, TargetId, Wave,
+};
+use crate::event::{Event, Phase, Prepared};
+use crate::plan::{Intent, Plan};
 use crate::ports::TenantAccount;
 
 /// How often an execution is asked for, where the answers fail in passing and nothing has begun.
@@ -24,40 +31,32 @@ const LOOKS: u32 = 8;
 pub type Finished = (TargetId, Outcome);
 
 impl Engine {
-    /// Executes a planning's change sets, never more than `max-concurrency` at a time, and returns how every
-    /// target ended, those that were settled by the plan included.
+    /// Executes a planning's change sets, wave by wave, never more than `max-concurrency` at a time, and returns how
+    /// every target ended, those that were settled by the plan included.
     ///
-    /// After more failures than tolerated nothing new is started; what runs is followed to its end.
-    pub async fn apply(&self, planning: Planning, release: &Release) -> Vec<Finished> {
+    /// Where the brakes hold, nothing new is started; what runs is followed to its end. What has failed is tried once
+    /// more at the end, if the stage wants that and CloudFormation would still do the same.
+    pub async fn apply(&self, planning: Planning, request: &PlanRequest) -> Vec<Finished> {
         let Planning { plan, ready, unchanged, settled } = planning;
-        let total = plan.content.targets.len();
-        let tolerated = plan.content.tolerated();
         let stage = plan.content.stage.clone();
         if !ready.is_empty() {
             self.events.emit(Event::PhaseStarted { phase: Phase::Apply, stage: stage.clone(), targets: ready.len() });
         }
+        let run = Arc::new(Run::new(self, request, plan));
+        let mut brakes = Brakes::new(&run.plan.content);
+        for (target, outcome) in &settled {
+            brakes.seen(&target.id, outcome);
+        }
+        if brakes.held().is_none() {
+            run.bake_again(&settled, &ready).await;
+        }
+        let mut finished = run.waves(ready, &mut brakes).await;
 
-        let mut failures = settled.iter().filter(|(_, outcome)| outcome.is_failure()).count();
-        let judge = |(_, outcome): &Finished| {
-            failures += usize::from(outcome.is_failure());
-            if failures > tolerated { Flow::Hold } else { Flow::Start }
-        };
-        let run =
-            Arc::new(Run { engine: self.clone(), stage: stage.clone(), digest: plan.digest, release: release.clone() });
-        let limit = plan.content.rollout.max_concurrency.of(total).max(1);
-        let results = window::run(ready, limit, &self.stop, |ready| run.clone().target(ready), judge).await;
-
-        let why = if self.stop.is_requested() { "the run was stopped" } else { "too many other targets failed" };
-        let not_started = |ready: Ready| {
-            let outcome = Outcome::Skipped(Failure::because(format!("not started: {why}")));
-            let progress = Progress::new(&ready.target.id, State::Planned, &self.events);
-            (ready.target.id, progress.finish(outcome))
-        };
-        let mut finished: Vec<Finished> =
-            results.into_iter().map(|result| result.unwrap_or_else(not_started)).collect();
         let look = |(target, account)| run.clone().unchanged(target, account);
-        let skipped = |(target, _): (Target, _)| (target.id, Outcome::Skipped(Failure::because("the run was stopped")));
-        let looked = window::run(unchanged, limit, &self.stop, look, |_| Flow::Start).await;
+        let skipped = |(target, _): (Target, _)| {
+            (target.id, Outcome::Skipped(Failure::because("not looked at: the run was stopped")))
+        };
+        let looked = window::run(unchanged, brakes.limit(), &self.stop, look, |_| Flow::Start).await;
         finished.extend(looked.into_iter().map(|result| result.unwrap_or_else(skipped)));
         finished.extend(settled.into_iter().map(|(target, outcome)| (target.id, outcome)));
         let tally = Tally::of(finished.iter().map(|(_, outcome)| outcome));
@@ -69,38 +68,240 @@ impl Engine {
 /// What all targets of a rollout share.
 struct Run {
     engine: Engine,
-    stage: String,
-    digest: Digest,
+    plan: Plan,
     release: Release,
+    attempt: Arc<Attempt>,
+}
+
+/// How far a target has come.
+enum Tried {
+    /// It has its outcome.
+    Finished(Finished),
+    /// It has failed, and is tried once more at the end.
+    Again(Box<Again>),
+}
+
+/// A target that is tried once more.
+struct Again {
+    target: Target,
+    account: Arc<dyn TenantAccount>,
+    progress: Progress,
+    outcome: Outcome,
+}
+
+impl Tried {
+    fn outcome(&self) -> (&TargetId, &Outcome) {
+        match self {
+            Self::Finished((target, outcome)) => (target, outcome),
+            Self::Again(again) => (&again.target.id, &again.outcome),
+        }
+    }
 }
 
 impl Run {
-    /// Brings one target to its outcome.
-    async fn target(self: Arc<Self>, ready: Ready) -> Finished {
-        let Ready { target, account, change_set, .. } = ready;
+    fn new(engine: &Engine, request: &PlanRequest, plan: Plan) -> Self {
+        let attempt = Arc::new(Attempt::new(engine, request));
+        Self { engine: engine.clone(), plan, release: request.release.clone(), attempt }
+    }
+
+    /// Brings all targets to their outcomes, wave by wave.
+    async fn waves(self: &Arc<Self>, ready: Vec<Ready>, brakes: &mut Brakes<'_>) -> Vec<Finished> {
         let Engine { events, stop, .. } = &self.engine;
-        let mut progress = Progress::new(&target.id, State::Planned, events);
-        progress.take(Step::Execute);
-        let outcome = match self.execute(account.as_ref(), &target, &change_set).await {
-            Ok(()) => {
-                progress.take(Step::Verify);
-                let checked = verify(account.as_ref(), &target, &change_set.stack_id, events, stop).await;
-                checked.map_or_else(Outcome::Failed, |()| Outcome::Deployed)
+        let policies = &self.plan.content.rollout.waves;
+        let mut waves: BTreeMap<u32, Vec<Ready>> = BTreeMap::new();
+        for ready in ready {
+            waves.entry(ready.target.wave).or_default().push(ready);
+        }
+        let (mut finished, mut again) = (Vec::new(), Vec::new());
+        while let Some((number, wave)) = waves.pop_first() {
+            let policy = policies.get(number as usize);
+            if let Some(policy) = policy.filter(|_| self.why_not(brakes).is_none()) {
+                events.emit(Event::WaveStarted { wave: policy.name.clone(), targets: wave.len() });
             }
-            Err(outcome) => outcome,
+            // What runs already is followed, whatever holds the others back.
+            let (mut items, mut held): (Vec<Ready>, Vec<Ready>) = wave.into_iter().partition(|ready| ready.begun);
+            let limit = brakes.limit().max(items.len());
+            if brakes.held().is_none() {
+                items.append(&mut held);
+            }
+            let work = |ready| self.clone().target(ready);
+            let judge = |tried: &Tried| {
+                let (target, outcome) = tried.outcome();
+                brakes.seen(target, outcome)
+            };
+            let results = window::run(items, limit, stop, work, judge).await;
+            for result in results.into_iter().chain(held.into_iter().map(Err)) {
+                match result {
+                    Ok(Tried::Finished(end)) => finished.push(end),
+                    Ok(Tried::Again(one)) => again.push(*one),
+                    Err(ready) if ready.begun => {
+                        let outcome = Outcome::Detached(still_running("the run was stopped"));
+                        let progress = Progress::new(&ready.target.id, State::Planned, events);
+                        finished.push((ready.target.id, progress.finish(outcome)));
+                    }
+                    Err(ready) => {
+                        let why = self.why_not(brakes).unwrap_or_else(|| "the rollout ended".to_owned());
+                        let outcome = Outcome::Skipped(Failure::because(format!("not started: {why}")));
+                        let progress = Progress::new(&ready.target.id, State::Planned, events);
+                        finished.push((ready.target.id, progress.finish(outcome)));
+                    }
+                }
+            }
+            if let Some(policy) = policy.filter(|_| !waves.is_empty() && self.why_not(brakes).is_none()) {
+                self.bake(policy).await;
+            }
+        }
+        finished.extend(self.requeue(again, brakes).await);
+        finished
+    }
+
+    /// Says why nothing more is started, if so.
+    fn why_not(&self, brakes: &Brakes<'_>) -> Option<String> {
+        brakes.held().or(self.engine.halted()).map(str::to_owned)
+    }
+
+    /// Waits after a wave that was over when the rollout was interrupted: how long it had baked is not known.
+    async fn bake_again(&self, settled: &[(Target, Outcome)], ready: &[Ready]) {
+        let executed = |outcome: &Outcome| {
+            matches!(outcome, Outcome::Deployed | Outcome::RolledBack(_) | Outcome::RollbackFailed(_))
         };
+        let before = settled.iter().filter(|(_, outcome)| executed(outcome)).map(|(target, _)| target.wave);
+        let next = ready.iter().map(|ready| ready.target.wave).min();
+        let (Some(last), Some(next)) = (before.max(), next) else { return };
+        if let Some(wave) = self.plan.content.rollout.waves.get(last as usize).filter(|_| next > last) {
+            self.bake(wave).await;
+        }
+    }
+
+    /// Waits after a wave.
+    async fn bake(&self, wave: &Wave) {
+        if wave.bake.is_zero() {
+            return;
+        }
+        self.engine.events.emit(Event::Baking { wave: wave.name.clone(), seconds: wave.bake.as_secs() });
+        tokio::select! {
+            biased;
+            () = sleep(wave.bake) => {}
+            () = self.engine.stop.requested() => {}
+        }
+    }
+
+    /// Tries what has failed once more.
+    async fn requeue(self: &Arc<Self>, again: Vec<Again>, brakes: &mut Brakes<'_>) -> Vec<Finished> {
+        if again.is_empty() {
+            return Vec::new();
+        }
+        if self.why_not(brakes).is_some() {
+            let end = |one: Again| (one.target.id, one.progress.finish(one.outcome));
+            return again.into_iter().map(end).collect();
+        }
+        self.engine.events.notice(format!("trying {} that failed once more", again.len()));
+        let work = |one| self.clone().once_more(one);
+        let limit = brakes.limit();
+        let judge = |(_, outcome): &Finished| {
+            if !outcome.is_failure() {
+                brakes.mended();
+            }
+            Flow::AtMost(brakes.limit())
+        };
+        let end = |one: Again| (one.target.id, one.progress.finish(one.outcome));
+        let results = window::run(again, limit, &self.engine.stop, work, judge).await;
+        results.into_iter().map(|result| result.unwrap_or_else(end)).collect()
+    }
+
+    /// Plans a target that has failed anew, and executes that where it is what was approved.
+    async fn once_more(self: Arc<Self>, again: Again) -> Finished {
+        let Again { target, account, mut progress, outcome } = again;
+        let entered = Entered { target: target.clone(), account: Ok(account.clone()) };
+        let outcome = match self.attempt.clone().again(entered, None).await.result {
+            Ok(Planned::Ready(ready, changes)) if self.is_as_planned(&ready, &changes) => {
+                let (stack_id, change_set) = (ready.stack_id.clone(), ready.change_set.clone());
+                let prepared = Prepared { target: target.id.clone(), stack_id, change_set };
+                self.engine.events.emit(Event::Prepared { prepared });
+                progress.take(Step::Execute);
+                let tried = self.execute(&ready).await;
+                let outcome = self.verified(&ready, tried, &mut progress).await;
+                if outcome == Outcome::Deployed {
+                    self.remember(&target.id).await;
+                }
+                outcome
+            }
+            // The stack is as it should be: what had failed was its check.
+            Ok(Planned::Unchanged(account, version)) => {
+                let Engine { events, stop, .. } = &self.engine;
+                match verify(account.as_ref(), &target, &version.stack_id, events, stop).await {
+                    Ok(()) => {
+                        self.remember(&target.id).await;
+                        Outcome::Deployed
+                    }
+                    Err(failure) => Outcome::Failed(failure),
+                }
+            }
+            Ok(Planned::Ready(ready, _)) => {
+                self.engine.discard(vec![*ready]).await;
+                self.engine.events.notice(format!("{}: another try would do something else; it is left", target.id));
+                outcome
+            }
+            Err(_) => outcome,
+        };
+        (target.id.clone(), progress.finish(outcome))
+    }
+
+    /// Tells whether a target's change set says what the plan says of the target.
+    fn is_as_planned(&self, ready: &Ready, changes: &[Change]) -> bool {
+        let now = self.attempt.content(&ready.target, Intent::of(ready.creates, changes.to_vec()));
+        self.plan.content.targets.contains(&now)
+    }
+
+    /// Brings one target to its outcome.
+    async fn target(self: Arc<Self>, ready: Ready) -> Tried {
+        let mut progress = Progress::new(&ready.target.id, State::Planned, &self.engine.events);
+        progress.take(Step::Execute);
+        let tried = self.execute(&ready).await;
+        let outcome = self.verified(&ready, tried, &mut progress).await;
+        let Ready { target, account, .. } = ready;
         if outcome == Outcome::Deployed {
             self.remember(&target.id).await;
         }
-        (target.id.clone(), progress.finish(outcome))
+        let may_mend = matches!(outcome, Outcome::RolledBack(_) | Outcome::Failed(_));
+        if may_mend && self.plan.content.rollout.requeue && self.engine.halted().is_none() {
+            let why = outcome.failure().map(ToString::to_string).unwrap_or_default();
+            self.engine.events.notice(format!(
+                "{}: {}, and tried once more at the end: {why}",
+                target.id,
+                outcome.name()
+            ));
+            progress.take(Step::Again);
+            return Tried::Again(Box::new(Again { target, account, progress, outcome }));
+        }
+        Tried::Finished((target.id.clone(), progress.finish(outcome)))
+    }
+
+    /// Protects a stack that is deployed, if that is wanted, and runs its target's checks.
+    async fn verified(&self, ready: &Ready, tried: Result<(), Outcome>, progress: &mut Progress) -> Outcome {
+        if let Err(outcome) = tried {
+            return outcome;
+        }
+        progress.take(Step::Verify);
+        let Ready { target, account, stack_id, protected, .. } = ready;
+        let Engine { events, stop, .. } = &self.engine;
+        if self.plan.content.options.termination_protection
+            && !protected
+            && let Err(fault) = patiently(stop, || account.protect(stack_id)).await
+        {
+            let failure = Failure::because(format!("the stack could not be protected against deletion: {fault}"));
+            return Outcome::Failed(failure.hint("the stack itself is deployed"));
+        }
+        let checked = verify(account.as_ref(), target, stack_id, events, stop).await;
+        checked.map_or_else(Outcome::Failed, |()| Outcome::Deployed)
     }
 
     /// Looks at a target whose stack needs no change. If the ledger has it on another release, this is the first
     /// time that it is known to be on this one, and its checks have to hold as after a deployment.
     async fn unchanged(self: Arc<Self>, target: Target, account: Arc<dyn TenantAccount>) -> Finished {
         let Engine { events, stop, store, .. } = &self.engine;
-        let key = ledger::key(&self.release.application, &self.stage, &target.id);
-        let known = ledger::read(store.as_ref(), &key).await.ok().flatten();
+        let key = ledger::key(&self.release.application, &self.plan.content.stage, &target.id);
+        let known = records::read::<LedgerEntry>(store.as_ref(), &key).await.ok().flatten();
         let mut outcome = Outcome::Unchanged;
         if known.is_none_or(|(entry, _)| entry.release.as_ref() != Some(&self.release.id)) {
             match verify(account.as_ref(), &target, &target.stack, events, stop).await {
@@ -115,38 +316,38 @@ impl Run {
     /// Writes into the ledger that the target is on this release.
     async fn remember(&self, target: &TargetId) {
         let Release { application, id, .. } = &self.release;
-        self.engine.remember(application, &self.stage, target, Some(id), Some(self.digest)).await;
+        let Plan { content, digest, .. } = &self.plan;
+        self.engine.remember(application, &content.stage, target, Some(id), Some(*digest)).await;
     }
 
     /// Executes a change set and follows its stack until it is deployed; any other end is an outcome.
-    async fn execute(
-        &self,
-        account: &dyn TenantAccount,
-        target: &Target,
-        change_set: &ChangeSetRef,
-    ) -> Result<(), Outcome> {
-        let Engine { events, stop, .. } = &self.engine;
+    async fn execute(&self, ready: &Ready) -> Result<(), Outcome> {
+        let Ready { target, account, stack_id, change_set, .. } = ready;
+        let account = account.as_ref();
+        let stop = &self.engine.stop;
         let not_started = |fault: Fault| Outcome::Failed(Failure::because(format!("nothing was executed: {fault}")));
-        let stack_id = &change_set.stack_id;
         let unread = |fault: Fault| match not_started(fault) {
             Outcome::Failed(failure) if stop.is_requested() => Outcome::Skipped(failure),
             outcome => outcome,
         };
+        let token = token(self.plan.digest, stack_id, change_set);
+        let until = Instant::now() + self.plan.content.rollout.deadline;
+        if ready.begun {
+            let operation = Operation { stack_id, token: &token, after: None, until };
+            return self.followed(account, target, operation).await;
+        }
         let seen = patiently(stop, || account.newest_event(stack_id)).await.map_err(unread)?;
-        // The same plan and the same change set make the same token, so that a repeated call is the same request.
-        let token = Digest::of(format!("{} {stack_id} {}", self.digest, change_set.name));
-        let token = format!("tenantry-{token}");
-        let operation = Operation { stack_id, token: &token, after: seen };
+        let operation = Operation { stack_id, token: &token, after: seen, until };
         // Reading took time: the run may have been stopped since, or its lock be somebody else's.
-        if stop.is_requested() || self.engine.lease.as_ref().is_some_and(Lease::is_over) {
-            return Err(Outcome::Skipped(Failure::because("not started: the run was stopped, or its lock is lost")));
+        if let Some(why) = self.engine.halted() {
+            return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
         }
         let mut attempt = 1;
-        while let Err(fault) = account.execute_change_set(&target.stack, &change_set.name, &token).await {
+        while let Err(fault) = account.execute_change_set(&target.stack, change_set, &token).await {
             // Whatever the answer was: an earlier one may have been lost after CloudFormation began.
             match has_begun(account, &operation, stop).await {
                 Begun::Yes => break,
-                Begun::No if fault.passes() && attempt < ATTEMPTS && !stop.is_requested() => attempt += 1,
+                Begun::No if fault.passes() && attempt < ATTEMPTS && self.engine.halted().is_none() => attempt += 1,
                 Begun::No => return Err(not_started(fault)),
                 Begun::Unknown(why) => {
                     let why = format!("whether the execution began is not known: {fault}; {why}");
@@ -156,7 +357,18 @@ impl Run {
                 }
             }
         }
-        match follow(account, &change_set.target, operation, events, stop).await {
+        self.followed(account, target, operation).await
+    }
+
+    /// Follows a stack until it is deployed; any other end is an outcome.
+    async fn followed(
+        &self,
+        account: &dyn TenantAccount,
+        target: &Target,
+        operation: Operation<'_>,
+    ) -> Result<(), Outcome> {
+        let Engine { events, stop, .. } = &self.engine;
+        match follow(account, &target.id, operation, events, stop).await {
             Ending::Settled(Settled::Done, _) => Ok(()),
             Ending::Settled(Settled::RolledBack, failure) => Err(Outcome::RolledBack(failure)),
             Ending::Settled(Settled::RollbackFailed, failure) => Err(Outcome::RollbackFailed(failure)),
@@ -164,6 +376,12 @@ impl Run {
             Ending::Detached(failure) => Err(Outcome::Detached(failure)),
         }
     }
+}
+
+/// Returns the token of a plan's operation on a stack: the same plan and the same change set make the same token, so
+/// that a repeated call is the same request, on whatever machine (safety rule 3).
+pub(super) fn token(plan: Digest, stack_id: &str, change_set: &str) -> String {
+    format!("tenantry-{}", Digest::of(format!("{plan} {stack_id} {change_set}")))
 }
 
 /// Whether an operation has begun.

@@ -4,10 +4,10 @@
 //! of an approval. A pointer a stage names its newest plan, which supersedes those before it.
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use super::records::{edited, written};
 use crate::domain::{ApprovalPolicy, Digest, Fault, FaultKind, Gate, Identity};
 use crate::plan::{Approval, Decision, Plan, Sealed, Secrets, Standing, Use, counts, judge};
 
@@ -19,8 +19,8 @@ fn newest_key(application: &str, stage: &str) -> String {
     format!("tenantry/{application}/newest-plan/{stage}.json")
 }
 
-fn round_prefix(plan: &Plan) -> String {
-    format!("tenantry/{}/approvals/{}/{}/", plan.content.application, plan.digest, plan.round)
+fn round_prefix(plan: &Plan, round: u32) -> String {
+    format!("tenantry/{}/approvals/{}/{round}/", plan.content.application, plan.digest)
 }
 
 /// Names the newest plan of a stage.
@@ -33,7 +33,7 @@ struct Newest {
 
 /// The records of a plan's round.
 struct Records {
-    decisions: Vec<Result<Sealed, String>>,
+    decisions: Vec<Result<Sealed<Approval>, String>>,
     used: Option<Use>,
 }
 
@@ -42,16 +42,32 @@ impl Records {
     /// are have expired. Planning the same again then asks anew.
     fn is_over(&self, secrets: &Secrets, now: Timestamp) -> bool {
         let intact = self.decisions.iter().flatten().filter(|sealed| sealed.is_intact(secrets));
-        let decisions: Vec<&Approval> = intact.map(|sealed| &sealed.approval).collect();
+        let decisions: Vec<&Approval> = intact.map(|sealed| &sealed.record).collect();
         let rejected = decisions.iter().any(|one| matches!(one.decision, Decision::Rejected { .. }));
         let lapsed = !decisions.is_empty() && decisions.iter().all(|one| one.until <= now);
         self.used.is_some() || rejected || lapsed
     }
+
+    /// Tells whether nobody has decided anything yet.
+    fn is_empty(&self) -> bool {
+        self.decisions.is_empty() && self.used.is_none()
+    }
+}
+
+/// What became of a decision that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is written.
+    New,
+    /// The same person has decided the same already, and it still counts.
+    Known,
+    /// The same answer was read before, for an earlier round of the plan or until it expired; it says nothing more.
+    Spent,
 }
 
 impl Engine {
-    /// Keeps a plan under its digest, as the newest of its stage. Planning the same thing again brings its change
-    /// sets' names up to date, and goes on under the approvals that there are unless their round is over.
+    /// Keeps a plan under its digest, as the newest of its stage. Planning the same thing again goes on under the
+    /// approvals that there are unless their round is over.
     ///
     /// # Errors
     ///
@@ -60,24 +76,37 @@ impl Engine {
         let (application, stage) = (plan.content.application.clone(), plan.content.stage.clone());
         let key = plan_key(&application, plan.digest);
         let known = self.store.get(&key).await?;
-        if let Some(known) = known.as_ref().and_then(|(bytes, _)| serde_json::from_slice::<Plan>(bytes).ok()) {
-            plan.round = known.round;
-            while self.records(plan).await?.is_over(secrets, self.events.now()) {
-                plan.round += 1;
+        match self.read_plan(&application, plan.digest, secrets).await {
+            Ok(Some(old)) => {
+                let planners = std::mem::replace(&mut plan.planners, old.planners);
+                let new: Vec<Identity> = planners.into_iter().filter(|new| !plan.planners.contains(new)).collect();
+                plan.planners.extend(new);
+                (plan.round, plan.asked) = (old.round, old.asked);
+                while self.records(plan, plan.round).await?.is_over(secrets, self.events.now()) {
+                    plan.round += 1;
+                    plan.asked = plan.planned;
+                    plan.planners = vec![self.by.clone()];
+                }
             }
+            // Who planned what was approved before is not known any more: those approvals are of no use.
+            Ok(None) | Err(Fault { kind: FaultKind::Mismatch, .. }) => {
+                while !self.records(plan, plan.round).await?.is_empty() {
+                    plan.round += 1;
+                }
+            }
+            Err(fault) => return Err(fault),
         }
-        let bytes = serde_json::to_vec_pretty(plan).unwrap_or_default();
         let version = known.as_ref().map(|(_, version)| version.as_str());
-        self.store.replace(&key, bytes, version).await?;
+        self.store.replace(&key, written(&Sealed::new(plan.clone(), secrets)), version).await?;
 
         let key = newest_key(&application, &stage);
         let known = self.store.get(&key).await?;
         let version = known.as_ref().map(|(_, version)| version.as_str());
-        let newest = Newest { plan: plan.digest, planned: plan.planned, planner: plan.planner.clone() };
+        let newest = Newest { plan: plan.digest, planned: plan.planned, planner: self.by.clone() };
         if let Some(before) = known.as_ref().and_then(|(bytes, _)| serde_json::from_slice::<Newest>(bytes).ok())
             && before.plan != plan.digest
-            && let Some(old) = self.read_plan(&application, before.plan).await.ok().flatten()
-            && !self.records(&old).await?.is_over(secrets, self.events.now())
+            && let Some(old) = self.read_plan(&application, before.plan, secrets).await.ok().flatten()
+            && !self.records(&old, old.round).await?.is_over(secrets, self.events.now())
         {
             let Newest { plan: old, planned, planner } = before;
             let old = old.short();
@@ -85,23 +114,24 @@ impl Engine {
                 "this plan supersedes plan {old} of {stage}, planned {planned:.0} by {planner}, which was not executed"
             ));
         }
-        self.store.replace(&key, serde_json::to_vec_pretty(&newest).unwrap_or_default(), version).await.map(drop)
+        self.store.replace(&key, written(&newest), version).await.map(drop)
     }
 
-    /// Reads a plan, and refuses one whose content does not fit its digest.
+    /// Reads a plan, and refuses one whose content does not fit its digest, or whose record was edited otherwise.
     ///
     /// # Errors
     ///
     /// Returns the store's fault, or a mismatch where the record was edited.
-    pub async fn read_plan(&self, application: &str, digest: Digest) -> Result<Option<Plan>, Fault> {
+    pub async fn read_plan(&self, application: &str, digest: Digest, secrets: &Secrets) -> Result<Option<Plan>, Fault> {
         let key = plan_key(application, digest);
-        let Some((bytes, _)) = self.store.get(&key).await? else { return Ok(None) };
-        let wrong = |why: String| Fault::new(FaultKind::Mismatch, "GetObject", format!("{key}: {why}"));
-        let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-        if plan.content.digest() != digest || plan.digest != digest {
-            return Err(wrong("the record was edited: its content does not fit its digest".to_owned()));
+        let Some(sealed) = self.record::<Sealed<Plan>>(&key).await? else { return Ok(None) };
+        if sealed.record.content.digest() != digest || sealed.record.digest != digest {
+            return Err(edited(&key, "the record was edited: its content does not fit its digest"));
         }
-        Ok(Some(plan))
+        if !sealed.is_intact(secrets) {
+            return Err(edited(&key, "the record was edited: its seal does not fit"));
+        }
+        Ok(Some(sealed.record))
     }
 
     /// Returns where a plan stands with its approvers.
@@ -110,40 +140,46 @@ impl Engine {
     ///
     /// Returns the store's fault.
     pub async fn standing(&self, plan: &Plan, policy: &ApprovalPolicy, secrets: &Secrets) -> Result<Standing, Fault> {
-        let records = self.records(plan).await?;
-        let newest = self.read_json::<Newest>(&newest_key(&plan.content.application, &plan.content.stage)).await?;
+        let records = self.records(plan, plan.round).await?;
+        let newest = self.record::<Newest>(&newest_key(&plan.content.application, &plan.content.stage)).await?;
         let superseded = newest.map(|newest| newest.plan).filter(|newest| *newest != plan.digest);
         let used = records.used.as_ref();
         Ok(judge(plan, policy, &records.decisions, used, superseded, secrets, self.events.now()))
     }
 
-    /// Writes a decision, once and for good. Tells whether it is new: what the same person has decided already, and
-    /// what still counts, is not written again.
+    /// Writes a decision, once and for good.
     ///
     /// # Errors
     ///
     /// Returns the store's fault.
-    pub async fn record(
+    pub async fn decide(
         &self,
         plan: &Plan,
         policy: &ApprovalPolicy,
         approval: Approval,
         secrets: &Secrets,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Recorded, Fault> {
         let now = self.events.now();
-        let same = |sealed: &&Sealed| {
-            let Approval { by, decision, .. } = &sealed.approval;
+        let same = |sealed: &&Sealed<Approval>| {
+            let Approval { by, decision, .. } = &sealed.record;
             by.is_same_as(&approval.by) && *decision == approval.decision
         };
-        let known = self.records(plan).await?.decisions;
+        let known = self.records(plan, plan.round).await?.decisions;
         if known.iter().flatten().filter(same).any(|sealed| counts(plan, policy, sealed, secrets, now)) {
-            return Ok(false);
+            return Ok(Recorded::Known);
+        }
+        // In this round too: what has expired is not given again by being read again.
+        for round in (0..=plan.round).filter(|_| approval.source.is_some()) {
+            let earlier = self.records(plan, round).await?.decisions;
+            if earlier.iter().flatten().any(|sealed| sealed.record.source == approval.source) {
+                return Ok(Recorded::Spent);
+            }
         }
         let what = if approval.decision == Decision::Approved { "approved" } else { "rejected" };
         let who = Digest::of(format!("{} {}", approval.by.principal, approval.at)).short();
-        let key = format!("{}{what}-{who}.json", round_prefix(plan));
-        let sealed = Sealed::new(approval, secrets);
-        self.store.put_once(&key, serde_json::to_vec_pretty(&sealed).unwrap_or_default()).await
+        let key = format!("{}{what}-{who}.json", round_prefix(plan, plan.round));
+        let new = self.store.put_once(&key, written(&Sealed::new(approval, secrets))).await?;
+        Ok(if new { Recorded::New } else { Recorded::Known })
     }
 
     /// Uses a plan's approval up, before anything is executed under it. Where the gate is open there is none.
@@ -155,26 +191,38 @@ impl Engine {
         if *gate == Gate::Open {
             return Ok(());
         }
-        let key = format!("{}used.json", round_prefix(plan));
+        let key = format!("{}used.json", round_prefix(plan, plan.round));
         let usage = Use { rollout: rollout.to_owned(), at: self.events.now(), by: self.by.clone() };
-        let bytes = serde_json::to_vec_pretty(&usage).unwrap_or_default();
-        if self.store.put_once(&key, bytes).await? || self.read_json::<Use>(&key).await? == Some(usage) {
+        if self.store.put_once(&key, written(&usage)).await? || self.record::<Use>(&key).await? == Some(usage) {
             return Ok(());
         }
         Err(Fault::new(FaultKind::Conflict, "PutObject", "another run has used this approval at the same moment"))
     }
 
+    /// Returns the rollouts for which approvals of a plan were used, in whatever round.
+    pub(super) async fn used_for(&self, plan: &Plan) -> Result<Vec<String>, Fault> {
+        let mut used = Vec::new();
+        for round in 0..=plan.round {
+            used.extend(self.records(plan, round).await?.used.map(|usage| usage.rollout));
+        }
+        Ok(used)
+    }
+
     /// Reads the records of a plan's round. One that cannot be read is told as such, and counts for nothing.
-    async fn records(&self, plan: &Plan) -> Result<Records, Fault> {
+    async fn records(&self, plan: &Plan, round: u32) -> Result<Records, Fault> {
         let mut records = Records { decisions: Vec::new(), used: None };
-        for key in self.store.list(&round_prefix(plan)).await? {
+        for key in self.store.list(&round_prefix(plan, round)).await? {
             if key.ends_with("/used.json") {
                 // Whatever stands there: the approval was used.
                 let unreadable = Use { rollout: "?".to_owned(), at: self.events.now(), by: self.by.clone() };
-                records.used = Some(self.read_json(&key).await.ok().flatten().unwrap_or(unreadable));
+                records.used = match self.record(&key).await {
+                    Ok(found) => found,
+                    Err(fault) if fault.kind == FaultKind::Mismatch => Some(unreadable),
+                    Err(fault) => return Err(fault),
+                };
                 continue;
             }
-            match self.read_json::<Sealed>(&key).await {
+            match self.record::<Sealed<Approval>>(&key).await {
                 Ok(found) => records.decisions.extend(found.map(Ok)),
                 Err(fault) if fault.kind == FaultKind::Mismatch => {
                     records.decisions.push(Err(format!("a record was edited: {}", fault.message)));
@@ -183,14 +231,5 @@ impl Engine {
             }
         }
         Ok(records)
-    }
-
-    /// Reads a record, and says so where it is not what it should be.
-    pub(super) async fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Fault> {
-        let Some((bytes, _)) = self.store.get(key).await? else { return Ok(None) };
-        let wrong = |error: serde_json::Error| {
-            Fault::new(FaultKind::Mismatch, "GetObject", format!("{key} cannot be read: {error}"))
-        };
-        serde_json::from_slice(&bytes).map(Some).map_err(wrong)
     }
 }

@@ -1,5 +1,9 @@
 //! Deleting the stacks of targets. Only called after somebody has asked for it by name.
 
+use std::future::Future;
+
+use tokio::time::Instant;
+
 use super::access::Entered;
 use super::apply::{Begun, has_begun};
 use super::follow::{Ending, Operation, follow};
@@ -8,7 +12,7 @@ use super::window::{self, Flow};
 use super::{Engine, Finished, Progress};
 use crate::domain::lifecycle::{State, Step};
 use crate::domain::stack::Settled;
-use crate::domain::{Digest, Failure, Outcome, Rollout, StackStatus, Tally};
+use crate::domain::{Digest, Failure, Outcome, Rollout, StackStatus, Tally, TargetId};
 use crate::event::{Event, Phase};
 
 impl Engine {
@@ -21,33 +25,51 @@ impl Engine {
         rollout: Rollout,
         entered: Vec<Entered>,
     ) -> Vec<Finished> {
-        let total = entered.len();
+        let work = |engine: Self, entered: Entered| {
+            let (application, stage) = (application.to_owned(), stage.to_owned());
+            let until = Instant::now() + rollout.deadline;
+            async move { engine.destroy_target(&application, &stage, until, entered).await }
+        };
+        let id = |entered: &Entered| entered.target.id.clone();
+        self.over_targets(Phase::Destroy, stage, &rollout, entered, id, work).await
+    }
+
+    /// Does something to every target, never more than `max-concurrency` at a time. After more failures than
+    /// tolerated nothing new is started.
+    pub(super) async fn over_targets<T, F>(
+        &self,
+        phase: Phase,
+        stage: &str,
+        rollout: &Rollout,
+        items: Vec<T>,
+        id: impl Fn(&T) -> TargetId,
+        work: impl Fn(Self, T) -> F,
+    ) -> Vec<Finished>
+    where
+        F: Future<Output = Finished> + Send + 'static,
+    {
+        let total = items.len();
+        self.events.emit(Event::PhaseStarted { phase, stage: stage.to_owned(), targets: total });
         let tolerated = rollout.failure_tolerance.of(total);
-        self.events.emit(Event::PhaseStarted { phase: Phase::Destroy, stage: stage.to_owned(), targets: total });
         let mut failures = 0;
         let judge = |(_, outcome): &Finished| {
             failures += usize::from(outcome.is_failure());
             if failures > tolerated { Flow::Hold } else { Flow::Start }
         };
         let limit = rollout.max_concurrency.of(total).max(1);
-        let work = |entered: Entered| {
-            let (engine, application, stage) = (self.clone(), application.to_owned(), stage.to_owned());
-            async move { engine.destroy_target(&application, &stage, entered).await }
-        };
-        let results = window::run(entered, limit, &self.stop, work, judge).await;
-        let skipped = |entered: Entered| {
-            let outcome = Outcome::Skipped(Failure::because(
-                "not started: the run was stopped, or too many other targets failed",
-            ));
-            (entered.target.id.clone(), Progress::new(&entered.target.id, State::Planned, &self.events).finish(outcome))
+        let results = window::run(items, limit, &self.stop, |item| work(self.clone(), item), judge).await;
+        let skipped = |item: T| {
+            let why = self.halted().unwrap_or("too many other targets failed");
+            let outcome = Outcome::Skipped(Failure::because(format!("not started: {why}")));
+            (id(&item), Progress::new(&id(&item), State::Planned, &self.events).finish(outcome))
         };
         let finished: Vec<Finished> = results.into_iter().map(|result| result.unwrap_or_else(skipped)).collect();
         let tally = Tally::of(finished.iter().map(|(_, outcome)| outcome));
-        self.events.emit(Event::PhaseFinished { phase: Phase::Destroy, stage: stage.to_owned(), tally });
+        self.events.emit(Event::PhaseFinished { phase, stage: stage.to_owned(), tally });
         finished
     }
 
-    async fn destroy_target(self, application: &str, stage: &str, entered: Entered) -> Finished {
+    async fn destroy_target(self, application: &str, stage: &str, until: Instant, entered: Entered) -> Finished {
         let Entered { target, account } = entered;
         let mut progress = Progress::new(&target.id, State::Planned, &self.events);
         let id = target.id.clone();
@@ -68,11 +90,14 @@ impl Engine {
                 }
                 _ => {}
             }
-            progress.take(Step::Execute);
             let seen = patiently(&self.stop, || account.newest_event(&stack.id)).await.map_err(failed)?;
             // A deletion that failed before must be a new request, and a repeated call the same.
             let token = format!("tenantry-{}", Digest::of(format!("delete {} {seen:?}", stack.id)));
-            let operation = Operation { stack_id: &stack.id, token: &token, after: seen };
+            if let Some(why) = self.halted() {
+                return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
+            }
+            progress.take(Step::Execute);
+            let operation = Operation { stack_id: &stack.id, token: &token, after: seen, until };
             if let Err(fault) = account.delete_stack(&stack.id, &target.deployment_role, &token).await {
                 // The answer may have been lost after CloudFormation began.
                 match has_begun(account.as_ref(), &operation, &self.stop).await {

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 use super::{Engine, Entered, Stop, StopHandle};
 use crate::domain::release::Provenance;
 use crate::domain::{
-    AccountId, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Fault, FaultKind, Identity, Region,
-    Release, Replacement, Stack, StackEvent, StackStatus, Target, TargetId, TemplateObject,
+    AccountId, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Drift, Fault, FaultKind, Identity,
+    Region, Release, Replacement, Stack, StackEvent, StackStatus, Target, TargetId, TemplateObject,
 };
 use crate::event::{Events, Timed};
 use crate::ports::{Accounts, Answer, ChangeSetRequest, Store, TenantAccount};
@@ -78,6 +78,7 @@ pub struct Fleet {
     pub calls: Mutex<Vec<String>>,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is something that happened by itself")]
 #[derive(Default, Clone)]
 struct State {
     executed: Option<Instant>,
@@ -87,6 +88,10 @@ struct State {
     change_set_deleted: bool,
     /// Changes that somebody else has made since.
     tampered: bool,
+    /// When the stack was changed last, in seconds.
+    changed: i64,
+    /// Whether the stack needs a change that it did not need at first.
+    needs_change: bool,
     placeholder: bool,
 }
 
@@ -100,6 +105,14 @@ impl Fleet {
     /// Lets the change set of a tenant say something else from now on.
     pub fn tamper(&self, tenant: &str) {
         self.states.lock().unwrap().entry(tenant.to_owned()).or_default().tampered = true;
+    }
+
+    /// Somebody else changes a tenant's stack; then it may need a change that it did not need before.
+    pub fn touch(&self, tenant: &str, needs_change: bool) {
+        let mut states = self.states.lock().unwrap();
+        let state = states.entry(tenant.to_owned()).or_default();
+        state.changed += 1;
+        state.needs_change = needs_change;
     }
 
     /// Returns how often a call was made.
@@ -156,6 +169,7 @@ pub fn target(tenant: &str) -> Target {
         parameters: BTreeMap::new(),
         tags: BTreeMap::new(),
         capabilities: vec![],
+        wave: 0,
         checks: vec![Check::Invoke {
             function: tenant.into(),
             payload: serde_json::json!({}),
@@ -239,8 +253,9 @@ impl TenantAccount for Tenant {
         Ok(status.map(|status| Stack {
             id: format!("arn:stack/app-{}", self.name),
             status: StackStatus::read(status),
-            changed: None,
+            changed: Timestamp::from_second(self.state(|state| state.changed)).ok(),
             outputs: BTreeMap::new(),
+            protected: false,
         }))
     }
 
@@ -267,6 +282,7 @@ impl TenantAccount for Tenant {
             () if self.fleet.count(&format!("{} DescribeChangeSet", self.name)) <= self.script().creating_for => {
                 ChangeSetStatus::Creating
             }
+            () if state.needs_change => ChangeSetStatus::Ready,
             () => self.script().change_set.clone(),
         };
         let change = Change {
@@ -316,6 +332,22 @@ impl TenantAccount for Tenant {
         Ok(())
     }
 
+    async fn continue_rollback(&self, _: &str, _: &str, _: &[String], _: &str) -> Result<(), Fault> {
+        Err(Fault::new(FaultKind::Invalid, "ContinueUpdateRollback", "nothing has failed"))
+    }
+
+    async fn detect_drift(&self, _: &str) -> Result<String, Fault> {
+        Ok("detection".into())
+    }
+
+    async fn drift(&self, _: &str, _: &str) -> Result<Option<Drift>, Fault> {
+        Ok(Some(Drift::default()))
+    }
+
+    async fn protect(&self, _: &str) -> Result<(), Fault> {
+        self.call("UpdateTerminationProtection")
+    }
+
     async fn events(&self, _: &str, after: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
         self.call("DescribeStackEvents")?;
         let (last, delay) = self.script().ends;
@@ -362,6 +394,51 @@ impl TenantAccount for Tenant {
     async fn fetch(&self, _: &str, _: Duration) -> Result<u16, Fault> {
         self.call("GET")?;
         Ok(200)
+    }
+}
+
+/// A store whose writes take ten seconds.
+pub struct Slow(pub Arc<dyn Store>);
+
+#[async_trait]
+impl Store for Slow {
+    async fn ready(&self) -> Result<(), Fault> {
+        self.0.ready().await
+    }
+
+    async fn put_content(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        sha256: Digest,
+        sent: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<bool, Fault> {
+        self.0.put_content(key, bytes, sha256, sent).await
+    }
+
+    async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault> {
+        self.0.put_once(key, bytes).await
+    }
+
+    async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<String, Fault> {
+        sleep(Duration::from_secs(10)).await;
+        self.0.replace(key, bytes, version).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Fault> {
+        self.0.get(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, Fault> {
+        self.0.list(prefix).await
+    }
+
+    async fn verify(&self, key: &str, sha256: Digest) -> Result<(), Fault> {
+        self.0.verify(key, sha256).await
+    }
+
+    fn url(&self, key: &str) -> String {
+        self.0.url(key)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Stop;
 use crate::domain::stack::{Settled, root_cause};
@@ -46,14 +46,16 @@ pub struct Operation<'a> {
     pub token: &'a str,
     /// The newest event before it, if there was one.
     pub after: Option<String>,
+    /// When it is followed no longer.
+    pub until: Instant,
 }
 
 /// After so many looks without news the stack itself is asked: an event may have come in behind the last one seen.
 const QUIET_LOOKS: u32 = 6;
 /// After so many looks without any event of the operation it is given up: about two minutes.
 const SILENT_LOOKS: u32 = 30;
-/// After so many looks that failed one after the other the reader is told, and after so many it is given up.
-const FAILED_LOOKS: (u32, u32) = (10, 240);
+/// After so many looks that failed one after the other the reader is told.
+const FAILED_LOOKS: u32 = 10;
 
 /// Follows an operation until the stack's own event says that it is over.
 ///
@@ -66,7 +68,7 @@ pub async fn follow(
     events: &Events,
     stop: &Stop,
 ) -> Ending {
-    let Operation { stack_id, token, after: mut seen } = operation;
+    let Operation { stack_id, token, after: mut seen, until } = operation;
     let mut history: Vec<StackEvent> = Vec::new();
     let mut last: Option<StackStatus> = None;
     let (mut quiet, mut failed) = (0, 0);
@@ -78,14 +80,17 @@ pub async fn follow(
             account.events(stack_id, seen.as_deref()).await
         };
         let new = tokio::select! {
+            biased;
             new = look => new,
             () = stop.requested() => return Ending::Detached(still_running("the run was stopped")),
+            () = sleep_until(until) => return Ending::Detached(still_running("it has not ended within its deadline")),
         };
         let new = match new {
             Ok(new) => new,
-            Err(fault) if fault.passes() && failed < FAILED_LOOKS.1 => {
+            // However long: only the deadline ends it.
+            Err(fault) if fault.passes() => {
                 failed += 1;
-                if failed == FAILED_LOOKS.0 {
+                if failed == FAILED_LOOKS {
                     events.notice(format!("{target}: its stack cannot be looked at for a while: {fault}"));
                 }
                 continue;
@@ -141,7 +146,8 @@ async fn ask(account: &dyn TenantAccount, stack_id: &str) -> Option<StackStatus>
     account.stack(stack_id).await.ok().flatten().map(|stack| stack.status)
 }
 
-fn still_running(why: &str) -> Failure {
+/// Says that a stack goes on without being followed.
+pub fn still_running(why: &str) -> Failure {
     Failure::because(format!("{why}; CloudFormation goes on with the stack"))
         .hint("see where it is with `tenantry status`")
 }
@@ -152,10 +158,11 @@ fn lost_sight(fault: &Fault) -> Failure {
 
 /// Names the resource that failed first, or the stack's status where no event names one.
 async fn cause(account: &dyn TenantAccount, stack_id: &str, history: &[StackEvent], status: &StackStatus) -> Failure {
-    if matches!(status.settled(), Settled::Done | Settled::Gone) {
+    let found = root_cause(history);
+    // A stack that is gone may have been deleted because it failed.
+    if status.settled() == Settled::Done || (status.settled() == Settled::Gone && found.is_none()) {
         return Failure::because(format!("the stack is {status}"));
     }
-    let found = root_cause(history);
     if let Some(event) = found.filter(|event| !event.is_stack) {
         return of_resource(event);
     }

@@ -7,6 +7,7 @@ use crate::domain::{Digest, Fault, FaultKind, ReleaseId, TargetId};
 use crate::ports::Store;
 
 use super::Engine;
+use super::records::{read, written};
 use super::window::{self, Flow};
 
 /// Former releases that a target's line remembers.
@@ -43,6 +44,12 @@ impl Entry {
         Entry { history, fence: new.fence.max(self.fence), ..new }
     }
 
+    /// Returns the releases that the target came to after one, the present one included.
+    pub fn since<'a>(&'a self, release: &'a ReleaseId) -> impl Iterator<Item = &'a ReleaseId> {
+        let after = self.history.iter().rposition(|old| old == release).map_or(self.history.len(), |place| place + 1);
+        self.history[after..].iter().chain(&self.release).filter(move |other| *other != release)
+    }
+
     /// Returns the release that the target was on before.
     pub fn previous(&self) -> Option<&ReleaseId> {
         self.history.last()
@@ -54,30 +61,19 @@ pub fn key(application: &str, stage: &str, target: &TargetId) -> String {
     format!("tenantry/{application}/ledger/{stage}/{}/{}.json", target.tenant, target.region)
 }
 
-/// Reads a target's line.
-pub async fn read(store: &dyn Store, key: &str) -> Result<Option<(Entry, String)>, Fault> {
-    let Some((bytes, version)) = store.get(key).await? else { return Ok(None) };
-    let entry = serde_json::from_slice(&bytes).map_err(|error| {
-        Fault::new(FaultKind::Mismatch, "GetObject", format!("{key} is not a ledger entry: {error}"))
-    })?;
-    Ok(Some((entry, version)))
-}
-
 /// Writes a target's line, unless it names the release already.
 async fn write(store: &dyn Store, key: &str, entry: Entry) -> Result<(), Fault> {
-    let known = read(store, key).await?;
+    let known = read::<Entry>(store, key).await?;
     let entry = match &known {
         Some((known, _)) if known.release == entry.release => return Ok(()),
-        // Without a lock nothing was executed: what is written then is what was found.
-        Some((known, _)) if entry.fence > 0 && known.fence > entry.fence => {
+        Some((known, _)) if known.fence > entry.fence => {
             let why = format!("a newer rollout (lock {}) has written it", known.fence);
             return Err(Fault::new(FaultKind::Conflict, "PutObject", why));
         }
         Some((known, _)) => known.followed_by(entry),
         None => entry,
     };
-    let bytes = serde_json::to_vec_pretty(&entry).unwrap_or_default();
-    store.replace(key, bytes, known.as_ref().map(|(_, version)| version.as_str())).await.map(drop)
+    store.replace(key, written(&entry), known.as_ref().map(|(_, version)| version.as_str())).await.map(drop)
 }
 
 impl Engine {
@@ -95,7 +91,7 @@ impl Engine {
             release: release.cloned(),
             since: self.events.now(),
             plan,
-            fence: self.lease.as_ref().map_or(0, |lease| lease.fence),
+            fence: self.fence(),
             history: Vec::new(),
         };
         if let Err(fault) = write(self.store.as_ref(), &key(application, stage, target), entry).await {
@@ -122,6 +118,23 @@ impl Engine {
         let found = window::run(targets, 64, &self.stop, look, |_| Flow::Start).await;
         found.into_iter().map(|result| result.unwrap_or_else(stopped)).collect()
     }
+
+    /// Tells whether the ledger has targets on a release, each of them and at least one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's first fault.
+    pub async fn are_on(
+        &self,
+        application: &str,
+        stage: &str,
+        targets: Vec<TargetId>,
+        release: &ReleaseId,
+    ) -> Result<bool, Fault> {
+        let lines = self.ledger(application, stage, targets).await?;
+        let is_on = |entry: &Option<Entry>| entry.as_ref().and_then(|entry| entry.release.as_ref()) == Some(release);
+        Ok(!lines.is_empty() && lines.iter().all(|(_, entry)| is_on(entry)))
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +156,11 @@ mod tests {
         assert_eq!(back.previous(), Some(&"a".into()));
         assert_eq!(back.followed_by(on("a")).previous(), None);
         assert_eq!(back.followed_by(on("d")).previous(), Some(&"b".into()));
+        let since =
+            |entry: &Entry, release: &str| -> Vec<ReleaseId> { entry.since(&release.into()).cloned().collect() };
+        assert_eq!(since(&c, "a"), ["b".into(), "c".into()]);
+        assert_eq!(since(&c, "c"), []);
+        assert_eq!(since(&c, "unknown"), ["c".into()]);
         let many = (0..40).fold(on("x"), |entry, number| entry.followed_by(on(&format!("r{number}"))));
         assert_eq!(many.history.len(), REMEMBERED);
     }

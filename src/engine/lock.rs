@@ -1,16 +1,17 @@
 //! One rollout of a stage at a time (safety rule 8): a lock in the store, with a lease that its owner renews and a
 //! number that grows with every owner.
 
-use std::future::Future;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-use super::{Engine, Stop};
+use super::records::{read, written};
+use super::{Engine, Stop, StopHandle};
 use crate::domain::{Digest, Fault, FaultKind, Identity};
 
 /// How often the owner renews its lease.
@@ -62,21 +63,33 @@ impl From<Fault> for LockError {
 pub struct Lease {
     /// The lock's number.
     pub fence: u64,
-    until: Arc<Mutex<Instant>>,
+    /// When somebody else may have it; none once that is known.
+    until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Lease {
-    fn new(fence: u64) -> Self {
-        Self { fence, until: Arc::new(Mutex::new(Instant::now() + LEASE - MARGIN)) }
+    /// A lease that was asked for at `begun`: what the answer took is lost.
+    fn new(fence: u64, begun: Instant) -> Self {
+        let lease = Self { fence, until: Arc::default() };
+        lease.renew(begun);
+        lease
     }
 
     /// Tells whether somebody else may have taken the lock by now.
     pub fn is_over(&self) -> bool {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
+        self.until().is_none_or(|until| until <= Instant::now())
     }
 
     fn renew(&self, begun: Instant) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = begun + LEASE - MARGIN;
+        *self.until() = Some(begun + LEASE - MARGIN);
+    }
+
+    fn lose(&self) {
+        *self.until() = None;
+    }
+
+    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,104 +124,139 @@ impl Engine {
     where
         F: Future<Output = T>,
     {
-        let mut held = self.take_lock(application, stage, wait).await?;
-        let lease = Lease::new(held.lock.fence);
+        let (mut held, lease) = self.take_lock(application, stage, wait).await?;
         let (handle, stop) = Stop::new();
         let engine = Engine { stop, lease: Some(lease.clone()), ..self.clone() };
-        let mut work = pin!(work(engine));
-        let mut lost = false;
-        let result = loop {
-            tokio::select! {
-                biased;
-                result = &mut work => break result,
-                () = self.stop.requested(), if !handle.is_requested() => handle.request(),
-                () = sleep(HEARTBEAT), if !lost => {
-                    let begun = Instant::now();
-                    match self.renew(&mut held).await {
-                        Ok(()) => lease.renew(begun),
-                        Err(fault) if fault.passes() && !lease.is_over() => {
-                            self.events.notice(format!("the lock of {stage} could not be renewed yet: {fault}"));
-                        }
-                        Err(fault) => {
-                            lost = true;
-                            handle.request();
-                            self.events.notice(format!(
-                                "the lock of {stage} is lost ({fault}): nothing more is started"
-                            ));
-                        }
-                    }
-                }
-            }
+        let pass_on = async {
+            self.stop.requested().await;
+            handle.request();
+            pending::<Infallible>().await
         };
-        if !lost {
-            let free = Lock { held: false, renewed: self.events.now(), ..held.lock };
-            let bytes = serde_json::to_vec_pretty(&free).unwrap_or_default();
-            if let Err(fault) = self.store.replace(&held.key, bytes, Some(&held.version)).await {
+        // Side by side on one task: the lease is renewed while the work waits, and the other way round.
+        let result = tokio::select! {
+            biased;
+            result = work(engine) => result,
+            never = self.keep_lock(&mut held, &lease, &handle) => match never {},
+            never = pass_on => match never {},
+        };
+        let free = Lock { held: false, renewed: self.events.now(), ..held.lock.clone() };
+        match self.write_lock(&mut held, free).await {
+            // That it is somebody else's by now was told already.
+            Err(fault) if fault.kind != FaultKind::Conflict => {
                 self.events.notice(format!("the lock of {stage} could not be given back: {fault}"));
             }
+            _ => {}
         }
         Ok(result)
     }
 
-    async fn renew(&self, held: &mut Held) -> Result<(), Fault> {
-        held.lock.renewed = self.events.now();
-        let bytes = serde_json::to_vec_pretty(&held.lock).unwrap_or_default();
-        held.version = self.store.replace(&held.key, bytes, Some(&held.version)).await?;
-        Ok(())
+    /// Renews a lock until it is lost, and then says so.
+    async fn keep_lock(&self, held: &mut Held, lease: &Lease, stop: &StopHandle) -> Infallible {
+        loop {
+            sleep(HEARTBEAT).await;
+            let begun = Instant::now();
+            let lock = Lock { renewed: self.events.now(), ..held.lock.clone() };
+            match self.write_lock(held, lock).await {
+                Ok(()) => lease.renew(begun),
+                Err(fault) if fault.passes() && !lease.is_over() => {
+                    self.events.notice(format!("lock {} could not be renewed yet: {fault}", held.lock.id));
+                }
+                Err(fault) => {
+                    lease.lose();
+                    stop.request();
+                    let id = &held.lock.id;
+                    self.events.notice(format!("lock {id} is lost ({fault}): nothing more is started"));
+                    return pending().await;
+                }
+            }
+        }
     }
 
-    /// Takes a lock that nobody has. One whose owner was not heard of for a lease is watched for more than a
-    /// heartbeat, so that no clock is trusted alone, and taken if it stays as it is.
-    async fn take_lock(&self, application: &str, stage: &str, wait: Duration) -> Result<Held, LockError> {
+    /// Writes a lock that this run holds. Where another version stands there, it may be of an answer that was lost.
+    async fn write_lock(&self, held: &mut Held, lock: Lock) -> Result<(), Fault> {
+        let mut again = true;
+        loop {
+            match self.store.replace(&held.key, written(&lock), Some(&held.version)).await {
+                Ok(version) => {
+                    held.version = version;
+                    held.lock = lock;
+                    return Ok(());
+                }
+                Err(fault) if fault.kind == FaultKind::Conflict && std::mem::take(&mut again) => {
+                    match read::<Lock>(self.store.as_ref(), &held.key).await? {
+                        Some((found, version)) if found.held && found.id == lock.id => held.version = version,
+                        _ => return Err(fault),
+                    }
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Takes a lock that nobody has. One whose owner is silent is watched for a whole lease, since clocks differ, and
+    /// taken if nobody renews it meanwhile.
+    async fn take_lock(&self, application: &str, stage: &str, wait: Duration) -> Result<(Held, Lease), LockError> {
         let key = lock_key(application, stage);
         let begun = Instant::now();
         let mut watched: Option<(String, Instant)> = None;
+        let mut tried: Option<(Lock, Instant)> = None;
+        // Whatever the clocks say: who renews is alive.
+        let mut lives = false;
         let mut told = false;
         loop {
-            let found = self.store.get(&key).await?;
-            let version = found.as_ref().map(|(_, version)| version.clone());
-            let known: Option<Lock> = match &found {
-                None => None,
-                Some((bytes, _)) => Some(serde_json::from_slice(bytes).map_err(|error| {
-                    Fault::new(FaultKind::Mismatch, "GetObject", format!("{key} is not a lock: {error}"))
-                })?),
+            let found = match read::<Lock>(self.store.as_ref(), &key).await {
+                Err(fault) if fault.passes() && begun.elapsed() < wait && !self.stop.is_requested() => {
+                    sleep(LOOK).await;
+                    continue;
+                }
+                other => other?,
             };
-            if let Some(lock) = known.as_ref().filter(|lock| lock.held) {
+            if let Some((lock, version)) = found.as_ref().filter(|(lock, _)| lock.held) {
+                if let Some((_, asked)) = tried.take_if(|(tried, _)| tried.id == lock.id) {
+                    // It was written, and only the answer was lost.
+                    let held = Held { key, lock: lock.clone(), version: version.clone() };
+                    return Ok((held, Lease::new(lock.fence, asked)));
+                }
+                let (_, since) = match watched.take() {
+                    Some(known) if known.0 == *version => watched.insert(known),
+                    known => {
+                        lives |= known.is_some();
+                        watched.insert((version.clone(), Instant::now()))
+                    }
+                };
                 let silent = self.events.now().duration_since(lock.renewed);
-                let looks_dead = silent.unsigned_abs() > LEASE && !silent.is_negative();
-                let same = |(seen, _): &&(String, Instant)| Some(seen) == version.as_ref();
-                if !watched.as_ref().is_some_and(|watched| same(&watched)) {
-                    watched = version.clone().map(|version| (version, Instant::now()));
-                }
-                let watching = watched.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
-                if !looks_dead && begun.elapsed() >= wait {
-                    return Err(LockError::Taken(Box::new(lock.clone())));
-                }
-                if !looks_dead || watching < HEARTBEAT + LOOK {
-                    if !told {
-                        told = true;
-                        let Lock { owner, since, .. } = lock;
+                let looks_dead = !lives && silent.unsigned_abs() > LEASE && !silent.is_negative();
+                let Lock { id, owner, since: taken, renewed, .. } = lock;
+                if since.elapsed() < LEASE {
+                    if !looks_dead && begun.elapsed() >= wait {
+                        return Err(LockError::Taken(Box::new(lock.clone())));
+                    }
+                    if !std::mem::replace(&mut told, true) {
                         self.events
-                            .notice(format!("waiting for the lock of {stage}, which {owner} has since {since:.0}"));
+                            .notice(format!("waiting for the lock of {stage}, which {owner} has since {taken:.0}"));
                     }
                     tokio::select! {
+                        biased;
                         () = sleep(LOOK) => continue,
                         () = self.stop.requested() => return Err(LockError::Stopped),
                     }
                 }
-                let Lock { owner, renewed, id, .. } = lock;
                 self.events
                     .notice(format!("taking over lock {id} of {stage} from {owner}, not heard of since {renewed:.0}"));
             }
+            if self.stop.is_requested() {
+                return Err(LockError::Stopped);
+            }
             let now = self.events.now();
-            let fence = known.map_or(1, |lock| lock.fence + 1);
+            let fence = found.as_ref().map_or(1, |(lock, _)| lock.fence + 1);
             let id = Digest::of(format!("{} {stage} {fence}", self.run)).short();
             let lock = Lock { id, fence, owner: self.by.clone(), held: true, since: now, renewed: now };
-            let bytes = serde_json::to_vec_pretty(&lock).unwrap_or_default();
-            match self.store.replace(&key, bytes, version.as_deref()).await {
-                Ok(version) => return Ok(Held { key, lock, version }),
-                // Somebody else was faster: look again.
-                Err(fault) if fault.kind == FaultKind::Conflict => watched = None,
+            let asked = Instant::now();
+            let version = found.as_ref().map(|(_, version)| version.as_str());
+            match self.store.replace(&key, written(&lock), version).await {
+                Ok(version) => return Ok((Held { key, lock, version }, Lease::new(fence, asked))),
+                // Somebody else was faster, or an answer was lost: look again.
+                Err(fault) if fault.kind == FaultKind::Conflict => tried = Some((lock, asked)),
                 Err(fault) => return Err(fault.into()),
             }
         }
@@ -221,14 +269,12 @@ impl Engine {
     /// Returns the lock as it is, where it is not held under that id, or the store's fault.
     pub async fn unlock(&self, application: &str, stage: &str, id: &str) -> Result<Result<Lock, Option<Lock>>, Fault> {
         let key = lock_key(application, stage);
-        let Some((bytes, version)) = self.store.get(&key).await? else { return Ok(Err(None)) };
-        let lock: Lock = serde_json::from_slice(&bytes)
-            .map_err(|error| Fault::new(FaultKind::Mismatch, "GetObject", format!("{key} is not a lock: {error}")))?;
+        let Some((lock, version)) = read::<Lock>(self.store.as_ref(), &key).await? else { return Ok(Err(None)) };
         if !lock.held || lock.id != id {
             return Ok(Err(Some(lock)));
         }
         let free = Lock { held: false, ..lock.clone() };
-        self.store.replace(&key, serde_json::to_vec_pretty(&free).unwrap_or_default(), Some(&version)).await?;
+        self.store.replace(&key, written(&free), Some(&version)).await?;
         Ok(Ok(lock))
     }
 }
@@ -237,12 +283,11 @@ impl Engine {
 mod tests {
     use std::fmt::Write as _;
 
-    use super::super::fake::{Fleet, on_the_clock};
+    use super::super::fake::{Fleet, Slow, on_the_clock};
     use super::*;
 
     async fn lock(engine: &Engine) -> Lock {
-        let (bytes, _) = engine.store.get(&lock_key("app", "prod")).await.unwrap().unwrap();
-        serde_json::from_slice(&bytes).unwrap()
+        engine.record(&lock_key("app", "prod")).await.unwrap().unwrap()
     }
 
     #[tokio::test(start_paused = true)]
@@ -280,12 +325,44 @@ mod tests {
         let next = Engine { run: "next".into(), ..one.clone() };
         let fence = next.locked("app", "prod", Duration::ZERO, async |engine| engine.lease.unwrap().fence).await;
         assert_eq!(fence.unwrap(), 2);
-        assert!(begun.elapsed() > HEARTBEAT, "it was watched for more than a heartbeat");
+        assert!(begun.elapsed() >= LEASE, "it was watched for a whole lease: clocks differ");
         let mut told = String::new();
         while let Ok(event) = heard.try_recv() {
             let _ = write!(told, "{event:?}");
         }
         assert!(told.contains("taking over lock"), "{told}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_answer_to_a_heartbeat_loses_no_lock() {
+        let (one, _, _handle) = Fleet::new([]).engine();
+        let (one, _heard) = on_the_clock(one);
+        let work = one.locked("app", "prod", Duration::ZERO, async |engine| {
+            sleep(HEARTBEAT / 2).await;
+            // As if a heartbeat had been written without its answer coming back.
+            let key = lock_key("app", "prod");
+            let (mut lock, version) = read::<Lock>(engine.store.as_ref(), &key).await.unwrap().unwrap();
+            lock.renewed = engine.events.now();
+            engine.store.replace(&key, written(&lock), Some(&version)).await.unwrap();
+            sleep(LEASE * 3).await;
+            engine.halted()
+        });
+        assert_eq!(work.await.unwrap(), None);
+        assert!(!lock(&one).await.held, "it is given back all the same");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_blocks_nobody_is_not_held_up_by_a_slow_store() {
+        let (one, _, _handle) = Fleet::new([]).engine();
+        let slow = Engine { store: std::sync::Arc::new(Slow(one.store.clone())), ..one };
+        let begun = Instant::now();
+        let ticks = slow.locked("app", "prod", Duration::ZERO, async |_| {
+            for _ in 0..300 {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        ticks.await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(340), "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

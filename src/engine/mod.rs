@@ -5,8 +5,12 @@
 mod access;
 mod apply;
 mod approvals;
+mod brakes;
 mod destroy;
+mod digest_key;
+mod drift;
 mod follow;
+mod journal;
 mod ledger;
 mod lock;
 mod patience;
@@ -14,6 +18,9 @@ mod plan;
 mod publish;
 mod recheck;
 mod records;
+mod recover;
+mod rejoin;
+mod rollout;
 mod rollouts;
 mod status;
 mod stop;
@@ -29,10 +36,14 @@ use std::sync::Arc;
 
 pub use access::Entered;
 pub use apply::Finished;
+pub use approvals::Recorded;
+pub use journal::History;
 pub use ledger::Entry as LedgerEntry;
 pub use lock::{Lease, Lock, LockError};
 pub use plan::{PlanRequest, Planning};
 pub use publish::Package;
+pub use recover::Stuck;
+pub use rollout::{Execution, Refusal, RolledOut};
 pub use rollouts::Rollout as RolloutRecord;
 pub use status::TargetStatus;
 pub use stop::{Stop, StopHandle};
@@ -59,6 +70,22 @@ pub struct Engine {
     pub by: Identity,
     /// The lock that this run holds, if it does: nothing is executed after it may be somebody else's.
     pub lease: Option<Lease>,
+}
+
+impl Engine {
+    /// Returns the number of the lock that this run holds; 0 without one.
+    fn fence(&self) -> u64 {
+        self.lease.as_ref().map_or(0, |lease| lease.fence)
+    }
+
+    /// Says why nothing more may be started, if so.
+    pub fn halted(&self) -> Option<&'static str> {
+        match &self.lease {
+            Some(lease) if lease.is_over() => Some("the stage's lock is lost"),
+            _ if self.stop.is_requested() => Some("the run was stopped"),
+            _ => None,
+        }
+    }
 }
 
 /// A target's way through its states, told to the reporters.

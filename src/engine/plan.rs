@@ -8,13 +8,13 @@ use super::patience::patiently;
 use super::window::{self, Flow};
 use super::{Engine, Progress, Stop};
 use crate::domain::lifecycle::{State, Step};
-use crate::domain::stack::Decision;
+use crate::domain::stack::{Decision, Settled};
 use crate::domain::{
-    Change, ChangeSet, ChangeSetStatus, Digest, Failure, Fault, FaultKind, Outcome, ParameterValue, Release, Rollout,
-    Stack, StackStatus, Tally, Target, TargetId,
+    Change, ChangeSet, ChangeSetStatus, Digest, Failure, Fault, FaultKind, Leftovers, Outcome, ParameterValue, Release,
+    Rollout, Stack, StackOptions, StackStatus, Tally, Target, TargetId,
 };
-use crate::event::{Event, Events, Phase};
-use crate::plan::{ChangeSetRef, Content, Intent, Origin, Plan, Secrets, Selection, TargetContent};
+use crate::event::{Event, Phase};
+use crate::plan::{Content, Intent, Origin, Plan, Secrets, Selection, StackVersion, TargetContent};
 use crate::ports::{ChangeSetRequest, TenantAccount};
 
 /// Targets that are planned at a time. CloudFormation limits each account, and each target is an account of
@@ -22,18 +22,25 @@ use crate::ports::{ChangeSetRequest, TenantAccount};
 const IN_FLIGHT: usize = 128;
 
 /// A target whose change set waits for its execution.
+#[allow(clippy::struct_excessive_bools, reason = "each says something else of the target")]
 #[derive(Clone)]
 pub struct Ready {
     /// The target.
     pub target: Target,
     /// The way into its account.
     pub account: Arc<dyn TenantAccount>,
-    /// Its change set.
-    pub change_set: ChangeSetRef,
+    /// ARN of its stack.
+    pub stack_id: String,
+    /// Name of its change set.
+    pub change_set: String,
     /// Whether the stack is created by it.
     pub creates: bool,
     /// Whether the change set is this run's to delete; otherwise another plan has made it and may still need it.
     pub ours: bool,
+    /// Whether it was executed by an interrupted run, and is only to be followed.
+    pub begun: bool,
+    /// Whether the stack is protected against deletion already.
+    pub protected: bool,
 }
 
 /// The result of planning a stage.
@@ -42,7 +49,7 @@ pub struct Planning {
     pub plan: Plan,
     /// The targets with a change set, in the order of the configuration.
     pub ready: Vec<Ready>,
-    /// The targets whose stacks need no change.
+    /// The targets whose stacks need no change, with the way into their accounts.
     pub unchanged: Vec<(Target, Arc<dyn TenantAccount>)>,
     /// The targets that have their outcome already.
     pub settled: Vec<(Target, Outcome)>,
@@ -51,13 +58,12 @@ pub struct Planning {
 impl Planning {
     /// Returns the planned targets as entered, so that they need not be entered again.
     pub fn entered(&self) -> Vec<Entered> {
-        let ready =
-            self.ready.iter().map(|ready| Entered { target: ready.target.clone(), account: Ok(ready.account.clone()) });
-        let not_needed = || Err(Failure::because("nothing is executed there"));
-        let unchanged = self.unchanged.iter().map(|(target, _)| target);
+        let enter = |target: &Target, account| Entered { target: target.clone(), account };
+        let ready = self.ready.iter().map(|ready| enter(&ready.target, Ok(ready.account.clone())));
+        let unchanged = self.unchanged.iter().map(|(target, account)| enter(target, Ok(account.clone())));
         let settled = self.settled.iter().filter(|(_, outcome)| !matches!(outcome, Outcome::Pinned { .. }));
-        let others = unchanged.chain(settled.map(|(target, _)| target));
-        ready.chain(others.map(|target| Entered { target: target.clone(), account: not_needed() })).collect()
+        let left_out = settled.map(|(target, _)| enter(target, Err(Failure::because("nothing is executed there"))));
+        ready.chain(unchanged).chain(left_out).collect()
     }
 
     /// Returns the outcomes that are known before anything is executed.
@@ -81,9 +87,9 @@ impl Planning {
 }
 
 /// What looking at a target's stack has shown.
-struct Looked {
-    target: Target,
-    next: Result<(Arc<dyn TenantAccount>, Option<Stack>), Outcome>,
+pub(super) struct Looked {
+    pub(super) target: Target,
+    pub(super) next: Result<(Arc<dyn TenantAccount>, Option<Stack>), Outcome>,
 }
 
 /// What planning a target has shown.
@@ -95,7 +101,7 @@ pub(super) struct Tried {
 /// A target that could be planned.
 pub(super) enum Planned {
     Ready(Box<Ready>, Vec<Change>),
-    Unchanged(Arc<dyn TenantAccount>),
+    Unchanged(Arc<dyn TenantAccount>, StackVersion),
 }
 
 /// What is to be planned.
@@ -111,6 +117,8 @@ pub struct PlanRequest {
     pub rollout: Rollout,
     /// Whether the template has nested stacks.
     pub nested: bool,
+    /// What is asked of CloudFormation beside the template.
+    pub options: StackOptions,
     /// What covers the template's secrets.
     pub secrets: Secrets,
     /// Which targets were asked for.
@@ -125,11 +133,18 @@ impl PlanRequest {
         let pinned = self.pinned.iter().map(|target| (target, Intent::Pinned));
         let describe = |(target, intent)| TargetContent::new(target, &self.release, intent, &self.secrets);
         let targets = targets.into_iter().chain(pinned).map(describe).collect();
-        Content::new(&self.stage, &self.release, self.origin.clone(), self.rollout, targets)
+        Content::new(
+            &self.stage,
+            &self.release,
+            self.origin.clone(),
+            self.rollout.clone(),
+            self.options.clone(),
+            targets,
+        )
     }
 
     /// Returns the pinned targets with their outcome.
-    pub(super) fn left_alone(&self) -> impl Iterator<Item = (Target, Outcome)> {
+    fn left_alone(&self) -> impl Iterator<Item = (Target, Outcome)> {
         self.pinned.iter().filter_map(|target| Some((target.clone(), Outcome::Pinned { pin: target.pin.clone()? })))
     }
 }
@@ -147,7 +162,10 @@ impl Engine {
         self.events.emit(Event::PhaseStarted { phase: Phase::Plan, stage: stage.clone(), targets: total });
 
         let events = self.events.clone();
-        let work = |entered| look(entered, events.clone(), self.stop.clone());
+        let work = |entered: Entered| {
+            Progress::new(&entered.target.id, State::Pending, &events).take(Step::Plan);
+            look(entered, request.options.leftovers, self.stop.clone())
+        };
         let looked = window::run(entered, IN_FLIGHT, &self.stop, work, |_| Flow::Start).await;
         let looked: Vec<Looked> = looked.into_iter().map(|result| result.unwrap_or_else(never_looked)).collect();
 
@@ -188,7 +206,7 @@ impl Engine {
     pub async fn discard(&self, ready: Vec<Ready>) {
         let work = |ready: Ready| async move {
             let Ready { target, account, change_set, creates, .. } = ready;
-            remove(account.as_ref(), &target, &change_set.name, creates).await.map_err(|fault| (target.id, fault))
+            remove(account.as_ref(), &target, &change_set, creates).await.map_err(|fault| (target.id, fault))
         };
         let ready: Vec<Ready> = ready.into_iter().filter(|ready| ready.ours).collect();
         // What was asked to stop still tidies up.
@@ -218,9 +236,8 @@ fn not_tried(looked: Looked) -> Tried {
 }
 
 /// Looks at a target's stack and decides whether it may be planned.
-async fn look(entered: Entered, events: Events, stop: Stop) -> Looked {
+pub(super) async fn look(entered: Entered, leftovers: Leftovers, stop: Stop) -> Looked {
     let Entered { target, account } = entered;
-    Progress::new(&target.id, State::Pending, &events).take(Step::Plan);
     let next = match account {
         Err(failure) => Err(Outcome::Failed(failure)),
         Ok(account) => match patiently(&stop, || account.stack(&target.stack)).await {
@@ -229,6 +246,9 @@ async fn look(entered: Entered, events: Events, stop: Stop) -> Looked {
             Ok(None) => Ok((account, None)),
             Ok(Some(stack)) => match stack.status.decision() {
                 Decision::Create | Decision::Update => Ok((account, Some(stack))),
+                Decision::Blocked(..) if is_leftover(&stack) && leftovers == Leftovers::Recreate => {
+                    Ok((account, Some(stack)))
+                }
                 Decision::Blocked(why, hint) => {
                     let why = format!("stack {} is {}: {why}", target.stack, stack.status);
                     Err(Outcome::Blocked(Failure::because(why).hint(hint)))
@@ -239,9 +259,25 @@ async fn look(entered: Entered, events: Events, stop: Stop) -> Looked {
     Looked { target, next }
 }
 
+/// Tells whether a stack's creation has failed: it never completed, and holds nothing any more (safety rule 4).
+/// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html>
+fn is_leftover(stack: &Stack) -> bool {
+    stack.status == StackStatus::RollbackComplete
+}
+
+/// Leaves out a stack in review. It has never held a resource: it is as good as none, and its version says nothing.
+pub(super) fn in_use(stack: Option<Stack>) -> Option<Stack> {
+    stack.filter(|stack| stack.status.decision() == Decision::Update)
+}
+
+/// Returns in which version a stack was found.
+pub(super) fn version(target: &Target, stack: &Stack) -> StackVersion {
+    StackVersion { target: target.id.clone(), stack_id: stack.id.clone(), changed: stack.changed }
+}
+
 /// What the planning of all targets shares.
 pub(super) struct Attempt {
-    engine: Engine,
+    pub(super) engine: Engine,
     request: PlanRequest,
     url: String,
 }
@@ -252,33 +288,48 @@ impl Attempt {
         Self { engine: engine.clone(), request: request.clone(), url }
     }
 
-    /// Plans one target again, whose change set is of no more use.
-    pub(super) async fn again(self: Arc<Self>, entered: Entered) -> Tried {
-        let looked = look(entered, self.engine.events.clone(), self.engine.stop.clone()).await;
-        self.target(looked).await
+    /// Returns what becomes of a stack that never completed its creation.
+    pub(super) fn leftovers(&self) -> Leftovers {
+        self.request.options.leftovers
+    }
+
+    /// Describes a target as a plan's content does.
+    pub(super) fn content(&self, target: &Target, intent: Intent) -> TargetContent {
+        TargetContent::new(target, &self.request.release, intent, &self.request.secrets)
     }
 
     /// Creates a target's change set and waits until it can be read.
-    async fn target(self: Arc<Self>, looked: Looked) -> Tried {
+    pub(super) async fn target(self: Arc<Self>, looked: Looked) -> Tried {
         let Looked { target, next } = looked;
         let (account, stack) = match next {
             Ok(next) => next,
             Err(outcome) => return Tried { target, result: Err(outcome) },
         };
-        let Engine { events, stop, run, .. } = &self.engine;
+        let Engine { events, stop, .. } = &self.engine;
+        let stack = match stack {
+            Some(stack) if is_leftover(&stack) => {
+                events.notice(format!("{}: deleting stack {}, which was never created", target.id, target.stack));
+                if let Err(failure) = clear(account.as_ref(), &target, &stack, stop).await {
+                    return Tried { target, result: Err(Outcome::Failed(failure)) };
+                }
+                None
+            }
+            stack => stack,
+        };
         // The empty stack that CloudFormation makes for a first change set is cleared away by whoever caused it.
         let placeholder = stack.is_none();
-        // A stack in review has never held a resource: it is as good as none, and its version says nothing.
-        let stack = stack.filter(|stack| stack.status.decision() == Decision::Update);
-        let request = match self.request(&target, stack.as_ref(), run) {
+        let stack = in_use(stack);
+        let request = match self.request(&target, stack.as_ref()) {
             Ok(request) => request,
             Err(failure) => return Tried { target, result: Err(Outcome::Failed(failure)) },
         };
         let (ours, created) = change_set(account.as_ref(), &request, stop).await;
         if let Ok(Created::Ready { stack_id, changes }) = created {
-            let change_set = ChangeSetRef { target: target.id.clone(), stack_id, name: request.name };
             Progress::new(&target.id, State::Planning, events).take(Step::Ready);
-            let ready = Ready { target: target.clone(), account, change_set, creates: request.creates, ours };
+            let (change_set, creates) = (request.name, request.creates);
+            let protected = stack.is_some_and(|stack| stack.protected);
+            let ready =
+                Ready { target: target.clone(), account, stack_id, change_set, creates, ours, begun: false, protected };
             return Tried { target, result: Ok(Planned::Ready(Box::new(ready), changes)) };
         }
         if ours && created.is_err() {
@@ -291,10 +342,13 @@ impl Attempt {
             let message = format!("{}: the change set {} could not be deleted: {fault}", target.id, request.name);
             events.notice(message);
         }
-        let result = match created {
-            Err(failure) if stop.is_requested() => Err(Outcome::Skipped(failure)),
-            Err(failure) => Err(Outcome::Failed(failure)),
-            Ok(_) => Ok(Planned::Unchanged(account)),
+        let result = match (created, stack) {
+            (Err(failure), _) if stop.is_requested() => Err(Outcome::Skipped(failure)),
+            (Err(failure), _) => Err(Outcome::Failed(failure)),
+            (Ok(_), Some(stack)) => Ok(Planned::Unchanged(account, version(&target, &stack))),
+            (Ok(_), None) => Err(Outcome::Failed(Failure::because(
+                "CloudFormation says that nothing changes, but there is no stack",
+            ))),
         };
         Tried { target, result }
     }
@@ -309,8 +363,9 @@ impl Attempt {
     /// # Errors
     ///
     /// Says which parameter should have its previous value where there is no stack yet.
-    fn request(&self, target: &Target, stack: Option<&Stack>, run: &str) -> Result<ChangeSetRequest, Failure> {
-        let PlanRequest { release: Release { application, id, .. }, secrets, nested, .. } = &self.request;
+    pub(super) fn request(&self, target: &Target, stack: Option<&Stack>) -> Result<ChangeSetRequest, Failure> {
+        let run = &self.engine.run;
+        let PlanRequest { release: Release { application, id, .. }, secrets, nested, options, .. } = &self.request;
         let previous =
             |(name, value): (&String, &ParameterValue)| (*value == ParameterValue::Previous).then(|| name.clone());
         if let Some(name) = target.parameters.iter().find_map(previous).filter(|_| stack.is_none()) {
@@ -326,6 +381,7 @@ impl Attempt {
             target.tags,
             target.capabilities,
             self.url,
+            options,
             version,
         ]);
         let hash = Digest::of(asked.to_string());
@@ -341,6 +397,7 @@ impl Attempt {
             capabilities: target.capabilities.clone(),
             description: format!("{application} {id} for {}", target.id),
             nested: *nested,
+            options: options.clone(),
         })
     }
 }
@@ -367,6 +424,25 @@ async fn remove(
         }
         _ => Ok(()),
     }
+}
+
+/// Deletes what a failed creation has left, and waits until it is gone.
+async fn clear(account: &dyn TenantAccount, target: &Target, stack: &Stack, stop: &Stop) -> Result<(), Failure> {
+    let failed = |fault: Fault| Failure::because(fault.to_string());
+    let token = format!("tenantry-{}", Digest::of(format!("clear {} {:?}", stack.id, stack.changed)));
+    account.delete_stack(&stack.id, &target.deployment_role, &token).await.map_err(failed)?;
+    let mut pace = Pace::new();
+    for _ in 0..LOOKS {
+        match patiently(stop, || account.stack(&stack.id)).await.map_err(failed)? {
+            None => return Ok(()),
+            Some(now) if now.status == StackStatus::DeleteComplete => return Ok(()),
+            Some(now) if now.status.settled() == Settled::Failed => {
+                return Err(Failure::because(format!("what its failed creation left is {}", now.status)));
+            }
+            Some(_) => pace.pause().await,
+        }
+    }
+    Err(Failure::because("what its failed creation left is still being deleted; it was given up"))
 }
 
 enum Created {
@@ -442,6 +518,7 @@ async fn wait_created(
             return Ok(found);
         }
         tokio::select! {
+            biased;
             () = pace.pause() => {}
             () = stop.requested() => return Err(Failure::because("the run was stopped")),
         }
@@ -451,8 +528,9 @@ async fn wait_created(
 
 impl Engine {
     /// Puts the targets' results together into a plan.
-    fn gather(&self, request: &PlanRequest, tried: Vec<Tried>) -> Planning {
-        let (mut intents, mut ready, mut unchanged, mut settled) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    pub(super) fn gather(&self, request: &PlanRequest, tried: Vec<Tried>) -> Planning {
+        let (mut intents, mut ready, mut settled) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut unchanged, mut versions) = (Vec::new(), Vec::new());
         for Tried { target, result } in tried {
             let intent = match result {
                 Ok(Planned::Ready(found, changes)) => {
@@ -460,8 +538,9 @@ impl Engine {
                     ready.push(*found);
                     intent
                 }
-                Ok(Planned::Unchanged(account)) => {
+                Ok(Planned::Unchanged(account, version)) => {
                     unchanged.push((target.clone(), account));
+                    versions.push(version);
                     Intent::Unchanged
                 }
                 Err(outcome) => {
@@ -473,13 +552,15 @@ impl Engine {
         }
         settled.extend(request.left_alone());
         let content = request.content(intents.iter().map(|(target, intent)| (target, intent.clone())).collect());
+        let now = self.events.now();
         let plan = Plan {
             digest: content.digest(),
             content,
-            change_sets: ready.iter().map(|ready| ready.change_set.clone()).collect(),
+            unchanged: versions,
             selection: request.selection.clone(),
-            planner: self.by.clone(),
-            planned: self.events.now(),
+            planners: vec![self.by.clone()],
+            planned: now,
+            asked: now,
             round: 0,
         };
         Planning { plan, ready, unchanged, settled }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Engine;
+use super::records::{edited, written};
 use super::window::{self, Flow};
 use crate::domain::release::Provenance;
 use crate::domain::{AccountId, Artifact, Digest, Fault, FaultKind, Release, TemplateObject};
@@ -100,8 +101,8 @@ impl Engine {
                 }
             }
         }
-        let record = serde_json::to_vec_pretty(&release).unwrap_or_default();
-        let new = self.store.put_once(&record_key(&release.application, release.id.as_str()), record).await?;
+        let key = record_key(&release.application, release.id.as_str());
+        let new = self.store.put_once(&key, written(&release)).await?;
         self.events.emit(Event::Released { release: release.id.clone(), known: !new });
         Ok(release)
     }
@@ -113,11 +114,9 @@ impl Engine {
     /// Returns the store's fault, or a mismatch where the record is not one of this release.
     pub async fn release(&self, application: &str, id: &str) -> Result<Option<Release>, Fault> {
         let key = record_key(application, id);
-        let Some((bytes, _)) = self.store.get(&key).await? else { return Ok(None) };
-        let wrong = |why: String| Fault::new(FaultKind::Mismatch, "GetObject", format!("{key}: {why}"));
-        let release: Release = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let Some(release) = self.record::<Release>(&key).await? else { return Ok(None) };
         if !release.fits_its_name() || release.id.as_str() != id {
-            return Err(wrong("the record does not fit its name".to_owned()));
+            return Err(edited(&key, "the record does not fit its name"));
         }
         Ok(Some(release))
     }
@@ -175,8 +174,8 @@ impl Engine {
         match self.store.get(key).await? {
             Some((bytes, _)) if Digest::of(&bytes) == *sha256 => Ok(bytes),
             found => {
-                let what = if found.is_some() { "has another content than its name says" } else { "is gone" };
-                Err(Fault::new(FaultKind::Mismatch, "GetObject", format!("{key} {what}")))
+                let what = if found.is_some() { "it has another content than its name says" } else { "it is gone" };
+                Err(edited(key, what))
             }
         }
     }

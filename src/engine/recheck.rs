@@ -1,30 +1,24 @@
 //! Comparing a plan with what CloudFormation would do now (safety rule 2).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Engine;
 use super::access::Entered;
 use super::patience::patiently;
-use super::plan::{Attempt, PlanRequest, Planned, Planning, Ready, Tried};
+use super::plan::{Attempt, Looked, PlanRequest, Planned, Planning, Ready, Tried, in_use, look, version};
 use super::window::{self, Flow};
-use super::{Engine, Stop};
-use crate::domain::{ChangeSetStatus, Failure, Fault, Outcome, StackStatus, Target, TargetId};
-use crate::plan::{ChangeSetRef, Intent, Plan};
-
-/// A target as it is now.
-enum Described {
-    /// Its change set can be executed.
-    Ready(Box<Ready>, Intent),
-    /// The plan has no change set for it.
-    Without(Target),
-    /// Its change set is gone or obsolete.
-    Lost(Entered),
-}
+use crate::domain::{ChangeSetStatus, Failure, Fault, Outcome, Stack, Target, TargetId};
+use crate::plan::{Intent, Plan, StackVersion};
+use crate::ports::TenantAccount;
 
 impl Engine {
-    /// Describes every change set of a plan anew, computes the digest from what CloudFormation says now, and
-    /// returns what to execute. A change set that has vanished or become obsolete is made again: if it says the
-    /// same, the plan is still what was approved.
+    /// Looks at every stack of a plan anew, describes its change set, computes the digest from what CloudFormation
+    /// says now, and returns what to execute.
+    ///
+    /// Which change set is a target's follows from what is asked for and from the stack's version: no record has to be
+    /// trusted for it. One that has vanished or become obsolete is made again, and so is the plan for a stack that
+    /// needed no change and has moved since: if they say the same, the plan is still what was approved.
     ///
     /// # Errors
     ///
@@ -35,106 +29,112 @@ impl Engine {
         request: &PlanRequest,
         entered: Vec<Entered>,
     ) -> Result<Planning, Vec<String>> {
-        let mut change_sets: BTreeMap<TargetId, ChangeSetRef> =
-            plan.change_sets.iter().map(|change_set| (change_set.target.clone(), change_set.clone())).collect();
-        let planned: BTreeMap<&TargetId, &Intent> =
-            plan.content.targets.iter().map(|target| (&target.target, &target.intent)).collect();
-        let with_change_set = |entered: Entered| {
-            let change_set = change_sets.remove(&entered.target.id);
-            (entered, change_set)
-        };
-        let work: Vec<_> = entered.into_iter().map(with_change_set).collect();
-        let look = |(entered, change_set)| describe(entered, change_set, self.stop.clone());
-        let described = window::run(work, 128, &self.stop, look, |_| Flow::Start).await;
+        // What is asked for is compared before any call: nothing is made anew for a plan that is another one.
+        let asked = request.content(entered.iter().map(|entered| (&entered.target, Intent::Excluded)).collect());
+        let problems = plan.content.asked().differences(&asked);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let planned = plan.content.targets.iter().filter(|target| target.intent != Intent::Excluded);
+        let planned: BTreeSet<&TargetId> = planned.map(|target| &target.target).collect();
+        let (entered, left_out): (Vec<Entered>, Vec<Entered>) =
+            entered.into_iter().partition(|entered| planned.contains(&entered.target.id));
+        let mut unchanged: BTreeMap<&TargetId, &StackVersion> =
+            plan.unchanged.iter().map(|version| (&version.target, version)).collect();
+        let work = entered.into_iter().map(|entered| {
+            let found = unchanged.remove(&entered.target.id).cloned();
+            (entered, found)
+        });
+        let attempt = Arc::new(Attempt::new(self, request));
+        let again = |(entered, found)| attempt.clone().again(entered, found);
+        let tried = window::run(work.collect(), 128, &self.stop, again, |_| Flow::Start).await;
 
-        let (mut intents, mut ready, mut settled) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut problems, mut lost) = (Vec::new(), Vec::new());
-        for result in described {
-            match result {
-                Err((entered, _)) => problems.push(format!("target {}: the run was stopped", entered.target.id)),
-                Ok(Err(problem)) => problems.push(problem),
-                Ok(Ok(Described::Lost(entered))) => lost.push(entered),
-                Ok(Ok(Described::Ready(found, intent))) => {
-                    intents.push((found.target.clone(), intent));
-                    ready.push(*found);
-                }
-                Ok(Ok(Described::Without(target))) => {
-                    let intent = planned.get(&target.id).copied().cloned().unwrap_or(Intent::Excluded);
-                    let outcome = match intent {
-                        Intent::Unchanged => Outcome::Unchanged,
-                        _ => Outcome::Failed(Failure::because("left out of the plan, since it could not be planned")),
-                    };
-                    intents.push((target.clone(), intent));
-                    settled.push((target, outcome));
-                }
+        let mut problems = Vec::new();
+        let stopped = |(entered, _): (Entered, _)| Tried {
+            target: entered.target,
+            result: Err(Outcome::Skipped(Failure::because("the run was stopped"))),
+        };
+        let mut tried: Vec<Tried> = tried.into_iter().map(|result| result.unwrap_or_else(stopped)).collect();
+        for Tried { target, result } in &tried {
+            if let Err(outcome) = result {
+                let why = outcome.failure().map(ToString::to_string).unwrap_or_default();
+                problems.push(format!("target {}: {why}", target.id));
             }
         }
+        tried.extend(left_out.into_iter().map(|entered| {
+            let why = "left out of the plan, since it could not be planned";
+            Tried { target: entered.target, result: Err(Outcome::Failed(Failure::because(why))) }
+        }));
+        let now = self.gather(request, tried);
         if problems.is_empty() {
-            let attempt = Arc::new(Attempt::new(self, request));
-            let again = |entered| attempt.clone().again(entered);
-            for result in window::run(lost, 128, &self.stop, again, |_| Flow::Start).await {
-                match result {
-                    Err(entered) => problems.push(format!("target {}: the run was stopped", entered.target.id)),
-                    Ok(Tried { target, result: Err(outcome) }) => {
-                        let why = outcome.failure().map(ToString::to_string).unwrap_or_default();
-                        problems.push(format!("target {} cannot be planned again: {why}", target.id));
-                    }
-                    Ok(Tried { target, result: Ok(Planned::Unchanged(_)) }) => {
-                        intents.push((target, Intent::Unchanged));
-                    }
-                    Ok(Tried { target, result: Ok(Planned::Ready(found, changes)) }) => {
-                        self.events
-                            .notice(format!("{}: the change set was no longer valid and was made again", target.id));
-                        intents.push((target, Intent::of(found.creates, changes)));
-                        ready.push(*found);
-                    }
-                }
-            }
+            problems = plan.content.differences(&now.plan.content);
         }
-        settled.extend(request.left_alone());
-        let content = request.content(intents.iter().map(|(target, intent)| (target, intent.clone())).collect());
-        let digest = content.digest();
-        if problems.is_empty() {
-            problems = plan.content.differences(&content);
-        }
-        if problems.is_empty() && digest != plan.digest {
-            problems.push(format!("the plan's digest is {digest} and not {}", plan.digest));
+        if problems.is_empty() && now.plan.digest != plan.digest {
+            problems.push(format!("the plan's digest is {} and not {}", now.plan.digest, plan.digest));
         }
         if !problems.is_empty() {
             // Only what was made just now is this run's own.
-            self.discard(ready).await;
+            self.discard(now.ready).await;
             return Err(problems);
         }
-        let change_sets = ready.iter().map(|ready| ready.change_set.clone()).collect();
-        // What was unchanged when it was planned may have moved since: the ledger is left alone.
-        let unchanged = Vec::new();
-        Ok(Planning { plan: Plan { digest, content, change_sets, ..plan.clone() }, ready, unchanged, settled })
+        Ok(Planning { plan: plan.clone(), ..now })
     }
 }
 
-/// Reads a target's change set as it is now.
-async fn describe(entered: Entered, change_set: Option<ChangeSetRef>, stop: Stop) -> Result<Described, String> {
-    let Some(change_set) = change_set else { return Ok(Described::Without(entered.target)) };
-    let target = entered.target.clone();
-    let id = target.id.clone();
-    let unread = |fault: Fault| format!("target {id}: {fault}");
-    let account = entered.account.clone().map_err(|failure| format!("target {id}: {failure}"))?;
-    let found = patiently(&stop, || account.change_set(&target.stack, &change_set.name)).await.map_err(unread)?;
-    let Some(found) = found else { return Ok(Described::Lost(entered)) };
-    match found.status {
-        ChangeSetStatus::Ready => {
-            let stack = patiently(&stop, || account.stack(&change_set.stack_id)).await.map_err(unread)?;
-            let creates = stack.is_some_and(|stack| stack.status == StackStatus::ReviewInProgress);
-            let intent = Intent::of(creates, found.changes);
+impl Attempt {
+    /// Looks at a target again, and plans it anew where what was planned is of no more use. `found` is the version in
+    /// which its stack needed no change.
+    pub(super) async fn again(self: Arc<Self>, entered: Entered, found: Option<StackVersion>) -> Tried {
+        let Looked { target, next } = look(entered, self.leftovers(), self.engine.stop.clone()).await;
+        let (account, stack) = match next {
+            Ok(next) => next,
+            Err(outcome) => return Tried { target, result: Err(outcome) },
+        };
+        let current = in_use(stack.clone());
+        let standing = match (found, &current) {
+            (Some(found), Some(stack)) if found == version(&target, stack) => {
+                Ok(Some(Planned::Unchanged(account.clone(), found)))
+            }
+            (Some(_), _) => Ok(None),
+            (None, _) => self.still_ready(&target, &account, current.as_ref()).await,
+        };
+        match standing {
+            Ok(Some(planned)) => return Tried { target, result: Ok(planned) },
+            Err(failure) => return Tried { target, result: Err(Outcome::Failed(failure)) },
+            Ok(None) => {}
+        }
+        let id = target.id.clone();
+        let tried = self.clone().target(Looked { target, next: Ok((account, stack)) }).await;
+        if matches!(tried.result, Ok(Planned::Ready(..))) {
+            self.engine.events.notice(format!("{id}: the change set was no longer valid and was made again"));
+        }
+        tried
+    }
+
+    /// Reads a target's change set as it is now; none where it cannot be executed any more.
+    async fn still_ready(
+        &self,
+        target: &Target,
+        account: &Arc<dyn TenantAccount>,
+        stack: Option<&Stack>,
+    ) -> Result<Option<Planned>, Failure> {
+        let request = self.request(target, stack)?;
+        let unread = |fault: Fault| Failure::because(fault.to_string());
+        let found = patiently(&self.engine.stop, || account.change_set(&target.stack, &request.name)).await;
+        let Some(found) = found.map_err(unread)?.filter(|found| found.status == ChangeSetStatus::Ready) else {
+            return Ok(None);
+        };
+        let ready = Ready {
+            target: target.clone(),
+            account: account.clone(),
+            stack_id: found.stack_id,
+            change_set: request.name,
+            creates: request.creates,
             // Another plan may have taken up the same change set: nothing is deleted here.
-            let ready = Ready { target, account, change_set, creates, ours: false };
-            Ok(Described::Ready(Box::new(ready), intent))
-        }
-        ChangeSetStatus::Spent(status) if status == "OBSOLETE" => Ok(Described::Lost(entered)),
-        ChangeSetStatus::Spent(status) if status.starts_with("EXECUTE_") => {
-            Err(format!("target {id}: its change set was executed already ({status})"))
-        }
-        ChangeSetStatus::Spent(status) => Err(format!("target {id}: its change set is {status}")),
-        other => Err(format!("target {id}: its change set is not ready but {other:?}")),
+            ours: false,
+            begun: false,
+            protected: stack.is_some_and(|stack| stack.protected),
+        };
+        Ok(Some(Planned::Ready(Box::new(ready), found.changes)))
     }
 }

@@ -1,29 +1,32 @@
-//! The application's key, under which secrets are hashed and approvals sealed.
+//! Records in the store: JSON, each under a key of its own.
 
-use std::collections::BTreeSet;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::Engine;
 use crate::domain::{Fault, FaultKind};
-use crate::plan::Secrets;
+use crate::ports::Store;
+
+/// Reads a record with its version, and says so where it is not what it should be.
+pub async fn read<T: DeserializeOwned>(store: &dyn Store, key: &str) -> Result<Option<(T, String)>, Fault> {
+    let Some((bytes, version)) = store.get(key).await? else { return Ok(None) };
+    let wrong = |error: serde_json::Error| edited(key, &format!("it cannot be read: {error}"));
+    Ok(Some((serde_json::from_slice(&bytes).map_err(wrong)?, version)))
+}
+
+/// Returns a record as it is written: for people too, who look into the bucket.
+pub fn written(record: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec_pretty(record).expect("records are plain JSON")
+}
+
+/// The fault of a record that is not what this program has written.
+pub fn edited(key: &str, why: &str) -> Fault {
+    Fault::new(FaultKind::Mismatch, "GetObject", format!("{key}: {why}"))
+}
 
 impl Engine {
-    /// Returns what covers these secret parameters in plans, and seals approvals. The key is made once for an
-    /// application and kept in the store, where only the tooling account reads.
-    ///
-    /// # Errors
-    ///
-    /// Returns the store's fault, or one of the system's source of random bytes.
-    pub async fn secrets(&self, application: &str, names: BTreeSet<String>) -> Result<Secrets, Fault> {
-        let at = format!("tenantry/{application}/digest-key");
-        if self.store.get(&at).await?.is_none() {
-            let mut fresh = vec![0; 32];
-            getrandom::fill(&mut fresh)
-                .map_err(|error| Fault::new(FaultKind::Unreachable, "getrandom", error.to_string()))?;
-            self.store.put_once(&at, fresh).await?;
-        }
-        // Read again: of two that made a key at once, one was first.
-        let key = self.store.get(&at).await?;
-        let key = key.ok_or_else(|| Fault::new(FaultKind::NotFound, "GetObject", format!("{at} vanished")))?.0;
-        Ok(Secrets::new(names, key))
+    /// Reads a record.
+    pub(super) async fn record<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Fault> {
+        Ok(read(self.store.as_ref(), key).await?.map(|(record, _)| record))
     }
 }

@@ -1,11 +1,14 @@
 //! What became of each rollout, and which releases have finished in which stage.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Finished, ledger};
+use super::records::{read, written};
+use super::{Engine, Finished};
 use crate::domain::{Digest, Exit, Fault, Identity, Outcome, ReleaseId, TargetId};
-use crate::plan::{Origin, Plan};
+use crate::plan::{Content, Origin, Plan};
 
 /// One rollout, as it is kept in the store when it has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +51,19 @@ fn rollout_key(application: &str, id: &str) -> String {
     format!("tenantry/{application}/rollouts/{id}.json")
 }
 
+/// That a release has finished in a stage, and whether that still counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Proof {
+    release: ReleaseId,
+    stage: String,
+    /// When the rollout that proved it ended.
+    at: Timestamp,
+    /// When the stage was rolled back to another release, if it was since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    withdrawn: Option<Timestamp>,
+}
+
 fn finished_key(application: &str, stage: &str, release: &ReleaseId) -> String {
     format!("tenantry/{application}/finished/{stage}/{release}.json")
 }
@@ -79,21 +95,65 @@ impl Engine {
             origin: content.origin.clone(),
             plan: plan.digest,
             by: self.by.clone(),
-            fence: self.lease.as_ref().map_or(0, |lease| lease.fence),
+            fence: self.fence(),
             begun,
             ended: self.events.now(),
             targets: finished.iter().map(ended).collect(),
         };
-        let mut records: Vec<String> = id.map(|id| rollout_key(&content.application, id)).into_iter().collect();
-        if plan.selection.is_whole() && matches!(exit, Exit::Done | Exit::Tolerated) {
-            records.push(finished_key(&content.application, &content.stage, &content.release));
-        }
-        let bytes = serde_json::to_vec_pretty(&rollout).unwrap_or_default();
-        for key in records {
-            if let Err(fault) = self.store.put_once(&key, bytes.clone()).await {
-                self.events.notice(format!("how the rollout ended could not be kept: {fault}"));
+        let keep = async {
+            if let Some(id) = id {
+                // One that was resumed has ended before.
+                let key = rollout_key(&content.application, id);
+                let known = self.store.get(&key).await?;
+                let version = known.as_ref().map(|(_, version)| version.as_str());
+                self.store.replace(&key, written(&rollout), version).await?;
             }
+            let is_there = |(_, outcome): &Finished| matches!(outcome, Outcome::Deployed | Outcome::Unchanged);
+            let is_well = matches!(exit, Exit::Done | Exit::Tolerated);
+            if plan.selection.is_whole() && is_well && finished.iter().any(is_there) {
+                self.prove(content, &content.release, true).await?;
+            }
+            Ok::<(), Fault>(())
+        };
+        if let Err(fault) = keep.await {
+            self.events.notice(format!("how the rollout ended could not be kept: {fault}"));
         }
+    }
+
+    /// Takes back that releases have finished in the plan's stage, where all of the stage goes back to another one:
+    /// what had to be rolled back is not to be promoted.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's fault.
+    pub async fn withdraw_proofs(&self, plan: &Plan) -> Result<(), Fault> {
+        let content = &plan.content;
+        if content.origin != Origin::Rollback || !plan.selection.is_whole() {
+            return Ok(());
+        }
+        let targets = content.targets.iter().map(|target| target.target.clone()).collect();
+        let lines = self.ledger(&content.application, &content.stage, targets).await?;
+        let left = lines.iter().filter_map(|(_, entry)| entry.as_ref()).flat_map(|entry| entry.since(&content.release));
+        let left: BTreeSet<&ReleaseId> = left.collect();
+        for release in left {
+            self.prove(content, release, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes that a release has finished in the plan's stage, or that this counts no longer.
+    async fn prove(&self, content: &Content, release: &ReleaseId, finished: bool) -> Result<(), Fault> {
+        let Content { application, stage, .. } = content;
+        let key = finished_key(application, stage, release);
+        let known = read::<Proof>(self.store.as_ref(), &key).await?;
+        let now = self.events.now();
+        let proof = match &known {
+            None if !finished => return Ok(()),
+            Some((proof, _)) if proof.withdrawn.is_none() == finished => return Ok(()),
+            Some((proof, _)) if !finished => Proof { withdrawn: Some(now), ..proof.clone() },
+            _ => Proof { release: release.clone(), stage: stage.clone(), at: now, withdrawn: None },
+        };
+        self.store.replace(&key, written(&proof), known.as_ref().map(|(_, version)| version.as_str())).await.map(drop)
     }
 
     /// Reads how a rollout ended.
@@ -102,11 +162,11 @@ impl Engine {
     ///
     /// Returns the store's fault.
     pub async fn rollout(&self, application: &str, id: &str) -> Result<Option<Rollout>, Fault> {
-        self.read_json(&rollout_key(application, id)).await
+        self.record(&rollout_key(application, id)).await
     }
 
     /// Tells whether a release has finished in a stage: a rollout of it to the whole stage has ended well, or each of
-    /// the stage's targets is on it.
+    /// the stage's targets is on it; and the stage has not been rolled back since.
     ///
     /// # Errors
     ///
@@ -118,12 +178,9 @@ impl Engine {
         targets: Vec<TargetId>,
         release: &ReleaseId,
     ) -> Result<bool, Fault> {
-        if self.store.get(&finished_key(application, stage, release)).await?.is_some() {
-            return Ok(true);
+        match self.record::<Proof>(&finished_key(application, stage, release)).await? {
+            Some(proof) => Ok(proof.withdrawn.is_none()),
+            None => self.are_on(application, stage, targets, release).await,
         }
-        let ledger = self.ledger(application, stage, targets).await?;
-        let is_on =
-            |entry: &Option<ledger::Entry>| entry.as_ref().and_then(|entry| entry.release.as_ref()) == Some(release);
-        Ok(!ledger.is_empty() && ledger.iter().all(|(_, entry)| is_on(entry)))
     }
 }

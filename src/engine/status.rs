@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::access::Entered;
+use super::drift::drift;
 use super::window::{self, Flow};
-use super::{Engine, ledger};
-use crate::domain::{AccountId, ReleaseId, TargetId};
+use super::{Engine, LedgerEntry, ledger, records};
+use crate::domain::{AccountId, Drift, ReleaseId, TargetId};
 use crate::event::{Event, Phase};
 
 /// What one target runs.
@@ -32,6 +33,9 @@ pub struct TargetStatus {
     pub since: Option<Timestamp>,
     /// The release that it stays on, if it is pinned.
     pub pin: Option<ReleaseId>,
+    /// How its resources differ from the template, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
     /// Whether another target of the stage is on a newer release.
     pub lags: bool,
     /// Why something could not be read; untrusted text.
@@ -40,21 +44,36 @@ pub struct TargetStatus {
 
 impl Engine {
     /// Looks at every target in parallel. One that cannot be read is told as such, and holds up nobody.
-    pub async fn status(&self, application: &str, stage: &str, entered: Vec<Entered>) -> Vec<TargetStatus> {
+    pub async fn status(
+        &self,
+        application: &str,
+        stage: &str,
+        entered: Vec<Entered>,
+        with_drift: bool,
+    ) -> Vec<TargetStatus> {
         self.events.emit(Event::PhaseStarted { phase: Phase::Status, stage: stage.to_owned(), targets: entered.len() });
         let look = |entered: Entered| {
-            let store = self.store.clone();
+            let (store, stop) = (self.store.clone(), self.stop.clone());
             let (application, stage) = (application.to_owned(), stage.to_owned());
             async move {
                 let Entered { target, account } = entered;
                 let mut problems = Vec::new();
-                let entry = ledger::read(store.as_ref(), &ledger::key(&application, &stage, &target.id)).await;
+                let entry =
+                    records::read::<LedgerEntry>(store.as_ref(), &ledger::key(&application, &stage, &target.id)).await;
                 let entry = entry.unwrap_or_else(|fault| {
                     problems.push(fault.to_string());
                     None
                 });
+                let mut found = None;
                 let stack = match account {
-                    Ok(account) => account.stack(&target.stack).await.map_err(|fault| fault.to_string()),
+                    Ok(account) => {
+                        let stack = account.stack(&target.stack).await.map_err(|fault| fault.to_string());
+                        if let (true, Ok(Some(stack))) = (with_drift, &stack) {
+                            let drift = drift(account.as_ref(), &stack.id, &stop).await;
+                            found = drift.map_err(|failure| problems.push(failure.to_string())).ok();
+                        }
+                        stack
+                    }
                     Err(failure) => Err(failure.to_string()),
                 };
                 let stack = stack.unwrap_or_else(|problem| {
@@ -73,6 +92,7 @@ impl Engine {
                     release,
                     since,
                     pin: target.pin,
+                    drift: found,
                     lags: false,
                     problem: (!problems.is_empty()).then(|| problems.join("; ")),
                 }
@@ -88,6 +108,7 @@ impl Engine {
             release: None,
             since: None,
             pin: entered.target.pin,
+            drift: None,
             lags: false,
             problem: Some("not looked at, since the run was stopped".to_owned()),
         };

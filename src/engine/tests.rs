@@ -4,12 +4,18 @@ use std::time::Duration;
 
 use super::fake::{Fleet, Script, release};
 use super::{Engine, Finished, PlanRequest, Planning};
-use crate::domain::{ChangeSetStatus, Exit, FaultKind, Outcome, Quota, Rollout};
+use crate::domain::{
+    ChangeSetStatus, ConcurrencyMode, Exit, FaultKind, Masks, OnFailure, Outcome, Quota, Rollout, StackOptions, Wave,
+};
 use crate::event::Event;
 use crate::plan::{Intent, Origin, Secrets, Selection};
 
 fn rollout(max_concurrency: u32, failure_tolerance: u32) -> Rollout {
-    Rollout { max_concurrency: Quota::Count(max_concurrency), failure_tolerance: Quota::Count(failure_tolerance) }
+    Rollout {
+        max_concurrency: Quota::Count(max_concurrency),
+        failure_tolerance: Quota::Count(failure_tolerance),
+        ..Rollout::default()
+    }
 }
 
 async fn plan(fleet: &std::sync::Arc<Fleet>, engine: &Engine, rollout: Rollout) -> Planning {
@@ -24,6 +30,7 @@ fn request(rollout: Rollout) -> PlanRequest {
         origin: Origin::Direct,
         rollout,
         nested: false,
+        options: StackOptions::default(),
         secrets: Secrets::default(),
         selection: Selection::default(),
         pinned: vec![],
@@ -33,8 +40,8 @@ fn request(rollout: Rollout) -> PlanRequest {
 /// Plans and applies at once.
 async fn released(fleet: &std::sync::Arc<Fleet>, rollout: Rollout) -> Vec<Finished> {
     let (engine, _heard, _handle) = fleet.engine();
-    let planning = plan(fleet, &engine, rollout).await;
-    engine.apply(planning, &release()).await
+    let planning = plan(fleet, &engine, rollout.clone()).await;
+    engine.apply(planning, &request(rollout)).await
 }
 
 fn names(finished: &[Finished]) -> Vec<(String, &'static str)> {
@@ -69,6 +76,113 @@ async fn one_failing_target_stops_no_other_that_is_running() {
     assert_eq!(failure.to_string(), "Function (AWS::Lambda::Function): bucket is taken");
     assert_eq!(fleet.count("waits ExecuteChangeSet"), 0);
     assert_eq!(Exit::of(finished.iter().map(|(_, outcome)| outcome), 0), Exit::Failed);
+}
+
+/// Plans, puts the targets into the waves that their names end with, and applies; tells also how long it took.
+async fn in_waves(fleet: &std::sync::Arc<Fleet>, rollout: Rollout) -> (Vec<Finished>, Duration) {
+    let (engine, _heard, _handle) = fleet.engine();
+    let mut planning = plan(fleet, &engine, rollout.clone()).await;
+    let wave = |tenant: &str| tenant.rsplit('-').next().unwrap().parse().unwrap();
+    for ready in &mut planning.ready {
+        ready.target.wave = wave(&ready.target.id.tenant);
+    }
+    for target in &mut planning.plan.content.targets {
+        target.wave = wave(&target.target.tenant);
+    }
+    let begun = tokio::time::Instant::now();
+    let finished = engine.apply(planning, &request(rollout)).await;
+    (finished, begun.elapsed())
+}
+
+fn wave(name: &str, bake: Duration, failure_tolerance: Option<u32>) -> Wave {
+    Wave { name: name.into(), bake, failure_tolerance: failure_tolerance.map(Quota::Count) }
+}
+
+fn fails() -> Script {
+    script(|s| s.ends = ("UPDATE_ROLLBACK_COMPLETE", Duration::from_secs(5)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wave_waits_for_the_one_before_and_for_its_bake() {
+    let fleet = Fleet::new([("a-0", Script::default()), ("b-1", Script::default()), ("c-0", Script::default())]);
+    let waves = vec![wave("canary", Duration::from_hours(1), Some(0)), wave("rest", Duration::from_hours(9), None)];
+    let (finished, took) = in_waves(&fleet, Rollout { waves, ..rollout(9, 0) }).await;
+    assert!(finished.iter().all(|(_, outcome)| *outcome == Outcome::Deployed), "{finished:?}");
+    assert!(took > Duration::from_hours(1) && took < Duration::from_hours(2), "nothing waits after the last: {took:?}");
+    let calls = fleet.calls.lock().unwrap().clone();
+    let place = |call: &str| calls.iter().position(|made| made == call).unwrap();
+    assert!(place("b-1 ExecuteChangeSet") > place("a-0 Invoke").max(place("c-0 Invoke")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_canary_stops_what_the_whole_would_tolerate() {
+    let fleet = Fleet::new([("a-0", fails()), ("b-1", Script::default()), ("c-1", Script::default())]);
+    let waves = vec![wave("canary", Duration::ZERO, Some(0)), wave("rest", Duration::ZERO, None)];
+    let (finished, _) = in_waves(&fleet, Rollout { waves, ..rollout(9, 2) }).await;
+    assert_eq!(names(&finished), [("a-0", "rolled-back"), ("b-1", "skipped"), ("c-1", "skipped")].map(named));
+    let why = outcome(&finished, "b-1").failure().unwrap().to_string();
+    assert_eq!(why, "not started: 1 of the wave failed, 0 may");
+}
+
+/// A rollout that was interrupted after its canary waits for the bake once more, and knows that the canary failed.
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_canary_still_counts() {
+    let hour = Duration::from_hours(1);
+    let waves = vec![wave("canary", hour, Some(0)), wave("rest", Duration::ZERO, None)];
+    let rollout = Rollout { waves, ..rollout(9, 5) };
+    for (ended, expected, waits) in [
+        (Outcome::Deployed, "deployed", true),
+        (Outcome::RolledBack(crate::domain::Failure::because("no")), "skipped", false),
+    ] {
+        let fleet = Fleet::new([("a-0", Script::default()), ("b-1", Script::default())]);
+        let (engine, _heard, _handle) = fleet.engine();
+        let mut planning = plan(&fleet, &engine, rollout.clone()).await;
+        for (number, (ready, target)) in (0..).zip(planning.ready.iter_mut().zip(&mut planning.plan.content.targets)) {
+            (ready.target.wave, target.wave) = (number, number);
+        }
+        let canary = planning.ready.remove(0);
+        planning.settled.push((canary.target, ended));
+        let begun = tokio::time::Instant::now();
+        let finished = engine.apply(planning, &request(rollout.clone())).await;
+        assert_eq!(outcome(&finished, "b-1").name(), expected);
+        assert_eq!(begun.elapsed() > hour, waits);
+    }
+}
+
+fn named((tenant, outcome): (&str, &'static str)) -> (String, &'static str) {
+    (tenant.to_owned(), outcome)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_failure_again_and_again_stops_even_what_goes_on_after_failures() {
+    let scripts = ["a", "b", "c", "d", "e"].map(|name| (name, fails()));
+    let goes_on = Rollout { on_failure: OnFailure::Continue, ..rollout(1, 0) };
+    let finished = released(&Fleet::new(scripts.clone()), goes_on.clone()).await;
+    assert_eq!(finished.iter().filter(|(_, outcome)| outcome.name() == "rolled-back").count(), 5);
+    let finished = released(&Fleet::new(scripts), Rollout { breaker: Some(3), ..goes_on }).await;
+    assert_eq!(finished.iter().filter(|(_, outcome)| outcome.name() == "rolled-back").count(), 3);
+    let why = outcome(&finished, "e").failure().unwrap().to_string();
+    assert_eq!(why, "not started: 3 failed alike: AWS::Lambda::Function: bucket is taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn strict_never_has_more_in_work_than_may_fail_and_one() {
+    let scripts = ["a", "b", "c", "d", "e", "f"].map(|name| (name, fails()));
+    let strict = Rollout { concurrency_mode: ConcurrencyMode::Strict, ..rollout(6, 1) };
+    let finished = released(&Fleet::new(scripts.clone()), strict).await;
+    assert_eq!(finished.iter().filter(|(_, outcome)| outcome.is_failure()).count(), 2);
+    let finished = released(&Fleet::new(scripts), rollout(6, 1)).await;
+    assert_eq!(finished.iter().filter(|(_, outcome)| outcome.is_failure()).count(), 6, "soft lets what runs fail");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_hangs_is_let_go_at_its_deadline() {
+    let hangs = script(|s| s.ends = ("UPDATE_COMPLETE", Duration::from_hours(99)));
+    let fleet = Fleet::new([("hangs", hangs), ("other", Script::default())]);
+    let finished = released(&fleet, Rollout { deadline: Duration::from_hours(2), ..rollout(1, 1) }).await;
+    assert_eq!(names(&finished), [("hangs", "detached"), ("other", "deployed")].map(named));
+    let why = outcome(&finished, "hangs").failure().unwrap().to_string();
+    assert_eq!(why, "it has not ended within its deadline; CloudFormation goes on with the stack");
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,7 +222,9 @@ async fn planning_twice_gives_the_same_digest_and_name() {
     let one = plan(&fleet, &engine, rollout(2, 0)).await;
     let two = plan(&fleet, &engine, rollout(2, 0)).await;
     assert_eq!(one.plan.digest, two.plan.digest);
-    assert_eq!(one.plan.change_sets, two.plan.change_sets);
+    let named =
+        |planning: &Planning| -> Vec<String> { planning.ready.iter().map(|ready| ready.change_set.clone()).collect() };
+    assert_eq!(named(&one), named(&two));
     assert!(matches!(one.plan.content.targets[1].intent, Intent::Create(_)));
 }
 
@@ -128,7 +244,7 @@ async fn no_changes_is_an_outcome_and_leaves_nothing_behind() {
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(1, 0)).await;
     assert!(planning.ready.is_empty() && fleet.is_tidy("same"));
-    let finished = engine.apply(planning, &release()).await;
+    let finished = engine.apply(planning, &request(rollout(1, 0))).await;
     assert_eq!(names(&finished), [("same".into(), "unchanged")]);
     assert_eq!(Exit::of(finished.iter().map(|(_, outcome)| outcome), 0), Exit::Done);
 }
@@ -172,7 +288,7 @@ async fn a_target_within_the_tolerance_is_left_out_of_the_plan() {
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(9, 1)).await;
     assert_eq!(planning.plan.content.targets[0].intent, Intent::Excluded);
-    let finished = engine.apply(planning, &release()).await;
+    let finished = engine.apply(planning, &request(rollout(1, 0))).await;
     assert_eq!(names(&finished), [("bad".into(), "failed"), ("good".into(), "deployed")]);
 }
 
@@ -193,6 +309,18 @@ async fn throttled_and_expired_reads_never_decide_an_outcome() {
 }
 
 /// What lasts ends the following, but is told as what it is: the stack goes on.
+/// Credentials that cannot be renewed for a while pause a target, before its execution and during it.
+#[tokio::test(start_paused = true)]
+async fn a_failed_renewal_pauses_a_target_and_decides_nothing() {
+    for (operation, times) in [("NewestEvent", 100), ("DescribeStackEvents", 1000)] {
+        let faults = vec![(operation, FaultKind::Credentials); times];
+        let fleet = Fleet::new([("a", script(|s| s.faults = faults))]);
+        let finished = released(&fleet, rollout(1, 0)).await;
+        assert_eq!(names(&finished), [("a", "deployed")].map(named), "{operation}");
+        assert_eq!(fleet.count("a ExecuteChangeSet"), 1);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stack_that_may_not_be_looked_at_any_more_is_detached() {
     let fleet = Fleet::new([("a", script(|s| s.faults = vec![("DescribeStackEvents", FaultKind::Denied)]))]);
@@ -237,7 +365,8 @@ async fn a_missed_last_event_ends_the_following_all_the_same() {
     )]);
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(1, 0)).await;
-    let finished = tokio::time::timeout(Duration::from_mins(10), engine.apply(planning, &release())).await.unwrap();
+    let finished =
+        tokio::time::timeout(Duration::from_mins(10), engine.apply(planning, &request(rollout(1, 0)))).await.unwrap();
     assert_eq!(names(&finished), [("a".into(), "rolled-back")]);
 }
 
@@ -250,7 +379,8 @@ async fn what_somebody_else_does_to_the_stack_is_not_taken_for_ours() {
     ]);
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(9, 0)).await;
-    let finished = tokio::time::timeout(Duration::from_mins(30), engine.apply(planning, &release())).await.unwrap();
+    let finished =
+        tokio::time::timeout(Duration::from_mins(30), engine.apply(planning, &request(rollout(1, 0)))).await.unwrap();
     for tenant in ["refused", "taken"] {
         assert!(!matches!(outcome(&finished, tenant), Outcome::Deployed), "{finished:?}");
     }
@@ -286,10 +416,10 @@ async fn an_unchanged_target_is_verified_until_it_is_known_to_be_on_the_release(
     let fleet = Fleet::new([("bad", unchanged(500)), ("good", unchanged(200))]);
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(9, 9)).await;
-    let finished = engine.apply(planning, &release()).await;
+    let finished = engine.apply(planning, &request(rollout(1, 0))).await;
     assert_eq!(names(&finished), [("bad".into(), "failed"), ("good".into(), "unchanged")]);
     let planning = plan(&fleet, &engine, rollout(9, 9)).await;
-    engine.apply(planning, &release()).await;
+    engine.apply(planning, &request(rollout(1, 0))).await;
     assert_eq!(fleet.count("good Invoke"), 1, "what is known is not looked at again");
     assert_eq!(fleet.count("bad Invoke"), 10);
 }
@@ -362,9 +492,9 @@ async fn a_secret_goes_into_names_only_under_the_key() {
         let (engine, _heard, _handle) = fleet.engine();
         let mut entered = fleet.entered(&engine).await;
         entered[0].target.parameters.insert("Password".into(), value.into());
-        let secrets = Secrets::new(["Password".to_owned()].into(), key.to_vec());
+        let secrets = Secrets::new(["Password".to_owned()].into(), Masks::default(), key.to_vec());
         let planning = engine.plan(&PlanRequest { secrets, ..request(rollout(1, 0)) }, entered).await;
-        planning.plan.change_sets[0].name.clone()
+        planning.ready[0].change_set.clone()
     };
     let one = name("hunter2", b"key").await;
     assert_ne!(one, name("hunter3", b"key").await, "another secret is another change");
@@ -389,8 +519,8 @@ async fn a_stop_detaches_what_runs_and_starts_nothing() {
         tokio::time::sleep(Duration::from_secs(2)).await;
         handle.request();
     };
-    let release = release();
-    let (finished, ()) = tokio::join!(engine.apply(planning, &release), stop_later);
+    let request = request(rollout(1, 0));
+    let (finished, ()) = tokio::join!(engine.apply(planning, &request), stop_later);
     assert_eq!(names(&finished), [("a-runs".into(), "detached"), ("b-waits".into(), "skipped")]);
     assert_eq!(fleet.count("b-waits ExecuteChangeSet"), 0);
     assert_eq!(fleet.count("a-runs DeleteStack"), 0);
@@ -427,8 +557,8 @@ async fn status_tells_stack_release_and_what_cannot_be_read() {
     ]);
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(1, 1)).await;
-    engine.apply(planning, &release()).await;
-    let status = engine.status("app", "prod", fleet.entered(&engine).await).await;
+    engine.apply(planning, &request(rollout(1, 0))).await;
+    let status = engine.status("app", "prod", fleet.entered(&engine).await, false).await;
     assert_eq!(status[0].release, Some(release().id));
     assert_eq!(status[0].status.as_deref(), Some("UPDATE_COMPLETE"));
     assert!(status[1].problem.as_deref().unwrap().contains("AssumeRole"));
@@ -443,7 +573,7 @@ async fn every_target_moves_only_forward_and_ends_once() {
     ]);
     let (engine, mut heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(9, 3)).await;
-    engine.apply(planning, &release()).await;
+    engine.apply(planning, &request(rollout(1, 0))).await;
     let mut ends = 0;
     while let Ok(event) = heard.try_recv() {
         match event.event {
@@ -469,13 +599,35 @@ async fn nothing_is_executed_under_a_lock_that_is_lost() {
         // Even where nobody has heard of the loss: the lease alone says it.
         let (_handle, deaf) = super::Stop::new();
         let deaf = Engine { stop: deaf, ..engine.clone() };
-        (engine.apply(planning, &release()).await, deaf.apply(late, &release()).await)
+        (engine.apply(planning, &request(rollout(1, 0))).await, deaf.apply(late, &request(rollout(1, 0))).await)
     });
     let (stopped, deaf) = work.await.ok().unwrap();
     for finished in [stopped, deaf] {
         assert_eq!(names(&finished), [("a".into(), "skipped"), ("b".into(), "skipped")]);
     }
     assert_eq!(fleet.count("a ExecuteChangeSet") + fleet.count("b ExecuteChangeSet"), 0);
+}
+
+/// Safety rule 2: what needed no change when it was planned is looked at again, and only what says the same goes on.
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_needed_no_change_and_has_moved_is_planned_again() {
+    let same = script(|s| s.change_set = ChangeSetStatus::NoChanges);
+    let fleet = Fleet::new([("a", Script::default()), ("same", same)]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(2, 0)).await;
+    let request = request(rollout(2, 0));
+    let check = || engine.recheck(&planning.plan, &request, planning.entered());
+
+    let made = fleet.count("same CreateChangeSet");
+    assert_eq!(check().await.ok().unwrap().unchanged.len(), 1);
+    assert_eq!(fleet.count("same CreateChangeSet"), made, "nobody has touched it: one look is enough");
+    fleet.touch("same", false);
+    assert_eq!(check().await.ok().unwrap().unchanged.len(), 1, "it still needs none");
+    assert_eq!(fleet.count("same CreateChangeSet"), made + 1);
+    fleet.touch("same", true);
+    let problems = check().await.err().unwrap();
+    assert_eq!(problems, ["target same/eu-west-1: CloudFormation would now do otherwise: Modify Function"]);
+    assert!(fleet.is_tidy("same"));
 }
 
 /// A change set that is no longer valid is made again; the approval is for what it says.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::Stop;
-use crate::domain::stage::lacks;
+use crate::domain::check::lacks;
 use crate::domain::{Check, Failure, Fault, Target};
 use crate::event::{Event, Events};
 use crate::ports::TenantAccount;

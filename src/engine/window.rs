@@ -11,6 +11,8 @@ use super::Stop;
 pub enum Flow {
     /// Go on.
     Start,
+    /// Go on, with at most so many in work from now on.
+    AtMost(usize),
     /// Let what runs come to its end, and start nothing more.
     Hold,
 }
@@ -40,17 +42,20 @@ where
     results.resize_with(total, || None);
     let mut waiting = items.into_iter().enumerate();
     let mut running = JoinSet::new();
+    let mut limit = limit;
     let mut flow = Flow::Start;
     loop {
-        while flow == Flow::Start && !stop.is_requested() && running.len() < limit.max(1) {
+        while flow != Flow::Hold && !stop.is_requested() && running.len() < limit.max(1) {
             let Some((index, item)) = waiting.next() else { break };
             let future = work(item);
             running.spawn(async move { (index, future.await) });
         }
         let Some(joined) = running.join_next().await else { break };
         let (index, result) = joined.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        if judge(&result) == Flow::Hold {
-            flow = Flow::Hold;
+        match judge(&result) {
+            Flow::Start => {}
+            Flow::AtMost(most) => limit = most,
+            Flow::Hold => flow = Flow::Hold,
         }
         results[index] = Some(Ok(result));
     }

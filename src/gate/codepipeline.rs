@@ -5,11 +5,11 @@ use crate::domain::{Digest, Identity};
 use crate::plan::Decision;
 use crate::ports::PipelineAnswer;
 
-/// Returns what the approval action that has shown this plan says, if somebody has answered it. An action that did
-/// not show the plan's digest says nothing about the plan.
-pub fn answered(answers: &[PipelineAnswer], plan: Digest) -> Option<Decided> {
+/// Returns what the approval actions that have shown this plan say, as far as somebody has answered them. An action
+/// that did not show the plan's digest says nothing about the plan.
+pub fn answered(answers: &[PipelineAnswer], plan: Digest) -> Vec<Decided> {
     let digest = plan.to_string();
-    answers.iter().filter(|answer| answer.shown.contains(&digest)).find_map(|answer| {
+    let decided = |answer: &PipelineAnswer| {
         let decision = match answer.status.as_str() {
             "Succeeded" => Decision::Approved,
             "Failed" => {
@@ -19,8 +19,10 @@ pub fn answered(answers: &[PipelineAnswer], plan: Digest) -> Option<Decided> {
             _ => return None,
         };
         let by = Identity { principal: answer.by.clone()?, source_identity: None };
-        Some(Decided { decision, by, via: "codepipeline", at: answer.at, comment: answer.comment.clone() })
-    })
+        let source = Some(format!("codepipeline:{}", answer.execution));
+        Some(Decided { decision, by, via: "codepipeline", source, at: answer.at, comment: answer.comment.clone() })
+    };
+    answers.iter().filter(|answer| answer.shown.contains(&digest)).filter_map(decided).collect()
 }
 
 #[cfg(test)]
@@ -32,6 +34,7 @@ mod tests {
         let plan = Digest::of("plan");
         let answer = |status: &str, shown: String, by: Option<&str>| PipelineAnswer {
             action: "Approve".into(),
+            execution: "1".into(),
             status: status.into(),
             by: by.map(str::to_owned),
             at: None,
@@ -40,7 +43,7 @@ mod tests {
         };
         let arn = "arn:aws:iam::111111111111:user/ann";
         let shown = format!("plan {plan}: 2 targets");
-        let decision = |one: PipelineAnswer| answered(&[one], plan).map(|decided| decided.decision);
+        let decision = |one: PipelineAnswer| answered(&[one], plan).pop().map(|decided| decided.decision);
         assert_eq!(decision(answer("Succeeded", shown.clone(), Some(arn))), Some(Decision::Approved));
         assert!(matches!(decision(answer("Failed", shown.clone(), Some(arn))), Some(Decision::Rejected { .. })));
         assert_eq!(decision(answer("InProgress", shown.clone(), Some(arn))), None);

@@ -6,7 +6,7 @@ mod github;
 mod terminal;
 
 pub use codepipeline::answered;
-pub use github::{Run, reviewers};
+pub use github::Run;
 pub use terminal::{Ask, confirmed};
 
 use jiff::Timestamp;
@@ -23,6 +23,8 @@ pub struct Decided {
     pub by: Identity,
     /// `command`, `terminal`, `codepipeline` or `github`.
     pub via: &'static str,
+    /// Which answer it was there, where one could be read twice.
+    pub source: Option<String>,
     /// When, where that is known to be another time than now.
     pub at: Option<Timestamp>,
     /// What they had to say.

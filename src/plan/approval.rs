@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, Secrets};
+use super::{Plan, Sealed, Secrets, holds};
 use crate::domain::gate::fits;
 use crate::domain::{ApprovalPolicy, Digest, Identity};
 
@@ -46,6 +46,9 @@ pub struct Approval {
     pub recorded_by: Option<Identity>,
     /// By which way the decision came: `command`, `terminal`, `codepipeline` or `github`.
     pub via: String,
+    /// Which answer it was there, so that it is taken for one round only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// When it was decided.
     pub at: Timestamp,
     /// Until when it holds.
@@ -55,33 +58,6 @@ pub struct Approval {
     /// What the person had to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-}
-
-/// An approval under the application's seal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sealed {
-    /// What is sealed.
-    #[serde(flatten)]
-    pub approval: Approval,
-    /// Keyed hash of the canonical JSON of everything else.
-    seal: String,
-}
-
-impl Sealed {
-    /// Seals an approval.
-    pub fn new(approval: Approval, secrets: &Secrets) -> Self {
-        let seal = seal(&approval, secrets);
-        Self { approval, seal }
-    }
-
-    /// Tells whether the record is as it was written.
-    pub fn is_intact(&self, secrets: &Secrets) -> bool {
-        self.seal == seal(&self.approval, secrets)
-    }
-}
-
-fn seal(approval: &Approval, secrets: &Secrets) -> String {
-    secrets.seal(&serde_json_canonicalizer::to_vec(approval).expect("an approval is plain JSON"))
 }
 
 /// What an approval was used for.
@@ -119,12 +95,13 @@ impl fmt::Display for Approval {
     }
 }
 
-/// Weighs the records of a plan's round under a policy. `records` are the round's, unreadable ones by their reason;
+/// Weighs the records of a plan's round under a policy, whose rules stand for a person who has not been asked, and not
+/// against one who has refused. `records` are the round's, unreadable ones by their reason;
 /// `used` tells that the round's approval was used, `superseded` that the stage has a newer plan.
 pub fn judge(
     plan: &Plan,
     policy: &ApprovalPolicy,
-    records: &[Result<Sealed, String>],
+    records: &[Result<Sealed<Approval>, String>],
     used: Option<&Use>,
     superseded: Option<Digest>,
     secrets: &Secrets,
@@ -143,7 +120,7 @@ pub fn judge(
                 continue;
             }
         };
-        let approval = &sealed.approval;
+        let approval = &sealed.record;
         match problem(plan, policy, sealed, secrets, now) {
             Some(why) => refused.push(format!("the approval of {} {why}", approval.by)),
             None => match &approval.decision {
@@ -160,18 +137,34 @@ pub fn judge(
     let missing = policy.approvers.max(1).saturating_sub(counted.len());
     match missing {
         0 => Standing::Approved(counted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        _ if holds(&policy.auto_approve, &plan.content) => {
+            let rules: Vec<String> = policy.auto_approve.iter().map(ToString::to_string).collect();
+            Standing::Approved(format!("rule: {}", rules.join(", ")))
+        }
         missing => Standing::Waiting(missing, refused),
     }
 }
 
 /// Tells whether a record counts for a plan.
-pub fn counts(plan: &Plan, policy: &ApprovalPolicy, sealed: &Sealed, secrets: &Secrets, now: Timestamp) -> bool {
+pub fn counts(
+    plan: &Plan,
+    policy: &ApprovalPolicy,
+    sealed: &Sealed<Approval>,
+    secrets: &Secrets,
+    now: Timestamp,
+) -> bool {
     problem(plan, policy, sealed, secrets, now).is_none()
 }
 
 /// Says why a record does not count.
-fn problem(plan: &Plan, policy: &ApprovalPolicy, sealed: &Sealed, secrets: &Secrets, now: Timestamp) -> Option<String> {
-    let Approval { application, stage, plan: digest, round, decision, by, at, until, .. } = &sealed.approval;
+fn problem(
+    plan: &Plan,
+    policy: &ApprovalPolicy,
+    sealed: &Sealed<Approval>,
+    secrets: &Secrets,
+    now: Timestamp,
+) -> Option<String> {
+    let Approval { application, stage, plan: digest, round, decision, by, at, until, .. } = &sealed.record;
     let content = &plan.content;
     if !sealed.is_intact(secrets) {
         return Some("was edited: its seal does not fit".to_owned());
@@ -197,7 +190,7 @@ fn problem(plan: &Plan, policy: &ApprovalPolicy, sealed: &Sealed, secrets: &Secr
 ///
 /// Says why it would not.
 pub fn may_approve(plan: &Plan, policy: &ApprovalPolicy, by: &Identity) -> Result<(), String> {
-    if policy.four_eyes && by.is_same_as(&plan.planner) {
+    if policy.four_eyes && plan.planners.iter().any(|planner| by.is_same_as(planner)) {
         return Err("does not count: four eyes are asked for, and the plan is by the same person".to_owned());
     }
     if !policy.principals.is_empty() && !policy.principals.iter().any(|pattern| fits(pattern, &by.principal)) {
@@ -208,7 +201,6 @@ pub fn may_approve(plan: &Plan, policy: &ApprovalPolicy, by: &Identity) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use super::super::tests::plan;
@@ -223,7 +215,7 @@ mod tests {
     }
 
     fn secrets() -> Secrets {
-        Secrets::new(BTreeSet::new(), b"key".to_vec())
+        Secrets::sealing(b"key".to_vec())
     }
 
     fn approval(by: &str) -> Approval {
@@ -238,6 +230,7 @@ mod tests {
             by: identity(by),
             recorded_by: None,
             via: "command".into(),
+            source: None,
             at: now(),
             until: now() + Duration::from_hours(1),
             seen: vec!["update 2 targets".into()],
@@ -308,14 +301,14 @@ mod tests {
                 serde_json::Value::Object(_) => serde_json::json!({"principal": "mallory"}),
                 _ => serde_json::json!(["nothing to see"]),
             };
-            let Ok(read) = serde_json::from_value::<Sealed>(edited) else { continue };
+            let Ok(read) = serde_json::from_value::<Sealed<Approval>>(edited) else { continue };
             tried += 1;
             assert!(!read.is_intact(&secrets()), "{key}");
             let standing = judge(&plan(vec![]), &ApprovalPolicy::default(), &[Ok(read)], None, None, &secrets(), now());
             waits(&standing, 1, "was edited");
         }
         assert!(tried >= 10, "{tried}");
-        assert!(!sealed.is_intact(&Secrets::new(BTreeSet::new(), b"another key".to_vec())));
+        assert!(!sealed.is_intact(&Secrets::sealing(b"another key".to_vec())));
     }
 
     #[test]

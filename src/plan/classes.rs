@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::placeholders::Placeholders;
 use super::{Content, Intent};
-use crate::domain::{Change, PropertyChange, ReleaseId, Replacement, TargetId};
+use crate::domain::{Change, ParameterValue, PropertyChange, ReleaseId, Replacement, TargetId};
 
 /// A class of so many of a hundred targets, or fewer, is an outlier.
 const OUTLIER_PERCENT: usize = 5;
@@ -25,6 +25,18 @@ pub struct Class {
     pub targets: Vec<TargetId>,
     /// What would happen to each resource.
     pub rows: Vec<Row>,
+    /// The parameters that a placeholder in the rows stands for, and that not all of the targets have alike.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub varied: Vec<Varied>,
+}
+
+/// A parameter that targets of one class have otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Varied {
+    /// Its name, as it stands in braces in the rows.
+    pub parameter: String,
+    /// Its values and how many targets have each, the rarest last; secret ones by their keyed hash.
+    pub values: Vec<(String, usize)>,
 }
 
 /// What would happen to one resource. A value that differs within the class has placeholders for what differs.
@@ -134,7 +146,14 @@ pub fn classes(content: &Content) -> Vec<Class> {
             Intent::Pinned => ("pinned", target.pin.clone()),
             Intent::Excluded => ("excluded", None),
         };
-        let empty = || Class { intent, pin: pin.clone(), outlier: false, targets: Vec::new(), rows: own.clone() };
+        let empty = || Class {
+            intent,
+            pin: pin.clone(),
+            outlier: false,
+            targets: Vec::new(),
+            rows: own.clone(),
+            varied: Vec::new(),
+        };
         let class = found.entry((intent, pin.clone(), normal.clone())).or_insert_with(empty);
         class.targets.push(target.target.clone());
         for ((row, own), normal) in class.rows.iter_mut().zip(&own).zip(&normal) {
@@ -143,11 +162,35 @@ pub fn classes(content: &Content) -> Vec<Class> {
     }
     let mut classes: Vec<Class> = found.into_values().collect();
     let executed = content.targets.iter().filter(|target| target.intent.is_executable()).count();
+    let parameters: BTreeMap<&TargetId, &BTreeMap<String, ParameterValue>> =
+        content.targets.iter().map(|target| (&target.target, &target.parameters)).collect();
     for class in &mut classes {
+        class.varied = varied(class, &parameters);
         class.outlier = !class.rows.is_empty() && class.targets.len() * 100 <= executed * OUTLIER_PERCENT;
     }
     classes.sort_by_key(|class| (class.intent == "unchanged", class.intent == "pinned", class.targets.len()));
     classes
+}
+
+/// Returns which parameters stand behind placeholders of a class with more than one value.
+fn varied(class: &Class, parameters: &BTreeMap<&TargetId, &BTreeMap<String, ParameterValue>>) -> Vec<Varied> {
+    let properties = || class.rows.iter().flat_map(|row| &row.properties);
+    let texts = || properties().flat_map(|property| [&property.before, &property.after]).flatten();
+    let names = class.targets.first().and_then(|target| parameters.get(target)).into_iter().flat_map(|map| map.keys());
+    let shown = names.filter(|name| texts().any(|text| text.contains(&format!("{{{name}}}"))));
+    let values = |name: &String| {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for target in &class.targets {
+            *counts
+                .entry(parameters[target].get(name).and_then(ParameterValue::text).unwrap_or_default())
+                .or_default() += 1;
+        }
+        let mut values: Vec<(String, usize)> =
+            counts.into_iter().map(|(value, count)| (value.to_owned(), count)).collect();
+        values.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        Varied { parameter: name.clone(), values }
+    };
+    shown.map(values).filter(|varied| varied.values.len() > 1).collect()
 }
 
 /// Returns what a reader has to know first: `412 targets, 3 distinct plans, 2 outliers`.
@@ -257,6 +300,22 @@ mod tests {
         let [code, role] = classes[0].rows[0].properties.as_slice() else { panic!("{classes:?}") };
         assert_eq!((code.after.as_deref(), code.causes.len()), (Some("new.zip"), 2));
         assert_eq!(role.after.as_deref(), Some("arn:aws:iam::{account}:role/{stack}-R-{id}"));
+    }
+
+    #[test]
+    fn a_value_that_only_one_tenant_has_is_told() {
+        let of = |tenant: &str, size: &str| {
+            let mut change = change("Function");
+            change.details = vec![detail("/Properties/MemorySize", "128", size, "ParameterReference Size")];
+            let mut target = target(tenant, Intent::of(false, vec![change]));
+            target.parameters.insert("Size".into(), size.into());
+            target
+        };
+        let classes = classes(&content(vec![of("a", "512"), of("b", "10240"), of("c", "512")]));
+        assert_eq!(classes.len(), 1);
+        assert_eq!(classes[0].rows[0].properties[0].after.as_deref(), Some("{Size}"));
+        let values = vec![("512".to_owned(), 2), ("10240".to_owned(), 1)];
+        assert_eq!(classes[0].varied, [Varied { parameter: "Size".into(), values }]);
     }
 
     #[test]

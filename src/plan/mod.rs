@@ -4,20 +4,24 @@ mod approval;
 mod auto;
 mod classes;
 mod placeholders;
+mod sealed;
 mod secrets;
+mod signature;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use approval::{Approval, Decision, Sealed, Standing, Use, counts, judge, may_approve};
+pub use approval::{Approval, Decision, Standing, Use, counts, judge, may_approve};
 pub use auto::holds;
-pub use classes::{Class, Property, Row, classes, headline, summary};
+pub use classes::{Class, Property, Row, Varied, classes, headline, summary};
+pub use sealed::Sealed;
 pub use secrets::Secrets;
+pub use signature::signature;
 
 use crate::domain::{
-    AccountId, Change, Digest, Identity, ParameterValue, Release, ReleaseId, Rollout, Target, TargetId,
+    AccountId, Change, Digest, Identity, ParameterValue, Release, ReleaseId, Rollout, StackOptions, Target, TargetId,
 };
 
 /// A plan as it is kept in the store, under its digest.
@@ -27,14 +31,17 @@ pub struct Plan {
     pub digest: Digest,
     /// What the digest covers.
     pub content: Content,
-    /// Which change set is each target's. Not covered: the same change, planned again, has the same digest.
-    pub change_sets: Vec<ChangeSetRef>,
+    /// The stacks that need no change, as they were found. Not covered: a stack that has moved is planned again, and
+    /// may still need none.
+    pub unchanged: Vec<StackVersion>,
     /// Which targets of the stage were asked for.
     pub selection: Selection,
-    /// Who planned it.
-    pub planner: Identity,
-    /// When it was planned.
+    /// Who planned it, in this round: planning the same again makes nobody's part in it undone.
+    pub planners: Vec<Identity>,
+    /// When it was planned last.
     pub planned: Timestamp,
+    /// Since when this round asks: an older answer is none to it.
+    pub asked: Timestamp,
     /// How often approvals of this content were used up or have lapsed: each round asks anew.
     pub round: u32,
 }
@@ -58,6 +65,8 @@ pub struct Content {
     pub template: Digest,
     /// The pace and the tolerance.
     pub rollout: Rollout,
+    /// What is asked of CloudFormation beside the template.
+    pub options: StackOptions,
     /// What would be done in each target, in the order of their names.
     pub targets: Vec<TargetContent>,
 }
@@ -104,8 +113,15 @@ pub struct TargetContent {
     pub account: AccountId,
     /// The stack's name.
     pub stack: String,
+    /// In which wave it is, counted from 0.
+    pub wave: u32,
+    /// The role that is assumed in the account.
+    pub access_role: String,
     /// The role that CloudFormation uses.
     pub deployment_role: String,
+    /// sha256 of what has to hold after the stack was deployed, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Digest>,
     /// The release that the target stays on, if it is pinned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<ReleaseId>,
@@ -178,15 +194,15 @@ impl Intent {
     }
 }
 
-/// Finds a target's change set again.
+/// A target's stack as it was at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChangeSetRef {
+pub struct StackVersion {
     /// Which target.
     pub target: TargetId,
     /// ARN of the stack.
     pub stack_id: String,
-    /// Name of the change set.
-    pub name: String,
+    /// When it was last created or updated.
+    pub changed: Option<Timestamp>,
 }
 
 /// Which targets of a stage are meant; empty lists mean all.
@@ -217,17 +233,20 @@ impl Selection {
 impl TargetContent {
     /// Describes a target and what would happen to it.
     pub fn new(target: &Target, release: &Release, intent: Intent, secrets: &Secrets) -> Self {
-        let cover = |changes| secrets.cover_changes(&target.parameters, changes);
+        let cover = |changes| secrets.cover_changes(changes);
         let own = release.variants.get(&target.id.tenant).into_iter().flatten();
         Self {
             target: target.id.clone(),
             account: target.account.clone(),
             stack: target.stack.clone(),
+            wave: target.wave,
+            access_role: target.access_role.clone(),
             deployment_role: target.deployment_role.clone(),
+            checks: (!target.checks.is_empty()).then(|| Digest::of_json(&target.checks)),
             pin: target.pin.clone(),
             variants: own.map(|(name, artifact)| (name.clone(), artifact.sha256)).collect(),
             parameters: secrets.cover_parameters(&target.parameters),
-            tags: target.tags.clone(),
+            tags: target.tags.iter().map(|(key, value)| (key.clone(), secrets.cover_known(value))).collect(),
             capabilities: target.capabilities.clone(),
             intent: match intent {
                 Intent::Create(changes) => Intent::Create(cover(changes)),
@@ -245,11 +264,12 @@ impl Content {
         release: &Release,
         origin: Origin,
         rollout: Rollout,
+        options: StackOptions,
         mut targets: Vec<TargetContent>,
     ) -> Self {
         targets.sort_by(|a, b| a.target.cmp(&b.target));
         Self {
-            version: 2,
+            version: 3,
             application: release.application.clone(),
             stage: stage.to_owned(),
             release: release.id.clone(),
@@ -257,17 +277,14 @@ impl Content {
             artifacts: release.artifacts.iter().map(|(name, artifact)| (name.clone(), artifact.sha256)).collect(),
             template: release.template.sha256,
             rollout,
+            options,
             targets,
         }
     }
 
     /// Returns the sha256 over the content's canonical JSON (RFC 8785).
-    ///
-    /// # Panics
-    ///
-    /// Panics where the content cannot be written as JSON, which its types exclude.
     pub fn digest(&self) -> Digest {
-        Digest::of(serde_json_canonicalizer::to_vec(self).expect("a plan's content is plain JSON"))
+        Digest::of_json(self)
     }
 
     /// Returns how many targets may fail.
@@ -279,6 +296,16 @@ impl Content {
     /// Tells whether there is anything to execute.
     pub fn is_executable(&self) -> bool {
         self.targets.iter().any(|target| target.intent.is_executable())
+    }
+
+    /// Returns the content as it was asked for, before CloudFormation said anything.
+    #[must_use]
+    pub fn asked(&self) -> Self {
+        let mut asked = self.clone();
+        for target in asked.targets.iter_mut().filter(|target| target.intent != Intent::Pinned) {
+            target.intent = Intent::Excluded;
+        }
+        asked
     }
 
     /// Names what differs between this content and `now`, for a person who wonders why a plan is refused.
@@ -297,6 +324,12 @@ impl Content {
         differ("the template", &self.template.short(), &now.template.short());
         differ("max-concurrency", &self.rollout.max_concurrency, &now.rollout.max_concurrency);
         differ("failure-tolerance", &self.rollout.failure_tolerance, &now.rollout.failure_tolerance);
+        if self.options != now.options {
+            found.push("what is asked of CloudFormation beside the template differs".to_owned());
+        }
+        if self.rollout != now.rollout && found.is_empty() {
+            found.push("the waves, or what stops the rollout, differ".to_owned());
+        }
         if self.artifacts != now.artifacts || self.version != now.version {
             found.push("the artifacts differ".to_owned());
         }
@@ -333,6 +366,8 @@ impl TargetContent {
             () if self.variants != now.variants => "its own artifacts differ".to_owned(),
             () if self.parameters != now.parameters => format!("other parameters: {}", changed_parameters()),
             () if self.intent != now.intent => format!("CloudFormation would now {}", self.intent.instead(&now.intent)),
+            () if self.wave != now.wave => "it is in another wave".to_owned(),
+            () if self.checks != now.checks => "its checks differ".to_owned(),
             () => "its tags, roles or capabilities differ".to_owned(),
         }
     }
@@ -341,12 +376,13 @@ impl TargetContent {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
-    use crate::domain::{ChangeAction, PropertyChange, Region, Replacement, TemplateObject};
+    use crate::domain::{ChangeAction, PropertyChange, Quota, Region, Replacement, TemplateObject, Wave};
 
     pub(crate) fn change(logical_id: &str) -> Change {
         Change {
@@ -366,7 +402,10 @@ pub(crate) mod tests {
             target: TargetId { tenant: tenant.into(), region: Region::new("eu-west-1").unwrap() },
             account: AccountId::new("222222222222").unwrap(),
             stack: format!("app-{tenant}"),
+            wave: 0,
+            access_role: "access".into(),
             deployment_role: "role".into(),
+            checks: None,
             pin: None,
             variants: BTreeMap::new(),
             parameters: BTreeMap::from([("Name".into(), tenant.into())]),
@@ -386,7 +425,7 @@ pub(crate) mod tests {
             template,
             crate::domain::release::Provenance::default(),
         );
-        Content::new("prod", &release, Origin::Direct, Rollout::default(), targets)
+        Content::new("prod", &release, Origin::Direct, Rollout::default(), StackOptions::default(), targets)
     }
 
     pub(crate) fn plan(targets: Vec<TargetContent>) -> Plan {
@@ -394,10 +433,11 @@ pub(crate) mod tests {
         Plan {
             digest: content.digest(),
             content,
-            change_sets: vec![],
+            unchanged: vec![],
             selection: Selection::default(),
-            planner: Identity { principal: "planner".into(), source_identity: None },
+            planners: vec![Identity { principal: "planner".into(), source_identity: None }],
             planned: Timestamp::UNIX_EPOCH,
+            asked: Timestamp::UNIX_EPOCH,
             round: 0,
         }
     }
@@ -417,6 +457,7 @@ pub(crate) mod tests {
         }];
         let mut first = target("x", Intent::of(false, vec![changed]));
         first.pin = Some("0123456789ab".into());
+        first.checks = Some(Digest::of("checks"));
         first.tags.insert("team".into(), "a".into());
         first.variants.insert("code".into(), Digest::of("own"));
         first.parameters.insert("Old".into(), ParameterValue::Previous);
@@ -424,6 +465,12 @@ pub(crate) mod tests {
         let others = [Intent::Unchanged, Intent::Pinned, Intent::Excluded, Intent::of(true, vec![change("B")])];
         let others = others.into_iter().enumerate().map(|(number, intent)| target(&format!("y{number}"), intent));
         let mut content = content([first].into_iter().chain(others).collect());
+        content.rollout.waves = vec![Wave {
+            name: "canary".into(),
+            bake: Duration::from_mins(5),
+            failure_tolerance: Some(Quota::Count(1)),
+        }];
+        content.rollout.breaker = Some(50);
         content.origin = Origin::Promoted { after: Some("dev".into()) };
         content.artifacts.insert("code".into(), Digest::of("code"));
         content
@@ -499,7 +546,7 @@ pub(crate) mod tests {
     proptest! {
         /// The digest changes whenever something that it covers changes, and the difference has a name.
         #[test]
-        fn any_covered_change_changes_the_digest(which in 0usize..11, text in "[a-z]{1,8}") {
+        fn any_covered_change_changes_the_digest(which in 0usize..17, text in "[a-z]{1,8}") {
             let before = full();
             let mut after = before.clone();
             let first = &mut after.targets[0];
@@ -514,6 +561,12 @@ pub(crate) mod tests {
                 7 => after.targets.push(target(&format!("new-{text}"), Intent::Unchanged)),
                 8 => first.pin = Some(text.as_str().into()),
                 9 => after.origin = Origin::Unproven { after: text },
+                10 => first.access_role = format!("other-{text}"),
+                11 => first.checks = Some(Digest::of(text)),
+                12 => first.wave += 1,
+                13 => after.rollout.breaker = Some(u32::try_from(text.len()).unwrap()),
+                15 => after.options.revert_drift = true,
+                14 => after.rollout.waves.push(Wave { name: text, bake: Duration::ZERO, failure_tolerance: None }),
                 _ => after.release = ReleaseId::from(text.as_str()),
             }
             prop_assert_ne!(before.digest(), after.digest());
@@ -521,16 +574,17 @@ pub(crate) mod tests {
             prop_assert_eq!(before.differences(&before), Vec::<String>::new());
         }
 
-        /// And only then: who planned when, which change sets there are and how they were asked for, and the order
+        /// And only then: who planned when, how stacks were found and how they were asked for, and the order
         /// in which AWS answers make no difference.
         #[test]
         fn what_is_not_covered_leaves_the_digest(name in "[a-z]{1,8}", round in any::<u32>(), seconds in 0i64..1 << 32, seed in any::<u64>()) {
             let content = full();
             let before = Plan { digest: content.digest(), content, ..plan(vec![]) };
             let mut after = before.clone();
-            after.change_sets.push(ChangeSetRef { target: after.content.targets[0].target.clone(), stack_id: name.clone(), name: name.clone() });
+            let version = StackVersion { target: after.content.targets[0].target.clone(), stack_id: name.clone(), changed: None };
+            after.unchanged.push(version);
             after.selection.tenants.push(name.clone());
-            after.planner.principal = name;
+            after.planners[0].principal = name;
             after.planned = Timestamp::from_second(seconds).unwrap();
             after.round = round;
             let mut shuffled: Vec<TargetContent> = after.content.targets.clone();

@@ -10,10 +10,10 @@ use super::TargetContent;
 /// Shorter values would be found in half of all words.
 const SHORTEST: usize = 3;
 
-/// Ids that CloudFormation and AWS make up: a stack's suffix on a name, and UUIDs.
+/// Ids that CloudFormation and AWS make up: a stack's suffix on a name, and UUIDs. What has digits alone is an account.
 static MADE_UP: LazyLock<Regex> = LazyLock::new(|| {
     let uuid = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
-    let suffix = r"(?<=-)(?=[A-Z]*[0-9])[A-Z0-9]{12,13}(?![A-Za-z0-9])";
+    let suffix = r"(?<=-)(?=[A-Z]*[0-9])(?=[0-9]*[A-Z])[A-Z0-9]{12,13}(?![A-Za-z0-9])";
     Regex::new(&format!("{uuid}|{suffix}")).expect("the pattern is constant")
 });
 
@@ -98,7 +98,9 @@ mod tests {
         assert_eq!(placeholders("gnome", "512").apply("512, 5120"), "{Size}, 5120");
         let uuid = "key/0f8fad5b-d9cb-469f-a165-70867728950e";
         assert_eq!(placeholders("gnome", "512").apply(uuid), "key/{id}");
-        assert_eq!(placeholders("gnome", "512").apply("UPPERCASEWORD-ABCDEFGHIJKLM"), "UPPERCASEWORD-ABCDEFGHIJKLM");
+        for kept in ["UPPERCASEWORD-ABCDEFGHIJKLM", "logs-999999999999"] {
+            assert_eq!(placeholders("gnome", "512").apply(kept), kept, "somebody else's account has to be seen");
+        }
     }
 
     proptest! {

@@ -9,13 +9,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
 
-use crate::domain::{Change, ParameterValue};
+use crate::domain::{Change, Masks, ParameterValue, PropertyChange, is_reference};
 
 /// What a covered value begins with.
 pub const COVERED: &str = "hmac-sha256:";
-
-/// Shorter values are no secrets, and would be found everywhere.
-const SHORTEST: usize = 4;
 
 /// Properties and environment variables whose names say that their value is a secret; not those that only name one.
 static SECRET_NAME: LazyLock<Regex> = LazyLock::new(|| {
@@ -25,73 +22,107 @@ static SECRET_NAME: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!("(?i)^(?!.*{only_names}).*({kinds})")).expect("the pattern is constant")
 });
 
-/// Knows which parameters are secret, and the application's key: values are hashed under it, records are sealed.
+/// What a cause begins with that is a parameter's value.
+const PARAMETER: &str = "ParameterReference ";
+
+/// Keys that say which secret is meant, and not what it is.
+const NAMING: [&str; 3] = ["Name", "Key", "ValueFrom"];
+
+/// Knows which parameters are secret, their values, and the application's key: values are hashed under it, records are
+/// sealed.
 #[derive(Clone, Default)]
 pub struct Secrets {
     names: BTreeSet<String>,
+    values: Masks,
     key: Vec<u8>,
 }
 
 impl Secrets {
-    /// Takes the names of secret parameters, and the application's key. Without a key a short secret could be found
-    /// by trying.
-    pub fn new(names: BTreeSet<String>, key: Vec<u8>) -> Self {
-        Self { names, key }
+    /// Takes the names of secret parameters, the values that nobody may read, and the application's key. Without a
+    /// key a short secret could be found by trying.
+    pub fn new(names: BTreeSet<String>, values: Masks, key: Vec<u8>) -> Self {
+        Self { names, values, key }
+    }
+
+    /// Takes the key alone, for records without values.
+    pub fn sealing(key: Vec<u8>) -> Self {
+        Self { key, ..Self::default() }
     }
 
     /// Returns parameters as they may be shown and kept: the secret ones by their keyed hash.
     pub fn cover_parameters(&self, parameters: &BTreeMap<String, ParameterValue>) -> BTreeMap<String, ParameterValue> {
         let covered = |(name, value): (&String, &ParameterValue)| {
             let value = match value {
-                // A reference names a secret and is none.
                 ParameterValue::Text(text) if self.names.contains(name) && !is_reference(text) => {
                     ParameterValue::Text(self.cover(name, text))
                 }
-                other => other.clone(),
+                ParameterValue::Text(text) => ParameterValue::Text(self.cover_known(text)),
+                ParameterValue::Previous => ParameterValue::Previous,
             };
             (name.clone(), value)
         };
         parameters.iter().map(covered).collect()
     }
 
+    /// Returns a text without the values that nobody may read.
+    pub fn cover_known(&self, text: &str) -> String {
+        self.values.replace(text, |found| self.cover("text", found))
+    }
+
     /// Returns changes as they may be shown and kept: without the values of properties whose names say that they are
-    /// secret, and without those of the target's secret parameters, wherever they stand.
-    pub fn cover_changes(&self, parameters: &BTreeMap<String, ParameterValue>, changes: Vec<Change>) -> Vec<Change> {
-        let known: Vec<(&str, &str)> = parameters
-            .iter()
-            .filter(|(name, _)| self.names.contains(*name))
-            .filter_map(|(name, value)| Some((name.as_str(), value.text()?)))
-            .filter(|(_, value)| value.len() >= SHORTEST && !is_reference(value))
-            .collect();
-        let cover = |path: &str, value: String| {
-            let mut value = self.cover_property(path, value);
-            for (name, secret) in &known {
-                if value.contains(secret) {
-                    value = value.replace(secret, &self.cover(name, secret));
+    /// secret, without those that a secret parameter has changed, since the old one is known to nobody here, and
+    /// without all known secrets, wherever they stand.
+    pub fn cover_changes(&self, mut changes: Vec<Change>) -> Vec<Change> {
+        for change in &mut changes {
+            let of_secrets: Vec<String> = change
+                .details
+                .iter()
+                .filter(|one| self.is_secret_cause(&one.cause))
+                .map(|one| one.path.clone())
+                .collect();
+            // In a nested stack parameters have other names, and any of them may stand for a secret one.
+            let is_nested = change.logical_id.contains('/') && !self.names.is_empty();
+            for PropertyChange { path, before, after, cause, .. } in &mut change.details {
+                if let Some(before) = before.as_mut().filter(|_| is_nested && cause.starts_with(PARAMETER)) {
+                    *before = self.cover_all(path, before);
+                }
+                let is_secret = of_secrets.iter().any(|other| is_within(path, other) || is_within(other, path));
+                for value in [before, after].into_iter().flatten() {
+                    *value = if is_secret { self.cover_all(path, value) } else { self.cover_property(path, value) };
                 }
             }
-            value
-        };
-        let mut changes = changes;
-        for detail in changes.iter_mut().flat_map(|change| &mut change.details) {
-            detail.before = detail.before.take().map(|value| cover(&detail.path, value));
-            detail.after = detail.after.take().map(|value| cover(&detail.path, value));
         }
         changes
     }
 
-    /// Covers a property's value, or what is secret within a JSON object.
-    fn cover_property(&self, path: &str, value: String) -> String {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        if is_secret(name, &value) {
-            return self.cover(path, &value);
-        }
-        let Ok(mut json) = serde_json::from_str::<Value>(&value) else { return value };
-        if self.cover_json(path, &mut json) { json.to_string() } else { value }
+    fn is_secret_cause(&self, cause: &str) -> bool {
+        cause.strip_prefix(PARAMETER).is_some_and(|name| self.names.contains(name))
     }
 
-    /// Covers strings below keys that name a secret, and tells whether there were any.
-    fn cover_json(&self, path: &str, json: &mut Value) -> bool {
+    /// Covers a whole value, unless it holds no secret by its form.
+    fn cover_all(&self, path: &str, value: &str) -> String {
+        if is_open(value) || value.starts_with(COVERED) { value.to_owned() } else { self.cover(path, value) }
+    }
+
+    /// Covers a property's value, or what is secret within it.
+    fn cover_property(&self, path: &str, value: &str) -> String {
+        let is_secret = path.split('/').any(names_secret);
+        let covered = match serde_json::from_str::<Value>(value) {
+            Ok(mut json) if json.is_object() || json.is_array() => {
+                if self.cover_json(path, &mut json, is_secret) {
+                    json.to_string()
+                } else {
+                    value.to_owned()
+                }
+            }
+            _ if is_secret => self.cover_all(path, value),
+            _ => value.to_owned(),
+        };
+        self.cover_known(&covered)
+    }
+
+    /// Covers texts and numbers below keys that name a secret, and tells whether there were any.
+    fn cover_json(&self, path: &str, json: &mut Value, is_secret: bool) -> bool {
         let mut covered = false;
         match json {
             Value::Object(map) => {
@@ -99,21 +130,31 @@ impl Secrets {
                 let named = map.get("Name").or(map.get("Key")).and_then(Value::as_str).map(str::to_owned);
                 for (key, value) in map.iter_mut() {
                     let name = if key == "Value" { named.as_deref().unwrap_or(key) } else { key };
-                    match value {
-                        Value::String(text) if is_secret(name, text) => {
-                            *text = self.cover(&format!("{path}/{name}"), text);
-                            covered = true;
-                        }
-                        other => covered |= self.cover_json(&format!("{path}/{key}"), other),
-                    }
+                    let inherits = is_secret && !NAMING.contains(&key.as_str());
+                    covered |= self.cover_json(&format!("{path}/{name}"), value, inherits || names_secret(name));
                 }
             }
             Value::Array(list) => {
                 for value in list {
-                    covered |= self.cover_json(path, value);
+                    covered |= self.cover_json(path, value, is_secret);
                 }
             }
-            _ => {}
+            Value::String(text) => {
+                let shown = if text.starts_with(['{', '[']) && !is_reference(text) {
+                    self.cover_property(path, text)
+                } else if is_secret {
+                    self.cover_all(path, text)
+                } else {
+                    text.clone()
+                };
+                covered = shown != *text;
+                *text = shown;
+            }
+            Value::Number(number) if is_secret => {
+                *json = self.cover(path, &number.to_string()).into();
+                covered = true;
+            }
+            Value::Number(_) | Value::Bool(_) | Value::Null => {}
         }
         covered
     }
@@ -137,16 +178,18 @@ impl Secrets {
     }
 }
 
-fn is_reference(text: &str) -> bool {
-    text.starts_with("{{resolve:") && text.ends_with("}}")
+/// Tells whether a value is no secret by its form: what CloudFormation has covered, and what only refers to one.
+fn is_open(value: &str) -> bool {
+    value.is_empty() || value == "****" || is_reference(value) || value.starts_with("arn:")
 }
 
-/// Tells whether a property of that name has a secret for a value. What CloudFormation has covered, and what only
-/// refers to a secret, is none.
-fn is_secret(name: &str, value: &str) -> bool {
-    let is_value = !value.is_empty() && value != "****" && !is_reference(value) && !value.starts_with("arn:");
-    let is_container = value.starts_with(['{', '[']);
-    is_value && !is_container && SECRET_NAME.is_match(name).unwrap_or(true)
+fn names_secret(name: &str) -> bool {
+    SECRET_NAME.is_match(name).unwrap_or(true)
+}
+
+/// Tells whether a property is another one or a part of it.
+fn is_within(path: &str, of: &str) -> bool {
+    path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl fmt::Debug for Secrets {
@@ -159,10 +202,28 @@ impl fmt::Debug for Secrets {
 mod tests {
     use super::super::tests::change;
     use super::*;
-    use crate::domain::{PropertyChange, Replacement};
+    use crate::domain::Replacement;
 
     fn secrets(key: &[u8]) -> Secrets {
-        Secrets::new(BTreeSet::from(["Password".to_owned()]), key.to_vec())
+        let values = ["hunter2", "hunter2-long", r#"pa"ss-w0rd"#].map(str::to_owned);
+        Secrets::new(BTreeSet::from(["Password".to_owned()]), Masks::new(values), key.to_vec())
+    }
+
+    fn detail(path: &str, before: &str, after: &str, cause: &str) -> PropertyChange {
+        let value = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        PropertyChange {
+            path: path.into(),
+            before: value(before),
+            after: value(after),
+            is_dynamic: false,
+            replacement: Replacement::Never,
+            cause: cause.into(),
+        }
+    }
+
+    fn covered(details: Vec<PropertyChange>) -> Vec<PropertyChange> {
+        let changes = secrets(b"key").cover_changes(vec![Change { details, ..change("A") }]);
+        changes.into_iter().flat_map(|change| change.details).collect()
     }
 
     #[test]
@@ -174,6 +235,9 @@ mod tests {
             assert_eq!(covered["Name"].text(), Some("open"));
             covered["Password"].text().unwrap().to_owned()
         };
+        let url = BTreeMap::from([("Url".to_owned(), "pg://u:hunter2@db".into())]);
+        let url = secrets(b"key").cover_parameters(&url)["Url"].text().unwrap().to_owned();
+        assert!(url.starts_with("pg://u:hmac-sha256:") && url.ends_with("@db"), "{url}");
         let covered = cover(b"key", "hunter2");
         assert!(covered.starts_with(COVERED) && !covered.contains("hunter2"));
         assert_eq!(covered, cover(b"key", "hunter2"));
@@ -181,26 +245,14 @@ mod tests {
         assert_ne!(covered, cover(b"other", "hunter2"));
         let reference = "{{resolve:secretsmanager:db:SecretString:password}}";
         assert_eq!(cover(b"key", reference), reference);
+        let more = format!("{reference}:more");
+        assert_ne!(cover(b"key", &more), more, "only a whole reference is none");
         let shown = format!("{:?}", secrets(b"key"));
         assert!(!shown.contains("107"), "the key must not be shown: {shown}");
     }
 
     #[test]
     fn secrets_in_property_values_are_covered() {
-        let covered = |path: &str, value: &str| {
-            let mut changed = change("A");
-            changed.details = vec![PropertyChange {
-                path: path.into(),
-                before: None,
-                after: Some(value.into()),
-                is_dynamic: false,
-                replacement: Replacement::Never,
-                cause: String::new(),
-            }];
-            let parameters = BTreeMap::from([("Password".to_owned(), "hunter2".into())]);
-            let changes = secrets(b"key").cover_changes(&parameters, vec![changed]);
-            changes[0].details[0].after.clone().unwrap()
-        };
         for (path, value) in [
             ("/Properties/MasterUserPassword", "s3cret"),
             ("/Properties/Environment/Variables/API_KEY", "s3cret"),
@@ -208,12 +260,20 @@ mod tests {
             ("/Properties/Environment/Variables", r#"{"DB_PASSWORD":"s3cret","X":"y"}"#),
             ("/Properties/ContainerDefinitions", r#"[{"Environment":[{"Name":"API_TOKEN","Value":"s3cret"}]}]"#),
             ("/Properties/Url", "postgres://user:hunter2@db"),
+            ("/Properties/Url", "hunter2-long"),
+            ("/Properties/Variables", r#"{"A":"x pa\"ss-w0rd y"}"#),
+            ("/Properties/Definition", r#"{"Body":"{\"a\":\"pa\\\"ss-w0rd\"}"}"#),
+            ("/Properties/Definition", r#"{"Body":"{\"Password\":\"s3cret\"}"}"#),
+            ("/Properties/Credentials", r#"{"A":"s3cret","B":["s3cret"]}"#),
+            ("/Properties/Credentials", r#"{"A":31415926}"#),
+            ("/Properties/Credentials", "{ s3cret"),
+            ("/Properties/Tokens/0", "s3cret"),
         ] {
-            let shown = covered(path, value);
-            assert!(
-                !shown.contains("s3cret") && !shown.contains("hunter2") && shown.contains(COVERED),
-                "{path}: {shown}"
-            );
+            let shown = covered(vec![detail(path, value, value, "")]).remove(0);
+            for shown in [shown.before.unwrap(), shown.after.unwrap()] {
+                let open = ["s3cret", "hunter2", "-long", "w0rd", "31415926"];
+                assert!(shown.contains(COVERED) && !open.iter().any(|part| shown.contains(part)), "{path}: {shown}");
+            }
         }
         for (path, value) in [
             ("/Properties/Environment/Variables/SECRET_ARN", "arn:aws:x"),
@@ -222,8 +282,31 @@ mod tests {
             ("/Properties/MemorySize", "512"),
             ("/Properties/SecretName", "db"),
             ("/Properties/AccessTokenValidity", "60"),
+            ("/Properties/Secrets", r#"[{"Name":"DB","ValueFrom":"arn:aws:x"}]"#),
         ] {
-            assert_eq!(covered(path, value), value);
+            assert_eq!(covered(vec![detail(path, "", value, "")])[0].after.as_deref(), Some(value));
         }
+    }
+
+    /// After a rotation nobody here knows the old value.
+    #[test]
+    fn the_former_value_of_a_secret_is_covered_too() {
+        let shown = covered(vec![
+            detail("/Properties/Env/URL", "pg://user:0ld@db", "pg://user:hunter2@db", "DirectModification"),
+            detail("/Properties/Env/URL", "pg://user:0ld@db", "pg://user:hunter2@db", "ParameterReference Password"),
+            detail("/Properties/Env", r#"{"URL":"pg://user:0ld@db"}"#, "", "DirectModification"),
+            detail("/Properties/Size", "0ld", "new", "ParameterReference Size"),
+        ]);
+        for one in &shown[..3] {
+            assert!(one.before.as_deref().unwrap().starts_with(COVERED), "{one:?}");
+            assert!(one.after.as_deref().is_none_or(|after| after.starts_with(COVERED)), "{one:?}");
+        }
+        assert_eq!(shown[3].before.as_deref(), Some("0ld"));
+        let nested = Change {
+            details: vec![detail("/Properties/Url", "0ld", "new", "ParameterReference Conn")],
+            ..change("Network/Function")
+        };
+        let nested = secrets(b"key").cover_changes(vec![nested]);
+        assert!(nested[0].details[0].before.as_deref().unwrap().starts_with(COVERED));
     }
 }

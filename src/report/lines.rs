@@ -80,6 +80,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
                 Phase::Plan => "planning",
                 Phase::Apply => "applying to",
                 Phase::Destroy => "deleting the stacks of",
+                Phase::Recover => "going on with the rollback of",
                 Phase::Status => "looking at",
             };
             styled(BOLD, format!("{stage}: {doing} {}", count(*targets, "target")))
@@ -88,16 +89,24 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::Question { text } => text.clone(),
         Event::Approved { by } => format!("approved by {}", clean(by)),
         Event::RolloutStarted { rollout, .. } => format!("rollout {}", styled(BOLD, rollout)),
+        Event::WaveStarted { wave, targets } => styled(BOLD, format!("{wave}: {}", count(*targets, "target"))),
+        Event::Baking { wave, seconds } => {
+            format!("{wave} is done: {} before the next wave", text::span(*seconds))
+        }
         Event::CheckPassed { target, check } => format!("[{target}] {} {}", styled(GOOD, "holds:"), clean(check)),
         Event::Finished { target, outcome } => format!("[{target}] {}", ending(outcome)),
-        Event::PhaseFinished { phase: Phase::Apply | Phase::Destroy, stage, tally } => {
+        Event::PhaseFinished { phase: Phase::Apply | Phase::Destroy | Phase::Recover, stage, tally } => {
             styled(BOLD, format!("{stage}: {tally}"))
         }
         Event::Notice { message } => styled(WARN, format!("notice: {}", clean(message))),
         Event::Stopping { signal } => {
             styled(WARN, format!("{signal}: nothing new is started; what runs goes on in CloudFormation"))
         }
-        Event::Uploading { .. } | Event::Moved { .. } | Event::Stack { .. } | Event::PhaseFinished { .. } => {
+        Event::Uploading { .. }
+        | Event::Prepared { .. }
+        | Event::Moved { .. }
+        | Event::Stack { .. }
+        | Event::PhaseFinished { .. } => {
             return None;
         }
     })
@@ -116,7 +125,7 @@ pub(super) fn ending(outcome: &Outcome) -> String {
 /// Returns the style of an outcome.
 pub(super) fn style(outcome: &Outcome) -> anstyle::Style {
     match outcome {
-        Outcome::Deployed | Outcome::Deleted => text::GOOD,
+        Outcome::Deployed | Outcome::Deleted | Outcome::Recovered => text::GOOD,
         Outcome::Unchanged | Outcome::Pinned { .. } => text::DIM,
         Outcome::Skipped(_) | Outcome::Detached(_) => text::WARN,
         Outcome::RolledBack(_) | Outcome::RollbackFailed(_) | Outcome::Failed(_) | Outcome::Blocked(_) => text::BAD,

@@ -1,17 +1,20 @@
 //! A plan for a person who has to approve it: on a screen, or in Markdown.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use fancy_regex::Regex;
 use similar::{ChangeTag, TextDiff};
 
-use super::text::{BAD, BOLD, DIM, GOOD, WARN, clean, count, elide, styled};
-use crate::domain::{Replacement, TargetId};
-use crate::plan::{Class, Origin, Plan, Property, Row, classes, headline};
+use super::text::{BAD, BOLD, DIM, GOOD, WARN, clean, count, elide, span, styled};
+use crate::domain::{OnFailure, Replacement, TargetId};
+use crate::plan::{Class, Content, Origin, Plan, Property, Row, Varied, classes, headline};
 
 /// Targets of a class that are named; the rest is counted.
 const NAMED: usize = 6;
+/// Values of a parameter that are told; more are counted.
+const VALUES: usize = 5;
 /// Longer values are cut in their middle; the plan's JSON has them whole.
 const VALUE: usize = 160;
 /// Values that are shorter together stand in one line.
@@ -67,9 +70,14 @@ pub fn in_text(plan: &Plan) -> String {
                 }
             }
         }
+        for varied in &class.varied {
+            let _ = writeln!(text, "    {}", values(varied));
+        }
     }
-    let pace = &content.rollout;
-    let _ = write!(text, "\n  at most {} at a time, {} may fail\n", pace.max_concurrency, pace.failure_tolerance);
+    text.push('\n');
+    for line in pace(content) {
+        let _ = writeln!(text, "  {line}");
+    }
     let _ = write!(text, "  digest {}", plan.digest);
     text
 }
@@ -103,6 +111,9 @@ pub fn in_markdown(plan: &Plan) -> String {
             let (id, kind) = (cell(&row.logical_id), cell(&row.resource_type));
             let _ = writeln!(text, "| {} | {id} | {kind} | {} |", row.action, cell(&remarks.join(", ")));
         }
+        for varied in &class.varied {
+            let _ = write!(text, "\n{}\n", cell(&values(varied)));
+        }
         let changed: Vec<&Row> = class.rows.iter().filter(|row| !row.properties.is_empty()).collect();
         if !changed.is_empty() {
             text.push_str("\n<details><summary>properties</summary>\n\n");
@@ -118,13 +129,43 @@ pub fn in_markdown(plan: &Plan) -> String {
             let _ = write!(text, "{fence}diff\n{block}{fence}\n\n</details>\n");
         }
     }
-    let pace = &content.rollout;
-    let _ = write!(
-        text,
-        "\nAt most {} at a time, {} may fail. Digest `{}`",
-        pace.max_concurrency, pace.failure_tolerance, plan.digest
-    );
+    for line in pace(content) {
+        let _ = write!(text, "\n{line}\n");
+    }
+    let _ = write!(text, "\nDigest `{}`", plan.digest);
     text
+}
+
+/// Says in which waves the plan is executed, and what stops it.
+fn pace(content: &Content) -> Vec<String> {
+    let rollout = &content.rollout;
+    let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
+    for target in content.targets.iter().filter(|target| target.intent.is_executable()) {
+        *sizes.entry(target.wave).or_default() += 1;
+    }
+    let last = sizes.last_key_value().map(|(wave, _)| *wave);
+    let wave = |(number, size): (&u32, &usize)| {
+        let wave = rollout.waves.get(*number as usize)?;
+        let bake = if wave.bake.is_zero() || Some(*number) == last {
+            String::new()
+        } else {
+            format!(", then {}", span(wave.bake.as_secs()))
+        };
+        Some(format!("{} {}{bake}", wave.name, count(*size, "target")))
+    };
+    let waves: Vec<String> = sizes.iter().filter_map(wave).collect();
+    let mut pace = format!("at most {} at a time, {} may fail", rollout.max_concurrency, rollout.failure_tolerance);
+    if rollout.on_failure == OnFailure::Continue {
+        pace.push_str(", and the rest goes on all the same");
+    }
+    if let Some(most) = rollout.breaker {
+        let _ = write!(pace, "; stops after {most} that fail alike");
+    }
+    if rollout.requeue {
+        pace.push_str("; what fails is tried once more");
+    }
+    let waves = (!waves.is_empty()).then(|| waves.join("; "));
+    waves.into_iter().chain([pace]).collect()
 }
 
 fn intent(class: &Class) -> String {
@@ -132,6 +173,28 @@ fn intent(class: &Class) -> String {
         Some(pin) => format!("{} to {pin}", class.intent),
         None => class.intent.to_owned(),
     }
+}
+
+/// Says what a placeholder stands for.
+fn values(varied: &Varied) -> String {
+    let Varied { parameter, values } = varied;
+    let value = |(value, targets): &(String, usize)| format!("{} in {}", shown(value), count(*targets, "target"));
+    let told = match values.as_slice() {
+        all if all.len() <= VALUES => all.iter().map(value).collect::<Vec<_>>().join(", "),
+        [(_, 1), ..] => format!("{} different values", values.len()),
+        // The commonest, and the one that fewest have.
+        [first @ .., last] => {
+            let some: Vec<String> = first.iter().take(VALUES - 1).map(value).collect();
+            format!("{}, {} more, {}", some.join(", "), first.len() - some.len(), value(last))
+        }
+        [] => String::new(),
+    };
+    format!("{{{parameter}}}: {told}")
+}
+
+/// Returns a value as it is shown.
+fn shown(value: &str) -> String {
+    elide(&clean(&COVERED.replace_all(value, "[secret $1]")), VALUE)
 }
 
 fn named(targets: &[TargetId]) -> String {
@@ -175,10 +238,9 @@ fn remarks(row: &Row) -> Vec<(String, bool)> {
 fn diff(property: &Property) -> Vec<(char, String)> {
     let path = clean(property.path.trim_start_matches("/Properties/"));
     let cause = causes(&property.causes);
-    let shown = |value: &String| elide(&clean(&COVERED.replace_all(value, "[secret $1]")), VALUE);
     let after = match &property.after {
         _ if property.is_dynamic => Some("known after apply".to_owned()),
-        other => other.as_ref().map(shown),
+        other => other.as_deref().map(shown),
     };
     let replaces = if property.replacement == Replacement::Always && !property.is_dynamic { ", replaces" } else { "" };
     let why = if cause.is_empty() && replaces.is_empty() { String::new() } else { format!("  ({cause}{replaces})") };
@@ -193,11 +255,11 @@ fn diff(property: &Property) -> Vec<(char, String)> {
                 ChangeTag::Delete => '-',
                 ChangeTag::Insert => '+',
             };
-            lines.push((mark, shown(&change.value().trim_end().to_owned())));
+            lines.push((mark, shown(change.value().trim_end())));
         }
         return lines;
     }
-    match (property.before.as_ref().map(shown), after) {
+    match (property.before.as_deref().map(shown), after) {
         (None, None) => vec![(' ', format!("{path}{why}"))],
         (Some(before), Some(after)) if before.chars().count() + after.chars().count() <= LINE => {
             vec![('~', format!("{path}: {before} → {after}{why}"))]

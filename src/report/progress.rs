@@ -48,7 +48,7 @@ impl Progress {
     fn start(&mut self, phase: Phase, stage: &str, targets: usize) {
         self.finish();
         self.phase = phase;
-        if matches!(phase, Phase::Plan | Phase::Apply | Phase::Destroy) && targets > 0 {
+        if matches!(phase, Phase::Plan | Phase::Apply | Phase::Destroy | Phase::Recover) && targets > 0 {
             let bar = self.bars.add(ProgressBar::new(targets as u64));
             bar.set_style(style("{prefix:.bold} {bar:30.green} {pos}/{len} {msg} {elapsed:.dim}"));
             bar.set_prefix(stage.to_owned());
@@ -63,6 +63,8 @@ impl Progress {
                 self.at_work += 1;
                 self.show(target);
             }
+            // It comes again at the end, and is not done yet.
+            (State::Executing | State::Verifying, State::Planned) => self.leave(target),
             (_, State::Planned) => self.end(target),
             (_, State::Verifying) => self.say(target, "verifying"),
             _ => {}
@@ -89,6 +91,13 @@ impl Progress {
     }
 
     fn end(&mut self, target: &TargetId) {
+        self.leave(target);
+        if let Some(bar) = &self.overall {
+            bar.inc(1);
+        }
+    }
+
+    fn leave(&mut self, target: &TargetId) {
         self.at_work = self.at_work.saturating_sub(1);
         self.waiting.retain(|waiting| waiting != target);
         if let Some(bar) = self.shown.remove(target) {
@@ -96,9 +105,6 @@ impl Progress {
             if let Some(next) = self.waiting.pop_front() {
                 self.show(&next);
             }
-        }
-        if let Some(bar) = &self.overall {
-            bar.inc(1);
         }
     }
 

@@ -67,6 +67,12 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// Returns a length of time as people say it: `1h 30m`.
+pub fn span(seconds: u64) -> String {
+    let span = jiff::SignedDuration::from_secs(seconds.try_into().unwrap_or(i64::MAX));
+    format!("{span:#}")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -81,6 +81,17 @@ pub fn status(targets: &[TargetStatus], now: Timestamp) -> String {
         let problem = target.problem.as_deref().unwrap_or_default();
         let _ = write!(text, "\n{} {}: {}", styled(BAD, "problem:"), target.target, clean(problem));
     }
+    for target in targets {
+        for resource in target.drift.iter().flat_map(|drift| &drift.resources) {
+            let _ = write!(text, "\n{} {}: {}", styled(WARN, "drifted:"), target.target, clean(&resource.to_string()));
+        }
+    }
+    let looked = targets.iter().filter(|target| target.drift.is_some()).count();
+    if looked > 0 {
+        let drifted =
+            targets.iter().filter(|target| target.drift.as_ref().is_some_and(|one| !one.resources.is_empty()));
+        let _ = write!(text, "\n{} of {} drifted", drifted.count(), count(looked, "stack"));
+    }
     let lagging: Vec<String> =
         targets.iter().filter(|target| target.lags).map(|target| target.target.to_string()).collect();
     if !lagging.is_empty() {

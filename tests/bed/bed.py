@@ -350,10 +350,16 @@ def set_up_tenant(iam, account, external_id):
                         "DescribeEvents",
                         "ListChangeSets",
                         "DeleteStack",
+                        "UpdateTerminationProtection",
+                        "ContinueUpdateRollback",
+                        "DetectStackDrift",
+                        "DescribeStackResourceDrifts",
                     )
                 ],
                 [stacks, f"arn:aws:cloudformation:{REGION}:aws:transform/Serverless-2016-10-31"],
             ),
+            # A detection is no stack: this action knows no resources.
+            allow("cloudformation:DescribeStackDriftDetectionStatus", "*"),
             allow("iam:PassRole", f"arn:aws:iam::{account}:role/CloudFormationDeploymentRole"),
             allow(["s3:GetObject", "s3:GetObjectVersion"], [folder("shared"), folder(account)]),
             allow("kms:Decrypt", KEY_ARN),

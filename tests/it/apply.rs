@@ -58,6 +58,61 @@ fn the_failing_resource_is_named_from_the_stacks_events_too() {
     snapshot("one-fails-late", &run.all());
 }
 
+/// The hello example with options for prod's stacks, in which gnome's first creation fails.
+fn failing_with(options: &str) -> Project {
+    let project = Project::hello();
+    let broken = "  parameters:\n    S3Key: CrossAccountPipeline/shared/missing.zip\n  roles:\n";
+    project.replace("tenants.yaml", "  roles:\n", broken);
+    let gate = "    gate: { approval: required }\n";
+    project.replace("tenantry.yaml", gate, &format!("    stack-options: {options}\n"));
+    project
+}
+
+#[test]
+fn what_a_failed_creation_has_left_is_created_anew_where_that_is_wanted() {
+    let (bed, project) = (Bed::start(), failing_with("{ leftovers: recreate }"));
+    tenantry(&bed, &project, &["deploy", "--stage", "prod"]).exits(1);
+    project.replace("tenants.yaml", "  parameters:\n    S3Key: CrossAccountPipeline/shared/missing.zip\n", "");
+    let run = tenantry(&bed, &project, &["deploy", "--stage", "prod"]).exits(0);
+    assert!(
+        run.stderr.contains(
+            "gnome/eu-west-1: deleting stack SampleApplication-gnome-stack-eu-west-1, which was never created"
+        ),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stdout.contains("prod: 1 deployed, 1 unchanged"), "{}", run.stdout);
+}
+
+#[test]
+fn a_stack_that_fails_is_deleted_or_left_as_it_is_where_that_is_wanted() {
+    for (failure, status) in [("delete", None), ("do-nothing", Some("CREATE_FAILED"))] {
+        let (bed, project) = (Bed::start(), failing_with(&format!("{{ on-stack-failure: {failure} }}")));
+        let run = tenantry(&bed, &project, &["deploy", "--stage", "prod"]).exits(1);
+        assert!(
+            run.stdout.contains("gnome/eu-west-1    failed: SampleApplication (AWS::Lambda::Function)"),
+            "{}",
+            run.stdout
+        );
+        let found = tenantry(&bed, &project, &["status", "--tenant", "gnome", "--output", "json"]).exits(0).json();
+        assert_eq!(found[0]["status"].as_str(), status);
+    }
+}
+
+#[test]
+fn a_deployed_stack_is_protected_where_that_is_wanted() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    let stage = "    tenants: [sandbox]\n";
+    project.replace("tenantry.yaml", stage, &format!("{stage}    stack-options: {{ termination-protection: true }}\n"));
+    tenantry(&bed, &project, &["deploy", "--stage", "dev"]).exits(0);
+    assert_eq!(bed.actions("UpdateTerminationProtection").len(), 1);
+    project.replace("src/index.js", "it greets", "it says hello");
+    tenantry(&bed, &project, &["deploy", "--stage", "dev"]).exits(0);
+    assert_eq!(bed.actions("UpdateTerminationProtection").len(), 1, "it is known to be protected");
+    let stack = "print(client('cloudformation').describe_stacks()['Stacks'][0]['EnableTerminationProtection'])";
+    assert_eq!(bed.boto3("222222222222", stack).trim(), "True");
+}
+
 #[test]
 fn a_check_that_does_not_hold_makes_the_target_failed() {
     let (bed, project) = (Bed::start(), Project::hello());

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
-use std::thread::sleep;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
 use crate::bed::{Bed, Project, Ran, command, ran, snapshot, tenantry, tenantry_as};
@@ -75,6 +77,36 @@ fn an_edited_an_expired_and_a_foreign_approval_are_refused() {
     assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
     tenantry_as("second", &bed, &project, &["approve", &digest]).exits(0);
     apply().exits(0);
+}
+
+/// Who planned is part of the record, and nobody can edit it; who plans the same again has planned it too.
+#[test]
+fn who_planned_can_neither_be_edited_nor_be_forgotten() {
+    let (bed, project) = (Bed::start(), gated(", four-eyes: true"));
+    let digest = planned(&bed, &project);
+    bed.edit("/plans/", "body.replace(b'user/builder', b'user/director')");
+    snapshot("edited-planner", &tenantry(&bed, &project, &["approve", &digest]).exits(4).stderr);
+    tenantry(&bed, &project, &["apply", &digest]).exits(4);
+    bed.edit("/plans/", "body.replace(b'user/director', b'user/builder')");
+
+    // The approver is behind a build that plans the same once more; then somebody else is.
+    let build_of = |who: &str| {
+        let mut command = command(&project, Some(&bed), &["plan", "--stage", "prod"]);
+        command.env("TENANTRY_SOURCE_IDENTITY", who);
+        ran(command).exits(0);
+    };
+    build_of("ann");
+    build_of("bob");
+    let mut own = command(&project, Some(&bed), &["approve", &digest]);
+    own.envs(bed.user("approver")).env("TENANTRY_SOURCE_IDENTITY", "ann");
+    let own = ran(own).exits(4);
+    assert!(own.stderr.contains("user/approver (ann) does not count: four eyes"), "{}", own.stderr);
+    tenantry_as("second", &bed, &project, &["approve", &digest]).exits(0);
+    // A record that nobody can read leads to no plan of fewer planners: what was approved before is void.
+    bed.edit("/plans/", "b'{}'");
+    assert_eq!(planned(&bed, &project), digest);
+    tenantry(&bed, &project, &["apply", &digest]).exits(3);
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
 }
 
 #[test]
@@ -156,6 +188,29 @@ fn a_stack_that_was_changed_behind_the_plans_back_is_refused() {
     assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
 }
 
+/// Also a stack that the plan does not touch.
+#[test]
+fn an_unchanged_stack_that_was_changed_behind_the_plans_back_is_refused() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    deployed(&bed, &project);
+    project.replace("tenants.yaml", "- name: gnome\n", "- name: gnome\n  tags: { tier: gold }\n");
+    let digest = planned(&bed, &project);
+    tenantry_as("approver", &bed, &project, &["approve", &digest]).exits(0);
+    bed.forget();
+    bed.boto3(
+        "333333333333",
+        "import time\ncf = client('cloudformation'); stack = 'SampleApplication-unicorn-stack-eu-west-1'\n\
+         p = [dict(ParameterKey=k, UsePreviousValue=True) for k in ('S3Bucket', 'S3Key')]\n\
+         p.append(dict(ParameterKey='ApplicationName', ParameterValue='SampleApplication-other'))\n\
+         time.sleep(1)\n\
+         cf.update_stack(StackName=stack, UsePreviousTemplate=True, Parameters=p, Capabilities=['CAPABILITY_IAM', 'CAPABILITY_AUTO_EXPAND'])\n\
+         time.sleep(1)",
+    );
+    let refused = tenantry(&bed, &project, &["apply", &digest]).exits(4);
+    assert!(refused.stderr.contains("target unicorn/eu-west-1: CloudFormation would now"), "{}", refused.stderr);
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
+}
+
 #[test]
 fn an_apply_waits_for_its_approval() {
     let (bed, project) = (Bed::start(), Project::hello());
@@ -168,7 +223,18 @@ fn an_apply_waits_for_its_approval() {
 }
 
 /// Starts the binary and reads what it says until a text comes.
-fn begun(bed: &Bed, project: &Project, arguments: &[&str], until: &str) -> (Child, String) {
+pub fn begun(bed: &Bed, project: &Project, arguments: &[&str], until: &str) -> (Child, String) {
+    let (child, heard, _) = begun_and_read(bed, project, arguments, until);
+    (child, heard)
+}
+
+/// Starts the binary and reads what it says until a text comes; the rest is read beside it.
+fn begun_and_read(
+    bed: &Bed,
+    project: &Project,
+    arguments: &[&str],
+    until: &str,
+) -> (Child, String, JoinHandle<String>) {
     let mut child =
         command(project, Some(bed), arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut reader = BufReader::new(child.stderr.take().unwrap());
@@ -176,9 +242,8 @@ fn begun(bed: &Bed, project: &Project, arguments: &[&str], until: &str) -> (Chil
     while !heard.contains(until) {
         assert!(reader.read_line(&mut heard).unwrap() > 0, "{heard}");
     }
-    // Nobody reads the rest, which must not stop the run.
-    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
-    (child, heard)
+    let rest = std::thread::spawn(move || std::io::read_to_string(reader).unwrap_or_default());
+    (child, heard, rest)
 }
 
 /// Safety rule 8, over the wire.
@@ -201,8 +266,27 @@ fn a_stage_has_one_rollout_at_a_time() {
     assert!(waited.stderr.contains("waiting for the lock of prod"), "{}", waited.stderr);
     assert_eq!(first.wait().unwrap().code(), Some(0));
 
+    // Who waits for the lock is weighed again when it has it.
+    project.replace("tenantry.yaml", "gate: {}", "gate: { approval: required }");
+    project.replace("src/index.js", "it greets", "it smiles");
+    let (unicorn, gnome) = (plan("unicorn"), plan("gnome"));
+    project.replace("tenantry.yaml", "gate: { approval: required }", "gate: {}");
+    let (mut first, _) = begun(&bed, &project, &["apply", &unicorn], "UPDATE_IN_PROGRESS");
+    project.replace("tenantry.yaml", "gate: {}", "gate: { approval: required }");
+    tenantry_as("approver", &bed, &project, &["approve", &gnome]).exits(0);
+    let waiting = ["apply", &gnome, "--wait-for-lock", "2m"];
+    let (mut waiting, _, rest) = begun_and_read(&bed, &project, &waiting, "waiting for the lock");
+    bed.forget();
+    tenantry_as("second", &bed, &project, &["reject", &gnome, "--why", "it rains"]).exits(0);
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    assert_eq!(waiting.wait().unwrap().code(), Some(4));
+    let rest = rest.join().unwrap();
+    assert!(rest.contains("was refused by") && rest.contains("it rains"), "{rest}");
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
+    project.replace("tenantry.yaml", "gate: { approval: required }", "gate: {}");
+
     // A run that was killed leaves its lock, which only its id opens.
-    project.replace("src/index.js", "it greets", "it says hello");
+    project.replace("src/index.js", "it smiles", "it says hello");
     let gnome = {
         let unicorn = plan("unicorn");
         let gnome = plan("gnome");
@@ -241,7 +325,11 @@ fn answering(answer: impl Fn(&str) -> String + Send + 'static) -> String {
             let mut body = vec![0; length];
             reader.read_exact(&mut body).unwrap();
             let answer = answer(&format!("{head}{}", String::from_utf8_lossy(&body)));
-            let status = if answer.is_empty() { "403 Forbidden" } else { "200 OK" };
+            let status = match () {
+                () if answer.is_empty() => "403 Forbidden",
+                () if answer.starts_with("<ErrorResponse") => "400 Bad Request",
+                () => "200 OK",
+            };
             let _ = write!(
                 stream,
                 "HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
@@ -273,7 +361,7 @@ fn the_answer_of_a_pipelines_approval_action_becomes_the_record() {
     let asked = |status: &str, by: &str, shown: &str| {
         let answer = serde_json::json!({"actionExecutionDetails": [
             {"actionName": "Build", "status": "Succeeded", "input": {"actionTypeId": {"category": "Build", "owner": "AWS", "provider": "CodeBuild", "version": "1"}}},
-            {"actionName": "Approve", "status": status, "updatedBy": by, "lastUpdateTime": 1_700_000_000,
+            {"actionName": "Approve", "actionExecutionId": by, "status": status, "updatedBy": by, "lastUpdateTime": 1_700_000_000,
              "input": {"actionTypeId": {"category": "Approval", "owner": "AWS", "provider": "Manual", "version": "1"},
                        "resolvedConfiguration": {"CustomData": shown}},
              "output": {"executionResult": {"externalExecutionSummary": "seen"}}}]});
@@ -302,7 +390,7 @@ fn the_answer_of_a_pipelines_approval_action_becomes_the_record() {
     asked("Succeeded", director, "another plan").exits(3);
     asked("InProgress", director, &summary).exits(3);
     asked("Succeeded", "arn:aws:iam::111111111111:user/somebody", &summary).exits(4);
-    tenantry(&bed, &project, &["apply", &digest]).exits(3);
+    tenantry(&bed, &project, &["apply", &digest]).exits(4);
     let approved = asked("Succeeded", director, &summary).exits(0);
     assert!(
         approved.stdout.contains("approved by arn:aws:iam::111111111111:user/director (seen)"),
@@ -310,33 +398,60 @@ fn the_answer_of_a_pipelines_approval_action_becomes_the_record() {
         approved.stdout
     );
     tenantry(&bed, &project, &["apply", &digest]).exits(0);
+    // Planned again, the same answer is none: the action has to ask again.
+    tenantry(&bed, &project, &["destroy", "--stage", "prod", "--confirm", "prod"]).exits(0);
+    assert_eq!(planned(&bed, &project), digest);
+    let spent = asked("Succeeded", director, &summary).exits(4);
+    assert!(spent.stderr.contains("it was read before, and is over"), "{}", spent.stderr);
+    tenantry(&bed, &project, &["apply", &digest]).exits(3);
 }
 
 /// GitHub's answer as its REST reference has it.
 #[test]
 fn the_reviewers_of_a_github_run_approve() {
     let (bed, project) = (Bed::start(), gated(", four-eyes: true, principals: [\"github:*\"]"));
-    let digest = planned(&bed, &project);
-    let apply = |reviews: &'static str| {
+    let in_github = |arguments: &[&str]| {
+        let mut command = command(&project, Some(&bed), arguments);
+        command.envs([("GITHUB_ACTIONS", "true"), ("GITHUB_ACTOR", "planner"), ("GITHUB_RUN_ID", "42")]);
+        command
+    };
+    let plan = || -> String {
+        let planned = ran(in_github(&["plan", "--stage", "prod", "--output", "json"])).exits(0);
+        planned.json()["digest"].as_str().unwrap().to_owned()
+    };
+    let digest = plan();
+    let apply = |reviews: String| {
         let endpoint = answering(move |request| {
             assert!(request.starts_with("GET /repos/acme/app/actions/runs/42/approvals "), "{request}");
-            if request.contains("Bearer ghs_token") { reviews.to_owned() } else { String::new() }
+            if request.contains("Bearer ghs_token") { reviews.clone() } else { String::new() }
         });
-        let mut command = command(&project, Some(&bed), &["apply", &digest, "--approve", &digest]);
-        command.envs([("GITHUB_ACTIONS", "true"), ("GITHUB_TOKEN", "ghs_token"), ("GITHUB_RUN_ID", "42")]);
-        command.envs([
-            ("GITHUB_REPOSITORY", "acme/app"),
-            ("GITHUB_API_URL", endpoint.as_str()),
-            ("GITHUB_ACTOR", "planner"),
-        ]);
+        let mut command = in_github(&["apply", &digest, "--approve", &digest]);
+        command.envs([("GITHUB_TOKEN", "ghs_token"), ("GITHUB_REPOSITORY", "acme/app")]);
+        command.env("GITHUB_API_URL", endpoint);
         ran(command)
     };
-    let none = apply("[]").exits(4);
-    assert!(none.stderr.contains("nobody has reviewed run 42 of acme/app"), "{}", none.stderr);
-    let approved = apply(
-        r#"[{"state": "approved", "comment": "", "user": {"login": "octocat"}, "environments": [{"name": "production"}]}]"#,
-    );
-    assert!(approved.exits(0).stderr.contains("approved by github:octocat"));
+    let none = apply("[]".to_owned()).exits(4);
+    assert!(none.stderr.contains("nobody has reviewed environment prod in run 42 of acme/app"), "{}", none.stderr);
+    let review = |login: &str, environment: &str| {
+        format!(
+            r#"{{"state": "approved", "comment": "", "user": {{"login": "{login}"}}, "environments": [{{"name": "{environment}"}}]}}"#
+        )
+    };
+    // Who lets a job into another environment says nothing about this one.
+    apply(format!("[{}]", review("octocat", "staging"))).exits(4);
+    // One who may not approve takes nothing from one who may; one who has planned may not.
+    let own = apply(format!("[{}]", review("planner", "prod"))).exits(4);
+    assert!(own.stderr.contains("github:planner does not count: four eyes"), "{}", own.stderr);
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
+    let both = format!("[{},{}]", review("planner", "prod"), review("octocat", "prod"));
+    assert!(apply(both.clone()).exits(0).stderr.contains("approved by github:octocat"));
+    // Planned again, the same review is no answer: only a new one is.
+    tenantry(&bed, &project, &["destroy", "--stage", "prod", "--confirm", "prod"]).exits(0);
+    assert_eq!(plan(), digest);
+    let spent = apply(both).exits(4);
+    assert!(spent.stderr.contains("github:octocat does not count: it was read before"), "{}", spent.stderr);
+    let again = ["planner", "octocat", "octocat"].map(|login| review(login, "prod")).join(",");
+    apply(format!("[{again}]")).exits(0);
 }
 
 /// One screen for sixty customers: those that all have the same ahead, and those that have not.
@@ -407,6 +522,8 @@ fn changes_in_nested_stacks_are_part_of_the_plan() {
         change("Modify", "Storage", "AWS::CloudFormation::Stack", &format!("<ChangeSetId>{arn}/inner</ChangeSetId>"));
     let outer =
         change("Modify", "Network", "AWS::CloudFormation::Stack", &format!("<ChangeSetId>{arn}/middle</ChangeSetId>"));
+    let inner_is_there = Arc::new(AtomicBool::new(true));
+    let is_there = inner_is_there.clone();
     let endpoint = answering(move |request| {
         let result = |action: &str, body: &str| {
             let xmlns = "http://cloudformation.amazonaws.com/doc/2010-05-15/";
@@ -428,13 +545,24 @@ fn changes_in_nested_stacks_are_part_of_the_plan() {
                 assert!(request.contains("IncludeNestedStacks=true"), "{request}");
                 result("CreateChangeSet", "<Id>root</Id>")
             }
-            () if request.contains("changeSet%2Finner") => changes(&inner),
+            () if request.contains("changeSet%2Finner") && is_there.load(Ordering::SeqCst) => changes(&inner),
+            () if request.contains("changeSet%2Finner") => "<ErrorResponse><Error><Type>Sender</Type>\
+                <Code>ChangeSetNotFound</Code><Message>does not exist</Message></Error></ErrorResponse>"
+                .to_owned(),
+            () if request.contains("Action=DeleteChangeSet") => result("DeleteChangeSet", ""),
             () if request.contains("changeSet%2Fmiddle") => changes(&middle),
             () if request.contains("Action=DescribeChangeSet") => changes(&outer),
             () => panic!("{request}"),
         }
     });
-    let mut command = command(&project, Some(&bed), &["plan", "--stage", "dev"]);
-    command.env("AWS_ENDPOINT_URL_CLOUDFORMATION", endpoint);
-    snapshot("nested", &ran(command).exits(0).stdout);
+    let plan = || {
+        let mut command = command(&project, Some(&bed), &["plan", "--stage", "dev"]);
+        command.env("AWS_ENDPOINT_URL_CLOUDFORMATION", &endpoint);
+        ran(command)
+    };
+    snapshot("nested", &plan().exits(0).stdout);
+    // What cannot be read is not left out of the plan.
+    inner_is_there.store(false, Ordering::SeqCst);
+    let unread = plan().exits(1).stdout;
+    assert!(unread.contains("without the change set of the nested stack Network/Storage"), "{unread}");
 }

@@ -150,6 +150,13 @@ impl Bed {
         ]
     }
 
+    /// Returns the credentials of another user of the tooling account.
+    pub fn user(&self, name: &str) -> [(&'static str, &str); 2] {
+        let keys = &self.facts[name];
+        [("AWS_ACCESS_KEY_ID", "access_key_id"), ("AWS_SECRET_ACCESS_KEY", "secret_access_key")]
+            .map(|(variable, key)| (variable, keys[key].as_str().unwrap()))
+    }
+
     /// Runs a line of Python with boto3 clients of an account, as its root: `client("s3")`.
     pub fn boto3(&self, account: &str, code: &str) -> String {
         let prelude = format!(
@@ -256,9 +263,7 @@ pub fn tenantry(bed: &Bed, project: &Project, arguments: &[&str]) -> Ran {
 /// Runs the binary as another user of the tooling account.
 pub fn tenantry_as(user: &str, bed: &Bed, project: &Project, arguments: &[&str]) -> Ran {
     let mut command = command(project, Some(bed), arguments);
-    let keys = &bed.facts[user];
-    command.env("AWS_ACCESS_KEY_ID", keys["access_key_id"].as_str().unwrap());
-    command.env("AWS_SECRET_ACCESS_KEY", keys["secret_access_key"].as_str().unwrap());
+    command.envs(bed.user(user));
     ran(command)
 }
 

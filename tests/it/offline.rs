@@ -16,7 +16,7 @@ fn check_finds_nothing_in_the_example() {
 /// Each mistake, one at a time: what is wrong, where, and what to do.
 #[test]
 fn every_mistake_is_told_with_its_place() {
-    let cases: [(&str, &str, &str, &str); 33] = [
+    let cases: [(&str, &str, &str, &str); 39] = [
         ("variable", "tenantry.yaml", "\"{artifacts.code.key}\"", "\"{artifacts.code.kee}\""),
         ("variable-far-off", "tenantry.yaml", "\"{application}-{tenant}\"\n  S3Bucket", "\"{customer}\"\n  S3Bucket"),
         ("account-id", "tenants.yaml", "\"222222222222\"", "\"22222222222\""),
@@ -61,6 +61,12 @@ fn every_mistake_is_told_with_its_place() {
         ("region-twice", "tenantry.yaml", "regions: [eu-west-1]", "regions: [eu-west-1, eu-west-1]"),
         ("foreign-region", "tenants.yaml", "  roles:\n", "  region-parameters:\n    eu-west-2: {}\n  roles:\n"),
         ("never-started", "tenantry.yaml", "max-concurrency: 50", "max-concurrency: 0"),
+        ("empty-wave", "tenantry.yaml", "max-concurrency: 50", "waves: [0, 10%]"),
+        ("no-canary", "tenantry.yaml", "max-concurrency: 50", "canary: { label: ring=nobody }"),
+        ("canary-elsewhere", "tenantry.yaml", "max-concurrency: 50", "canary: { tenants: [unicron] }"),
+        ("canary-label", "tenantry.yaml", "max-concurrency: 50", "canary: { label: canary }"),
+        ("bake-of-nothing", "tenantry.yaml", "max-concurrency: 50", "bake: 10m"),
+        ("breaker", "tenantry.yaml", "max-concurrency: 50", "breaker: 0"),
         ("bucket", "tenantry.yaml", "tenantry-artifacts-111111111111", "My_Bucket"),
         ("nothing-left", "tenantry.yaml", "\"**/*.test.js\"", "\"**\""),
         (

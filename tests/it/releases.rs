@@ -95,6 +95,32 @@ fn one_tenant_goes_back_and_then_lags() {
     assert_eq!(all["stages"][0]["counts"]["deployed"], 2);
 }
 
+/// What had to be rolled back in a stage has not finished there any more.
+#[test]
+fn a_release_that_was_rolled_back_is_not_promoted() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    let deploy = || -> String {
+        let dev = tenantry(&bed, &project, &["deploy", "--stage", "dev", "--output", "json"]).exits(0).json();
+        dev["release"].as_str().unwrap().to_owned()
+    };
+    let old = deploy();
+    project.replace("src/index.js", "it greets", "it says hello");
+    let new = deploy();
+    tenantry(&bed, &project, &["rollback", "--stage", "dev"]).exits(0);
+    tenantry(&bed, &project, &["promote", &new, "--to", "prod"]).exits(4);
+    tenantry(&bed, &project, &["promote", &old, "--to", "prod"]).exits(3);
+    // It finishes once more, and is proved again.
+    assert_eq!(deploy(), new);
+    let promoted = tenantry(&bed, &project, &["promote", &new, "--to", "prod", "--output", "json"]).exits(3).json();
+    let digest = promoted["stages"][0]["plan-digest"].as_str().unwrap();
+    // What was true when it was planned has to be true when it is executed.
+    tenantry(&bed, &project, &["rollback", "--stage", "dev"]).exits(0);
+    bed.forget();
+    let late = tenantry(&bed, &project, &["apply", digest, "--approve", digest]).exits(4);
+    assert!(late.stderr.contains("counts as finished in dev no longer"), "{}", late.stderr);
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
+}
+
 #[test]
 fn the_failed_of_a_rollout_are_selected() {
     let (bed, project) = (Bed::start(), Project::hello());

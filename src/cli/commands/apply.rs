@@ -1,45 +1,82 @@
-//! `tenantry apply`.
+//! `tenantry apply`, `tenantry resume`.
+
+use std::time::Duration;
 
 use super::answer::{Answer, StageEnd};
 use super::decide::read_plan;
+use super::deploy::stage_before;
 use super::gate::pass_gate;
-use super::stage::execute;
+use super::stage::ended;
 use super::subject::Subject;
 use crate::cli::args::Way;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
 use crate::domain::{Digest, Exit, FaultKind};
+use crate::engine::{Execution, History};
 use crate::event::Event;
+use crate::plan::Secrets;
 
 /// Applies a plan that was made before.
 pub async fn apply(workspace: Workspace, digest: Digest, way: Way) -> Result<Exit, CommandError> {
+    workspace.conduct(async |run| run_plan(run, digest, None, &way).await, |console, answer| answer.give(console)).await
+}
+
+/// Goes on with a rollout that was interrupted.
+pub async fn resume(workspace: Workspace, rollout: &str, wait: Option<Duration>) -> Result<Exit, CommandError> {
     workspace
         .conduct(
             async |run| {
-                let Run { project, engine, .. } = run;
-                let plan = read_plan(engine, &project.application, digest).await?;
-                let stage = project.stage(&plan.content.stage)?.clone();
-                let subject = Subject::of_release(project, engine, plan.content.release.as_str()).await?;
-                let secrets = subject.secrets(project, engine).await?;
-                let scope = subject.scope(run, &stage, &plan.selection).await?;
-                let request = subject.request(&stage, &scope, plan.content.origin.clone(), &secrets);
-                engine.events.emit(Event::Planned { plan: Box::new(plan.clone()) });
-
-                let mut answer = Answer::new(&subject.release);
-                if let Err(end) = pass_gate(run, &stage, &plan, &secrets, &way).await {
-                    answer.add(end.stage);
-                    return Ok(answer);
-                }
-                if let Err(fault) = engine.verify_artifacts(&subject.release).await {
-                    let exit = if fault.kind == FaultKind::Mismatch { Exit::Refused } else { Exit::Usage };
-                    answer.add(StageEnd::idle(&stage, Some(&plan), exit, fault.into()));
-                    return Ok(answer);
-                }
-                let entered = engine.enter(&stage.name, scope.targets).await;
-                answer.add(execute(engine, &stage, &plan, &request, entered, None, way.wait_for_lock).await);
-                Ok(answer)
+                let history = run.engine.history(&run.project.application, rollout).await?;
+                let history = history.ok_or_else(|| {
+                    CommandError::usage(format!("there is no rollout {rollout} to go on with"))
+                        .hint("`apply` and `deploy` print a rollout's name when it begins")
+                })?;
+                let way = Way { wait_for_lock: wait, ..Way::default() };
+                run_plan(run, history.plan, Some((rollout, history)), &way).await
             },
             |console, answer| answer.give(console),
         )
         .await
+}
+
+/// Executes a plan from the store, or what an interrupted rollout has left of it.
+async fn run_plan(
+    run: &Run<'_>,
+    digest: Digest,
+    interrupted: Option<(&str, History)>,
+    way: &Way,
+) -> Result<Answer, CommandError> {
+    let Run { project, engine, .. } = run;
+    let sealing = Secrets::sealing(engine.digest_key(&project.application).await?);
+    let plan = read_plan(engine, &project.application, digest, &sealing).await?;
+    let stage = project.stage(&plan.content.stage)?.clone();
+    let subject = Subject::of_release(project, engine, plan.content.release.as_str()).await?;
+    let secrets = subject.secrets(project, engine).await?;
+    let scope = subject.scope(run, &stage, &plan.selection).await?;
+    let request = subject.request(&stage, &scope, plan.content.origin.clone(), &secrets);
+    engine.events.emit(Event::Planned { plan: Box::new(plan.clone()) });
+
+    let mut answer = Answer::new(&subject.release);
+    // The approval of what was interrupted is used already: for that rollout, and for no other.
+    if interrupted.is_none()
+        && let Err(end) = pass_gate(run, &stage, &plan, &secrets, way).await
+    {
+        answer.add(end.stage);
+        return Ok(answer);
+    }
+    if let Err(fault) = engine.verify_artifacts(&subject.release).await {
+        let exit = if fault.kind == FaultKind::Mismatch { Exit::Refused } else { Exit::Usage };
+        answer.add(StageEnd::idle(&stage, Some(&plan), exit, fault.into()));
+        return Ok(answer);
+    }
+    let entered = engine.enter(&stage.name, scope.targets).await;
+    let before = stage_before(project, &plan.content.origin)?;
+    let wait = way.wait_for_lock.unwrap_or_default();
+    let execution = Execution { gate: &stage.gate, plan: &plan, request: &request, settled: None, before, wait };
+    let result = match interrupted {
+        None => engine.roll_out(execution, entered).await,
+        Some((rollout, history)) => engine.resume(rollout, history, execution, entered).await,
+    };
+    answer.add(ended(&stage, &plan, result));
+    Ok(answer)
 }

@@ -1,18 +1,17 @@
 //! `tenantry approve`, `tenantry reject`.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::gate::record;
+use super::gate::taken;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
-use crate::domain::{ApprovalPolicy, Digest, Exit, FaultKind, Gate};
+use crate::domain::{Digest, Exit, FaultKind, Gate};
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::gate::{Decided, answered};
-use crate::plan::{Decision, Plan, Standing, may_approve};
+use crate::plan::{Decision, Plan, Secrets, Standing};
 
 /// What somebody wants to say about a plan.
 pub struct Wish {
@@ -51,14 +50,14 @@ pub async fn decide(workspace: Workspace, digest: Digest, wish: Wish) -> Result<
         .conduct(
             async |run| {
                 let Run { project, engine, .. } = run;
-                let plan = read_plan(engine, &project.application, digest).await?;
+                let secrets = Secrets::sealing(engine.digest_key(&project.application).await?);
+                let plan = read_plan(engine, &project.application, digest, &secrets).await?;
                 let stage = project.stage(&plan.content.stage)?;
                 let Gate::Approval(policy) = &stage.gate else {
                     let error = CommandError::usage(format!("stage {} needs no approval", stage.name));
                     return Err(error.hint("its gate is open: `tenantry apply` executes the plan"));
                 };
                 engine.events.emit(Event::Planned { plan: Box::new(plan.clone()) });
-                let secrets = engine.secrets(&project.application, BTreeSet::new()).await?;
                 match engine.standing(&plan, policy, &secrets).await? {
                     Standing::Rejected(why) => {
                         return Err(CommandError::usage(format!("the plan was refused {why}")).exit(Exit::Refused));
@@ -71,16 +70,28 @@ pub async fn decide(workspace: Workspace, digest: Digest, wish: Wish) -> Result<
                     Standing::Approved(_) | Standing::Waiting(..) => {}
                 }
                 let expires = wish.expires;
-                let decided = wished(run, &plan, policy, wish).await?;
-                let decision = decided.decision.clone();
-                let new = record(run, policy, &plan, &secrets, decided, expires).await?;
-                let (standing, exit) = match (decision, engine.standing(&plan, policy, &secrets).await?) {
-                    (Decision::Rejected { .. }, standing) => (told(&standing), Exit::Done),
-                    (Decision::Approved, standing @ (Standing::Approved(_) | Standing::Waiting(_, _))) => {
-                        let again = if new { "" } else { " (this approval was there already)" };
+                let decided = wished(run, &plan, wish).await?;
+                let refused = decided.iter().any(|one| matches!(one.decision, Decision::Rejected { .. }));
+                let (mut fresh, mut taken_up, mut uncounted) = (false, false, Vec::new());
+                // Every answer there is, so that none of them is left for another round.
+                for one in decided {
+                    let by = one.by.clone();
+                    match taken(run, policy, &plan, &secrets, one, expires).await? {
+                        Ok(new) => (fresh, taken_up) = (fresh || new, true),
+                        Err(why) => uncounted.push(format!("the approval of {by} {why}")),
+                    }
+                }
+                if !taken_up {
+                    let error = CommandError::usage(uncounted.join("; ")).exit(Exit::Refused);
+                    return Err(error.hint("somebody else has to approve it"));
+                }
+                let (standing, exit) = match engine.standing(&plan, policy, &secrets).await? {
+                    standing @ (Standing::Approved(_) | Standing::Waiting(..)) => {
+                        let again = if fresh { "" } else { " (this approval was there already)" };
                         (format!("{}{again}", told(&standing)), Exit::Done)
                     }
-                    (Decision::Approved, standing) => (told(&standing), Exit::Refused),
+                    standing @ Standing::Rejected(_) if refused => (told(&standing), Exit::Done),
+                    standing => (told(&standing), Exit::Refused),
                 };
                 Ok(Answer { plan_digest: digest, stage: stage.name.clone(), standing, exit })
             },
@@ -103,11 +114,14 @@ fn told(standing: &Standing) -> String {
     }
 }
 
-/// Returns what is decided and by whom, unless it would not count.
-async fn wished(run: &Run<'_>, plan: &Plan, policy: &ApprovalPolicy, wish: Wish) -> Result<Decided, CommandError> {
+/// Returns what is decided and by whom: one decision, or the answers of all approval actions since the plan asks.
+async fn wished(run: &Run<'_>, plan: &Plan, wish: Wish) -> Result<Vec<Decided>, CommandError> {
     let Wish { decision, comment, pipeline, .. } = wish;
-    let decided = match pipeline {
-        None => Decided { decision, by: run.engine.by.clone(), via: "command", at: None, comment },
+    match pipeline {
+        None => {
+            let by = run.engine.by.clone();
+            Ok(vec![Decided { decision, by, via: "command", source: None, at: None, comment }])
+        }
         Some(FromPipeline { name, execution }) => {
             let missing =
                 |what: &str| CommandError::usage(format!("which {what} is meant cannot be told from this build"));
@@ -119,29 +133,30 @@ async fn wished(run: &Run<'_>, plan: &Plan, policy: &ApprovalPolicy, wish: Wish)
                     .hint("set TENANTRY_PIPELINE_EXECUTION_ID to #{codepipeline.PipelineExecutionId} in the action")
             })?;
             let answers = run.tooling.pipeline_answers(&name, &execution).await?;
-            answered(&answers, plan.digest).ok_or_else(|| {
+            let mut decided = answered(&answers, plan.digest);
+            // CodePipeline's times are whole seconds.
+            decided.retain(|one| one.at.is_none_or(|at| at.as_second() >= plan.asked.as_second()));
+            if decided.is_empty() {
                 let message = format!(
                     "no approval action of execution {execution} of {name} has an answer to plan {}",
                     plan.digest
                 );
-                CommandError::usage(message)
-                    .exit(Exit::Waiting)
-                    .hint("the action's comment (CustomData) has to show the plan's digest")
-            })?
+                let error = CommandError::usage(message).exit(Exit::Waiting);
+                return Err(error.hint("the action's comment (CustomData) has to show the plan's digest"));
+            }
+            Ok(decided)
         }
-    };
-    if decided.decision == Decision::Approved
-        && let Err(why) = may_approve(plan, policy, &decided.by)
-    {
-        let error = CommandError::usage(format!("the approval of {} {why}", decided.by));
-        return Err(error.exit(Exit::Refused).hint("somebody else has to approve it"));
     }
-    Ok(decided)
 }
 
 /// Reads a plan from the store.
-pub async fn read_plan(engine: &Engine, application: &str, digest: Digest) -> Result<Plan, CommandError> {
-    let plan = engine.read_plan(application, digest).await.map_err(|fault| {
+pub async fn read_plan(
+    engine: &Engine,
+    application: &str,
+    digest: Digest,
+    secrets: &Secrets,
+) -> Result<Plan, CommandError> {
+    let plan = engine.read_plan(application, digest, secrets).await.map_err(|fault| {
         let refused = fault.kind == FaultKind::Mismatch;
         let error = CommandError::from(fault);
         if refused { error.exit(Exit::Refused).hint("plan again") } else { error }

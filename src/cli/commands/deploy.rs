@@ -2,14 +2,14 @@
 
 use super::answer::{Answer, StageAnswer, StageEnd, plan_outputs};
 use super::gate::pass_gate;
-use super::stage::{execute, is_hopeless, keep, not_begun, settle, stopped_or};
+use super::stage::{ended, is_hopeless, keep, not_begun, stopped_or};
 use super::subject::{Scope, Subject, narrow};
 use crate::cli::args::Way;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
-use crate::config::StageConfig;
+use crate::config::{Project, StageConfig};
 use crate::domain::{Exit, ReleaseId, TargetId};
-use crate::engine::Entered;
+use crate::engine::{Entered, Execution};
 use crate::event::Event;
 use crate::plan::{Origin, Secrets, Selection};
 
@@ -74,9 +74,18 @@ pub async fn promote(
 
 async fn has_finished(run: &Run<'_>, stage: &StageConfig, release: &ReleaseId) -> Result<bool, CommandError> {
     let Run { project, engine, .. } = run;
+    Ok(engine.has_finished(&project.application, &stage.name, all_targets(project, stage)?, release).await?)
+}
+
+/// Returns the stage from which a release is promoted, with its targets.
+pub fn stage_before(project: &Project, origin: &Origin) -> Result<Option<(String, Vec<TargetId>)>, CommandError> {
+    let Origin::Promoted { after: Some(name) } = origin else { return Ok(None) };
+    Ok(Some((name.clone(), all_targets(project, project.stage(name)?)?)))
+}
+
+fn all_targets(project: &Project, stage: &StageConfig) -> Result<Vec<TargetId>, CommandError> {
     let targets = project.targets(stage, &project.release_to_come(), &Selection::default())?;
-    let targets: Vec<TargetId> = targets.into_iter().map(|target| target.id).collect();
-    Ok(engine.has_finished(&project.application, &stage.name, targets, release).await?)
+    Ok(targets.into_iter().map(|target| target.id).collect())
 }
 
 /// Brings targets back to an older release.
@@ -197,9 +206,10 @@ impl Pass<'_> {
             return Ok(StageEnd { answer: StageAnswer::new(&stage.name, None, exit, finished), exit, next: None });
         }
         if planning.ready.is_empty() {
-            // Nothing to approve: the ledger learns of the release, and that is all.
+            // Nothing to approve.
             let plan = planning.plan.clone();
-            return Ok(settle(engine, &plan, &request, planning).await);
+            let wait = way.wait_for_lock.unwrap_or_default();
+            return Ok(ended(stage, &plan, engine.settle(&request, planning, wait).await));
         }
         keep(engine, &mut planning, &request).await?;
         let plan = planning.plan.clone();
@@ -212,6 +222,10 @@ impl Pass<'_> {
             return Ok(end.stage);
         }
         let entered = planning.entered();
-        Ok(execute(engine, stage, &plan, &request, entered, Some(planning), way.wait_for_lock).await)
+        let before = stage_before(run.project, origin)?;
+        let settled = Some(planning.settled);
+        let wait = way.wait_for_lock.unwrap_or_default();
+        let execution = Execution { gate: &stage.gate, plan: &plan, request: &request, settled, before, wait };
+        Ok(ended(stage, &plan, engine.roll_out(execution, entered).await))
     }
 }

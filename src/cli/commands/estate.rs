@@ -1,11 +1,13 @@
-//! What is out there: looking at it, and taking it away.
+//! What is out there: looking at it, bringing it back, and taking it away.
 
 use std::time::Duration;
 
+use crate::cli::console::Console;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
-use crate::domain::{Exit, Outcome, TargetId};
-use crate::engine::TargetStatus;
+use crate::config::StageConfig;
+use crate::domain::{Exit, Outcome, Quota, TargetId};
+use crate::engine::{Stuck, TargetStatus};
 use crate::event::Event;
 use crate::plan::Selection;
 use crate::report;
@@ -16,7 +18,12 @@ use super::stage::locked_out;
 use super::subject::narrow;
 
 /// Shows what each target runs.
-pub async fn status(workspace: Workspace, stage: Option<&str>, selection: Selection) -> Result<Exit, CommandError> {
+pub async fn status(
+    workspace: Workspace,
+    stage: Option<&str>,
+    drift: bool,
+    selection: Selection,
+) -> Result<Exit, CommandError> {
     let stages = workspace.project.stages_or(stage)?;
     workspace.project.check_selection(&stages, &selection)?;
     workspace
@@ -28,7 +35,7 @@ pub async fn status(workspace: Workspace, stage: Option<&str>, selection: Select
                     let targets = project.targets(stage, &project.release_to_come(), &selection)?;
                     let (targets, _) = narrow(run, stage, targets, selection.clone()).await?;
                     let entered = engine.enter(&stage.name, targets).await;
-                    all.extend(engine.status(&project.application, &stage.name, entered).await);
+                    all.extend(engine.status(&project.application, &stage.name, entered, drift).await);
                 }
                 Ok((all, engine.events.now()))
             },
@@ -55,43 +62,106 @@ pub async fn destroy(
     workspace
         .conduct(
             async |run| {
-                let Run { project, engine, console, .. } = run;
+                let Run { project, engine, .. } = run;
                 let targets = project.targets(&stage, &project.release_to_come(), &selection)?;
                 let (targets, _) = narrow(run, &stage, targets, selection.clone()).await?;
                 let total = count(targets.len(), "target");
                 for target in &targets {
-                    let message = format!("{}: stack {} in account {} would be deleted", target.id, target.stack, target.account);
+                    let message =
+                        format!("{}: stack {} in account {} would be deleted", target.id, target.stack, target.account);
                     engine.events.emit(Event::Notice { message });
                 }
-                let question = format!("Type `{}` to delete the stacks of {total}, anything else to leave them:", stage.name);
-                let confirmed = match confirm {
-                    Some(given) => Some(given),
-                    None => console.ask(&engine.events, question).await,
-                };
-                match confirmed.as_deref().map(str::trim) {
-                    Some(given) if given == stage.name => {}
-                    Some(_) => return Err(CommandError::usage("nothing was deleted: it was not confirmed").exit(Exit::Refused)),
-                    None => {
-                        let error = CommandError::usage(format!("deleting the stacks of {total} has to be confirmed"));
-                        return Err(error.exit(Exit::Waiting).hint(format!("add `--confirm {}`", stage.name)));
-                    }
-                }
+                confirmed(run, &stage, confirm, &format!("delete the stacks of {total}")).await?;
                 let application = &project.application;
                 let destroyed = engine.locked(application, &stage.name, Duration::ZERO, async |engine| {
                     let entered = engine.enter(&stage.name, targets).await;
-                    engine.destroy(application, &stage.name, stage.rollout, entered).await
+                    engine.destroy(application, &stage.name, stage.rollout.clone(), entered).await
                 });
                 destroyed.await.map_err(|error| {
                     let (exit, error) = locked_out(&stage.name, error);
                     error.exit(exit)
                 })
             },
-            |console, finished: Vec<(TargetId, Outcome)>| {
-                let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerance.of(finished.len()));
-                let answer = StageAnswer::new(&name, None, exit, finished);
-                console.answer(&report::results(&answer.stage, &answer.finished(), exit), &answer)?;
-                Ok(exit)
-            },
+            |console, finished| answer(console, &name, tolerance, finished),
         )
         .await
+}
+
+/// Goes on with rollbacks that have failed, after somebody has seen which resources are in the way.
+pub async fn recover(
+    workspace: Workspace,
+    stage: &str,
+    selection: Selection,
+    skip: Vec<String>,
+    confirm: Option<String>,
+) -> Result<Exit, CommandError> {
+    let stage = workspace.project.stage(stage)?.clone();
+    workspace.project.check_selection(std::iter::once(&stage), &selection)?;
+    let tolerance = stage.rollout.failure_tolerance;
+    let name = stage.name.clone();
+    workspace
+        .conduct(
+            async |run| {
+                let Run { project, engine, .. } = run;
+                let targets = project.targets(&stage, &project.release_to_come(), &selection)?;
+                let (targets, _) = narrow(run, &stage, targets, selection.clone()).await?;
+                let entered = engine.enter(&stage.name, targets).await;
+                let recovered = engine.locked(&project.application, &stage.name, Duration::ZERO, async |engine| {
+                    let (stuck, problems) = engine.stuck(entered).await;
+                    for problem in problems {
+                        engine.events.notice(problem);
+                    }
+                    for Stuck { entered, resources, .. } in &stuck {
+                        for failure in resources {
+                            let left = failure.resource.as_ref().is_some_and(|name| skip.contains(name));
+                            let what = if left { "will be left as it is" } else { "will be tried again" };
+                            engine.events.notice(format!("{}: {failure}; it {what}", entered.target.id));
+                        }
+                    }
+                    if stuck.is_empty() {
+                        engine.events.notice("no rollback has failed: there is nothing to recover");
+                        return Ok(Vec::new());
+                    }
+                    let total = count(stuck.len(), "target");
+                    confirmed(run, &stage, confirm, &format!("go on with the rollback of {total}")).await?;
+                    Ok(engine.recover(&stage.name, stage.rollout.clone(), stuck, &skip).await)
+                });
+                recovered.await.map_err(|error| {
+                    let (exit, error) = locked_out(&stage.name, error);
+                    error.exit(exit)
+                })?
+            },
+            |console, finished| answer(console, &name, tolerance, finished),
+        )
+        .await
+}
+
+/// Asks for a confirmation by the stage's name, unless it was given.
+async fn confirmed(run: &Run<'_>, stage: &StageConfig, given: Option<String>, what: &str) -> Result<(), CommandError> {
+    let question = format!("Type `{}` to {what}, anything else to leave them:", stage.name);
+    let given = match given {
+        Some(given) => Some(given),
+        None => run.console.ask(&run.engine.events, question).await,
+    };
+    match given.as_deref().map(str::trim) {
+        Some(given) if given == stage.name => Ok(()),
+        Some(_) => Err(CommandError::usage("nothing was done: it was not confirmed").exit(Exit::Refused)),
+        None => {
+            let error = CommandError::usage(format!("nobody has confirmed to {what}"));
+            Err(error.exit(Exit::Waiting).hint(format!("add `--confirm {}`", stage.name)))
+        }
+    }
+}
+
+/// Tells how targets have ended.
+fn answer(
+    console: &Console,
+    stage: &str,
+    tolerance: Quota,
+    finished: Vec<(TargetId, Outcome)>,
+) -> Result<Exit, CommandError> {
+    let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerance.of(finished.len()));
+    let answer = StageAnswer::new(stage, None, exit, finished);
+    console.answer(&report::results(&answer.stage, &answer.finished(), exit), &answer)?;
+    Ok(exit)
 }

@@ -10,9 +10,10 @@ use crate::cli::error::CommandError;
 use crate::cli::workspace::Run;
 use crate::config::StageConfig;
 use crate::domain::{ApprovalPolicy, Exit, Gate, Identity};
+use crate::engine::Recorded;
 use crate::event::Event;
-use crate::gate::{Decided, confirmed, reviewers};
-use crate::plan::{Approval, Decision, Plan, Secrets, Standing, classes, headline, holds, may_approve, summary};
+use crate::gate::{Decided, confirmed};
+use crate::plan::{Approval, Decision, Plan, Secrets, Standing, classes, headline, may_approve, summary};
 
 /// How often the store is asked for an approval.
 const LOOK: Duration = Duration::from_secs(5);
@@ -34,46 +35,45 @@ pub async fn pass_gate(
     way: &Way,
 ) -> Result<(), Box<Shut>> {
     let Gate::Approval(policy) = &stage.gate else { return Ok(()) };
-    let engine = run.engine;
-    let standing = match seek(run, policy, plan, secrets, way).await {
-        Ok(standing) => standing,
+    match seek(run, policy, plan, secrets, way).await {
+        Ok(standing) => {
+            let by = opened(stage, plan, standing)?;
+            run.engine.events.emit(Event::Approved { by });
+            Ok(())
+        }
         Err(error) => {
-            return Err(Box::new(Shut {
-                stage: StageEnd::idle(stage, Some(plan), error.answer(), error),
-                refused: false,
-            }));
+            let stage = StageEnd::idle(stage, Some(plan), error.answer(), error);
+            Err(Box::new(Shut { stage, refused: false }))
         }
-    };
+    }
+}
+
+/// Returns who has opened the gate, or how the stage ends by its being shut.
+pub fn opened(stage: &StageConfig, plan: &Plan, standing: Standing) -> Result<String, Box<Shut>> {
     let digest = plan.digest;
-    let (exit, refused, next) = match standing {
-        Standing::Approved(by) => {
-            engine.events.emit(Event::Approved { by });
-            return Ok(());
-        }
+    let is_not_approved = |why: String| {
+        CommandError::usage(format!("the plan for {} is not approved: {why}", stage.name)).exit(Exit::Refused)
+    };
+    let (refused, next) = match standing {
+        Standing::Approved(by) => return Ok(by),
         Standing::Rejected(why) => {
-            (Exit::Refused, true, CommandError::usage(format!("the plan for {} was refused {why}", stage.name)))
+            let error = CommandError::usage(format!("the plan for {} was refused {why}", stage.name));
+            (true, error.exit(Exit::Refused))
         }
-        Standing::Unfit(why) => {
-            let error = CommandError::usage(format!("the plan for {} is not approved: {why}", stage.name));
-            (Exit::Refused, false, error.hint("plan again, and have that plan approved"))
-        }
+        Standing::Unfit(why) => (false, is_not_approved(why).hint("plan again, and have that plan approved")),
         // A record that does not count is a refusal; that there is none yet is not.
-        Standing::Waiting(_, reasons) if !reasons.is_empty() => {
-            let message = format!("the plan for {} is not approved: {}", stage.name, reasons.join("; "));
-            let error = CommandError::usage(message);
-            (Exit::Refused, false, error.hint(format!("somebody who may has to `tenantry approve {digest}`")))
-        }
+        Standing::Waiting(_, reasons) if !reasons.is_empty() => (
+            false,
+            is_not_approved(reasons.join("; ")).hint(format!("somebody who may has to `tenantry approve {digest}`")),
+        ),
         Standing::Waiting(missing, _) => {
             let whom = if missing == 1 { String::new() } else { format!(" by {missing} persons") };
             let error = CommandError::usage(format!("the plan for {} waits for approval{whom}", stage.name));
-            (
-                Exit::Waiting,
-                false,
-                error.hint(format!("read it; then `tenantry approve {digest}` and `tenantry apply {digest}`")),
-            )
+            let hint = format!("read it; then `tenantry approve {digest}` and `tenantry apply {digest}`");
+            (false, error.exit(Exit::Waiting).hint(hint))
         }
     };
-    Err(Box::new(Shut { stage: StageEnd::idle(stage, Some(plan), exit, next), refused }))
+    Err(Box::new(Shut { stage: StageEnd::idle(stage, Some(plan), next.answer(), next), refused }))
 }
 
 /// Weighs what is recorded; where that is not enough, asks those who can be asked, and waits.
@@ -86,26 +86,23 @@ async fn seek(
 ) -> Result<Standing, CommandError> {
     let engine = run.engine;
     let mut standing = engine.standing(plan, policy, secrets).await?;
-    // A rule stands for a person who has not been asked, not against one who has refused.
-    if matches!(standing, Standing::Waiting(..)) && holds(&policy.auto_approve, &plan.content) {
-        let rules: Vec<String> = policy.auto_approve.iter().map(ToString::to_string).collect();
-        return Ok(Standing::Approved(format!("rule: {}", rules.join(", "))));
-    }
     if let (Standing::Waiting(..), Some(last)) = (&standing, way.approve.last()) {
         if !way.approve.contains(&plan.digest) {
             let foreign = format!("the approval is for plan {last}, but the plan is {}", plan.digest);
             return Ok(Standing::Waiting(policy.approvers, vec![foreign]));
         }
-        for decided in decided_here(run).await? {
-            if decided.decision == Decision::Approved
-                && let Err(why) = may_approve(plan, policy, &decided.by)
-            {
-                let uncounted = format!("the approval of {} {why}", decided.by);
-                return Ok(Standing::Waiting(policy.approvers, vec![uncounted]));
+        let mut uncounted = Vec::new();
+        for decided in decided_here(run, policy).await? {
+            let by = decided.by.clone();
+            if let Err(why) = taken(run, policy, plan, secrets, decided, None).await? {
+                uncounted.push(format!("the approval of {by} {why}"));
             }
-            record(run, policy, plan, secrets, decided, None).await?;
         }
         standing = engine.standing(plan, policy, secrets).await?;
+        if let Standing::Waiting(_, reasons) = &mut standing {
+            uncounted.retain(|why| !reasons.contains(why));
+            reasons.extend(uncounted);
+        }
     } else if matches!(standing, Standing::Waiting(..))
         && may_approve(plan, policy, &engine.by).is_ok()
         && let Some(ask) = run.console.terminal(&engine.events)
@@ -115,7 +112,8 @@ async fn seek(
             () = engine.stop.requested() => None,
         };
         if let Some(decision) = decision {
-            let decided = Decided { decision, by: engine.by.clone(), via: "terminal", at: None, comment: None };
+            let by = engine.by.clone();
+            let decided = Decided { decision, by, via: "terminal", source: None, at: None, comment: None };
             record(run, policy, plan, secrets, decided, None).await?;
             standing = engine.standing(plan, policy, secrets).await?;
         }
@@ -140,34 +138,67 @@ async fn seek(
 
 /// Returns who approves with `--approve`: the reviewers of the GitHub run where they can be asked for, otherwise the
 /// one who runs this.
-async fn decided_here(run: &Run<'_>) -> Result<Vec<Decided>, CommandError> {
+async fn decided_here(run: &Run<'_>, policy: &ApprovalPolicy) -> Result<Vec<Decided>, CommandError> {
     let Some(github) = &run.environment.github_run else {
-        let by = run.engine.by.clone();
-        return Ok(vec![Decided { decision: Decision::Approved, by, via: "command", at: None, comment: None }]);
+        let (decision, by) = (Decision::Approved, run.engine.by.clone());
+        return Ok(vec![Decided { decision, by, via: "command", source: None, at: None, comment: None }]);
     };
     let answer = run.tooling.fetch(&github.reviews(), &github.token).await.map_err(|fault| {
         CommandError::from(fault).hint("the job's token needs `actions: read`; without GITHUB_TOKEN nobody is asked")
     })?;
-    let decided = reviewers(&answer).map_err(|why| {
+    let environment = &policy.github_environment;
+    let decided = github.reviewers(&answer, environment).map_err(|why| {
         CommandError::usage(format!("GitHub's answer about the run's reviewers cannot be read: {why}"))
     })?;
     if decided.is_empty() {
-        let error = CommandError::usage(format!("nobody has reviewed run {} of {}", github.id, github.repository));
-        return Err(error.exit(Exit::Refused).hint("put the job into an environment with required reviewers"));
+        let message =
+            format!("nobody has reviewed environment {environment} in run {} of {}", github.id, github.repository);
+        let hint = format!(
+            "put the job into the environment {environment} with required reviewers, or name another one in \
+             `gate.github-environment`"
+        );
+        return Err(CommandError::usage(message).exit(Exit::Refused).hint(hint));
     }
     Ok(decided)
 }
 
-/// Records a decision. Tells whether it is new.
-pub async fn record(
+/// Records a decision; where it does not count, the text says why. Tells otherwise whether it is new.
+///
+/// What was decided elsewhere is recorded even if it does not count: what was read once must not count later, when
+/// somebody else has planned.
+pub async fn taken(
     run: &Run<'_>,
     policy: &ApprovalPolicy,
     plan: &Plan,
     secrets: &Secrets,
     decided: Decided,
     expires: Option<Duration>,
-) -> Result<bool, CommandError> {
-    let Decided { decision, by, via, at, comment } = decided;
+) -> Result<Result<bool, String>, CommandError> {
+    let allowed = match decided.decision {
+        Decision::Approved => may_approve(plan, policy, &decided.by),
+        Decision::Rejected { .. } => Ok(()),
+    };
+    if let (Err(why), None) = (&allowed, &decided.source) {
+        return Ok(Err(why.clone()));
+    }
+    let recorded = record(run, policy, plan, secrets, decided, expires).await?;
+    Ok(allowed.and(match recorded {
+        Recorded::New => Ok(true),
+        Recorded::Known => Ok(false),
+        Recorded::Spent => Err("does not count: it was read before, and is over".to_owned()),
+    }))
+}
+
+/// Records a decision.
+async fn record(
+    run: &Run<'_>,
+    policy: &ApprovalPolicy,
+    plan: &Plan,
+    secrets: &Secrets,
+    decided: Decided,
+    expires: Option<Duration>,
+) -> Result<Recorded, CommandError> {
+    let Decided { decision, by, via, source, at, comment } = decided;
     let at = at.unwrap_or_else(|| run.engine.events.now());
     let lasts = expires.map_or(policy.expires, |expires| expires.min(policy.expires));
     let classes = classes(&plan.content);
@@ -184,10 +215,11 @@ pub async fn record(
         by,
         recorded_by,
         via: via.to_owned(),
+        source,
         at,
         until: at.saturating_add(lasts).unwrap_or(at),
         seen,
         comment,
     };
-    Ok(run.engine.record(plan, policy, approval, secrets).await?)
+    Ok(run.engine.decide(plan, policy, approval, secrets).await?)
 }

@@ -42,6 +42,7 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
             decide::decide(open().await?, digest, wish).await
         }
         Command::Apply { digest, way } => apply::apply(open().await?, digest, way).await,
+        Command::Resume { rollout, wait_for_lock } => apply::resume(open().await?, &rollout, wait_for_lock).await,
         Command::Deploy { stage, selectors, way } => {
             deploy::deploy(open().await?, stage.as_deref(), selectors.into(), way).await
         }
@@ -53,7 +54,12 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
         }
         Command::Releases => history::releases(open().await?).await,
         Command::Unlock { stage, id } => history::unlock(open().await?, &stage, &id).await,
-        Command::Status { stage, selectors } => estate::status(open().await?, stage.as_deref(), selectors.into()).await,
+        Command::Status { stage, drift, selectors } => {
+            estate::status(open().await?, stage.as_deref(), drift, selectors.into()).await
+        }
+        Command::Recover { stage, selectors, skip, confirm } => {
+            estate::recover(open().await?, &stage, selectors.into(), skip, confirm).await
+        }
         Command::Destroy { stage, selectors, confirm } => {
             estate::destroy(open().await?, &stage, selectors.into(), confirm).await
         }

@@ -1,12 +1,11 @@
 //! What plan, apply and deploy do alike to one stage.
 
-use std::time::Duration;
-
 use super::answer::{StageAnswer, StageEnd};
+use super::gate::opened;
 use crate::cli::error::CommandError;
 use crate::config::StageConfig;
 use crate::domain::{Exit, Failure, Outcome};
-use crate::engine::{Engine, Entered, LockError, PlanRequest, Planning};
+use crate::engine::{Engine, Entered, LockError, PlanRequest, Planning, Refusal, RolledOut};
 use crate::event::Event;
 use crate::plan::Plan;
 
@@ -19,64 +18,40 @@ pub async fn keep(engine: &Engine, planning: &mut Planning, request: &PlanReques
     Ok(())
 }
 
-/// Writes the ledger, and verifies what may never have been, where no stack has to change.
-pub async fn settle(engine: &Engine, plan: &Plan, request: &PlanRequest, planning: Planning) -> StageEnd {
-    let begun = engine.events.now();
-    let finished = engine.apply(planning, &request.release).await;
-    let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), plan.content.tolerated());
-    engine.keep_rollout(None, plan, begun, &finished, exit).await;
-    StageEnd { answer: StageAnswer::new(&plan.content.stage, Some(plan), exit, finished), exit, next: None }
-}
-
-/// Under the stage's lock: compares the plan with what would happen now, uses its approval up, and executes it.
-/// `rest` are the outcomes that planning has found already, where this run has planned.
-pub async fn execute(
-    engine: &Engine,
-    stage: &StageConfig,
-    plan: &Plan,
-    request: &PlanRequest,
-    entered: Vec<Entered>,
-    rest: Option<Planning>,
-    wait: Option<Duration>,
-) -> StageEnd {
-    let application = &request.release.application;
-    let wait = wait.unwrap_or_default();
-    let done = engine.locked(application, &stage.name, wait, async |engine| {
-        let rechecked = match engine.recheck(plan, request, entered).await {
-            Ok(rechecked) => rechecked,
-            Err(_) if engine.stop.is_requested() => {
-                let next = CommandError::usage("the run was stopped before anything was executed");
-                return StageEnd::idle(stage, Some(plan), Exit::Detached, next);
-            }
-            Err(differences) => {
-                let message =
-                    format!("plan {} is not what would happen now: {}", plan.digest.short(), differences.join("; "));
-                let next = CommandError::usage(message).hint("nothing was executed: plan again, which asks again");
-                return StageEnd::idle(stage, Some(plan), Exit::Refused, next);
-            }
-        };
-        let planning = match rest {
-            Some(Planning { unchanged, settled, .. }) => Planning { unchanged, settled, ..rechecked },
-            None => rechecked,
-        };
-        let rollout = engine.rollout_id(&stage.name);
-        if let Err(fault) = engine.use_up(plan, &stage.gate, &rollout).await {
-            return StageEnd::idle(stage, Some(plan), Exit::Refused, CommandError::from(fault));
+/// Returns how a stage ends by a rollout, or by its being refused.
+pub fn ended(stage: &StageConfig, plan: &Plan, result: Result<RolledOut, Refusal>) -> StageEnd {
+    let idle = |exit, next| StageEnd::idle(stage, Some(plan), exit, next);
+    let refused = |message: String| CommandError::usage(message);
+    match result {
+        Ok(RolledOut { rollout, finished, exit }) => {
+            let mut answer = StageAnswer::new(&stage.name, Some(plan), exit, finished);
+            answer.rollout = rollout;
+            StageEnd { answer, exit, next: None }
         }
-        let fence = engine.lease.as_ref().map_or(0, |lease| lease.fence);
-        engine.events.emit(Event::RolloutStarted { rollout: rollout.clone(), plan: plan.digest, fence });
-        let begun = engine.events.now();
-        let finished = engine.apply(planning, &request.release).await;
-        let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), plan.content.tolerated());
-        engine.keep_rollout(Some(&rollout), plan, begun, &finished, exit).await;
-        let mut answer = StageAnswer::new(&stage.name, Some(plan), exit, finished);
-        answer.rollout = Some(rollout);
-        StageEnd { answer, exit, next: None }
-    });
-    done.await.unwrap_or_else(|error| {
-        let (exit, next) = locked_out(&stage.name, error);
-        StageEnd::idle(stage, Some(plan), exit, next)
-    })
+        Err(Refusal::Locked(error)) => {
+            let (exit, next) = locked_out(&stage.name, error);
+            idle(exit, next)
+        }
+        Err(Refusal::Differs(differences)) => {
+            let message =
+                format!("plan {} is not what would happen now: {}", plan.digest.short(), differences.join("; "));
+            idle(Exit::Refused, refused(message).hint("nothing was executed: plan again, which asks again"))
+        }
+        Err(Refusal::Shut(standing)) => match opened(stage, plan, standing) {
+            Err(shut) => shut.stage,
+            Ok(by) => idle(Exit::Refused, refused(format!("the plan is approved by {by}, and was not executed"))),
+        },
+        Err(Refusal::Unproven { release, stage: before }) => {
+            let message = format!("release {release} counts as finished in {before} no longer");
+            idle(Exit::Refused, refused(message).hint("the stage was rolled back since"))
+        }
+        Err(Refusal::Halted(why)) => idle(Exit::Detached, refused(format!("{why} before anything was executed"))),
+        Err(Refusal::NotItsApproval) => {
+            let message = "the plan's approval was not used for this rollout".to_owned();
+            idle(Exit::Refused, refused(message).hint("it never began: apply the plan"))
+        }
+        Err(Refusal::Fault(fault)) => idle(Exit::Refused, fault.into()),
+    }
 }
 
 /// Says why a stage's lock could not be had.
@@ -88,8 +63,8 @@ pub fn locked_out(stage: &str, error: LockError) -> (Exit, CommandError) {
                 lock.owner, lock.since, lock.renewed
             );
             let hint = format!(
-                "wait for it with --wait-for-lock 30m; if that run is dead, its lock falls to the next one after two \
-                 minutes, or is taken away with `tenantry unlock --stage {stage} {}`",
+                "wait for it with --wait-for-lock 30m; if that run is dead, its lock falls to the next one after a \
+                 few minutes, or is taken away with `tenantry unlock --stage {stage} {}`",
                 lock.id
             );
             (Exit::Refused, CommandError::usage(message).hint(hint))

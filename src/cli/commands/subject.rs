@@ -6,7 +6,7 @@ use crate::cli::error::CommandError;
 use crate::cli::workspace::Run;
 use crate::config::{ArtifactSource, Project, StageConfig, Template};
 use crate::domain::release::Provenance;
-use crate::domain::{Exit, Outcome, Release, Target, TargetId};
+use crate::domain::{Exit, Masks, Outcome, Release, Target, TargetId};
 use crate::engine::{Engine, Package, PlanRequest};
 use crate::event::Event;
 use crate::package::{self, Archive};
@@ -85,8 +85,9 @@ impl Subject {
             stage: stage.name.clone(),
             release: self.release.clone(),
             origin,
-            rollout: stage.rollout,
+            rollout: stage.rollout.clone(),
             nested: self.template.nested,
+            options: stage.options.clone(),
             secrets: secrets.clone(),
             selection: scope.selection.clone(),
             pinned: scope.pinned.clone(),
@@ -106,7 +107,8 @@ impl Subject {
     pub async fn secrets(&self, project: &Project, engine: &Engine) -> Result<Secrets, CommandError> {
         let mut names = project.secret_parameters();
         names.extend(self.template.no_echo());
-        Ok(engine.secrets(&self.release.application, names).await?)
+        let values = Masks::new(project.secret_values(&names));
+        Ok(Secrets::new(names, values, engine.digest_key(&self.release.application).await?))
     }
 }
 

@@ -1,57 +1,12 @@
-//! How a stage is released: its pace, and what must hold afterwards.
+//! What must hold after a target was deployed.
 
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-/// A number of targets, or a share of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Quota {
-    /// So many targets.
-    Count(u32),
-    /// So many of a hundred, rounded down as StackSets do.
-    Percent(u8),
-}
-
-impl Quota {
-    /// Returns the number of targets out of `total`, rounded down.
-    /// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_StackSetOperationPreferences.html>
-    pub fn of(self, total: usize) -> usize {
-        match self {
-            Self::Count(count) => count as usize,
-            Self::Percent(percent) => total * usize::from(percent) / 100,
-        }
-    }
-}
-
-impl fmt::Display for Quota {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Count(count) => write!(f, "{count}"),
-            Self::Percent(percent) => write!(f, "{percent}%"),
-        }
-    }
-}
-
-/// The pace of a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rollout {
-    /// How many targets are in work at a time; never less than one.
-    pub max_concurrency: Quota,
-    /// How many targets may fail before no further one is started.
-    pub failure_tolerance: Quota,
-}
-
-impl Default for Rollout {
-    fn default() -> Self {
-        Self { max_concurrency: Quota::Count(50), failure_tolerance: Quota::Count(0) }
-    }
-}
+use serde::Serialize;
 
 /// Something that must hold after a target was deployed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Check {
     /// A function answers as expected.
     Invoke {
@@ -109,13 +64,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn percentages_are_rounded_down() {
-        assert_eq!(Quota::Percent(2).of(400), 8);
-        assert_eq!(Quota::Percent(2).of(49), 0);
-        assert_eq!(Quota::Count(3).of(1), 3);
-    }
 
     #[test]
     fn an_answer_may_have_more_than_is_expected_but_not_less() {

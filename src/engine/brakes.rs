@@ -1,0 +1,97 @@
+//! What stops a rollout: more failures than tolerated, or the same failure again and again.
+
+use std::collections::BTreeMap;
+
+use super::window::Flow;
+use crate::domain::{ConcurrencyMode, OnFailure, Outcome, TargetId, Wave};
+use crate::plan::{Content, Intent, TargetContent, signature};
+
+/// Counts failures over a rollout and says whether to go on.
+pub struct Brakes<'a> {
+    content: &'a Content,
+    targets: BTreeMap<&'a TargetId, &'a TargetContent>,
+    limit: usize,
+    failures: usize,
+    /// Failures that a wave may have by itself, and those that it has; also from before an interruption.
+    waves: BTreeMap<u32, (usize, usize)>,
+    signatures: BTreeMap<String, usize>,
+    held: Option<String>,
+}
+
+impl<'a> Brakes<'a> {
+    /// Nothing has failed yet.
+    pub fn new(content: &'a Content) -> Self {
+        let targets = content.targets.iter().map(|target| (&target.target, target)).collect();
+        let limit = content.rollout.max_concurrency.of(content.targets.len()).max(1);
+        let may = |(number, wave): (u32, &Wave)| {
+            let members = content.targets.iter().filter(|target| target.wave == number);
+            let size = members.filter(|target| target.intent != Intent::Pinned).count();
+            wave.failure_tolerance.map(|tolerance| (number, (tolerance.of(size), 0)))
+        };
+        let waves = (0..).zip(&content.rollout.waves).filter_map(may).collect();
+        Self { content, targets, limit, failures: 0, waves, signatures: BTreeMap::new(), held: None }
+    }
+
+    /// Counts how a target has ended, and says how many others may be in work from now on.
+    pub fn seen(&mut self, target: &TargetId, outcome: &Outcome) -> Flow {
+        // What can be seen no longer may have failed.
+        if outcome.is_failure() || matches!(outcome, Outcome::Detached(_)) {
+            self.failures += 1;
+            let wave = self.targets.get(target).and_then(|target| self.waves.get_mut(&target.wave));
+            let wave = wave.map(|(may, failures)| {
+                *failures += 1;
+                (*may, *failures)
+            });
+            self.judge(target, wave, outcome);
+        }
+        self.flow()
+    }
+
+    /// Takes back a failure that was mended by trying again.
+    pub fn mended(&mut self) {
+        self.failures = self.failures.saturating_sub(1);
+    }
+
+    fn judge(&mut self, target: &TargetId, wave: Option<(usize, usize)>, outcome: &Outcome) {
+        let rollout = &self.content.rollout;
+        let tolerated = self.content.tolerated();
+        let hold = |why: String| if self.held.is_none() { Some(why) } else { None };
+        let mut why = None;
+        if rollout.on_failure == OnFailure::Stop {
+            if self.failures > tolerated {
+                why = hold(format!("{} failed, {tolerated} may", self.failures));
+            }
+            if let Some((may, failures)) = wave.filter(|(may, failures)| failures > may) {
+                why = hold(format!("{failures} of the wave failed, {may} may"));
+            }
+        }
+        if let (Some(most), Some(failure)) = (rollout.breaker, outcome.failure()) {
+            let signature = self.targets.get(target).map(|target| signature(target, failure)).unwrap_or_default();
+            let count = self.signatures.entry(signature.clone()).or_default();
+            *count += 1;
+            if *count >= most as usize && self.held.is_none() {
+                why = Some(format!("{count} failed alike: {signature}"));
+            }
+        }
+        self.held = self.held.take().or(why);
+    }
+
+    /// Returns how many targets may be in work.
+    pub fn limit(&self) -> usize {
+        match self.content.rollout.concurrency_mode {
+            ConcurrencyMode::Soft => self.limit,
+            ConcurrencyMode::Strict => {
+                self.limit.min((self.content.tolerated() + 1).saturating_sub(self.failures).max(1))
+            }
+        }
+    }
+
+    fn flow(&self) -> Flow {
+        if self.held.is_some() { Flow::Hold } else { Flow::AtMost(self.limit()) }
+    }
+
+    /// Says why nothing more is started, if so.
+    pub fn held(&self) -> Option<&str> {
+        self.held.as_deref()
+    }
+}

@@ -1,0 +1,190 @@
+//! What happens in a rollout, kept in the store while it happens, so that another machine can go on with it.
+//!
+//! Segments are written once, each under a key of its own: the lock's number, so that an owner that is late writes
+//! nothing into a newer one's, and a count.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use super::records::{edited, written};
+use super::{Engine, Planning};
+use crate::domain::{Digest, Fault, Identity, Outcome, TargetId};
+use crate::event::{Event, Prepared, Timed};
+use crate::ports::Store;
+
+/// How often what has happened is written.
+const EVERY: Duration = Duration::from_secs(5);
+/// After so many events a segment is written at once.
+const MOST: usize = 2000;
+
+/// What is written before anything is executed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Begun {
+    rollout: String,
+    plan: Digest,
+    stage: String,
+    by: Identity,
+    at: Timestamp,
+    prepared: Vec<Prepared>,
+}
+
+/// What is known of a rollout that was begun.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History {
+    /// The plan that it executes.
+    pub plan: Digest,
+    /// The stage.
+    pub stage: String,
+    /// When it was begun first.
+    pub begun: Timestamp,
+    /// The change sets that it has executed or was about to execute, in their order.
+    pub prepared: Vec<Prepared>,
+    /// How targets have ended, as far as that was written.
+    pub outcomes: BTreeMap<TargetId, Outcome>,
+}
+
+fn prefix(application: &str, rollout: &str) -> String {
+    format!("tenantry/{application}/rollouts/{rollout}/")
+}
+
+/// Writes segments.
+struct Journal {
+    store: Arc<dyn Store>,
+    prefix: String,
+    number: u32,
+    pending: Vec<Timed>,
+    /// A segment whose writing was begun.
+    segment: Option<Vec<u8>>,
+}
+
+impl Journal {
+    /// Writes what is pending. Where that fails, the same segment is written next time.
+    async fn flush(&mut self) -> Result<(), Fault> {
+        if self.segment.is_none() && !self.pending.is_empty() {
+            let line = |event: Timed| serde_json::to_vec(&event).expect("events are plain JSON");
+            let lines: Vec<Vec<u8>> = self.pending.drain(..).map(line).collect();
+            self.segment = Some(lines.join(&b'\n'));
+        }
+        if let Some(segment) = &self.segment {
+            self.store.put_once(&format!("{}{:06}.jsonl", self.prefix, self.number), segment.clone()).await?;
+            self.number += 1;
+            self.segment = None;
+        }
+        Ok(())
+    }
+
+    /// Takes what comes and writes it now and then, for ever.
+    async fn keep(&mut self, heard: &mut UnboundedReceiver<Timed>, engine: &Engine) -> Infallible {
+        let mut told = false;
+        loop {
+            let _ = timeout(EVERY, async {
+                while self.pending.len() < MOST {
+                    match heard.recv().await {
+                        Some(event) => self.pending.push(event),
+                        None => std::future::pending().await,
+                    }
+                }
+            })
+            .await;
+            if let Err(fault) = self.flush().await
+                && !std::mem::replace(&mut told, true)
+            {
+                engine.events.notice(format!("the journal cannot be written for now: {fault}"));
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Writes down what is about to be executed.
+    pub(super) async fn begin_journal(&self, rollout: &str, planning: &Planning) -> Result<(), Fault> {
+        let content = &planning.plan.content;
+        let prepared = planning.ready.iter().map(|ready| Prepared {
+            target: ready.target.id.clone(),
+            stack_id: ready.stack_id.clone(),
+            change_set: ready.change_set.clone(),
+        });
+        let begun = Begun {
+            rollout: rollout.to_owned(),
+            plan: planning.plan.digest,
+            stage: content.stage.clone(),
+            by: self.by.clone(),
+            at: self.events.now(),
+            prepared: prepared.collect(),
+        };
+        let key = format!("{}{:06}-000000-begun.json", prefix(&content.application, rollout), self.fence());
+        self.store.put_once(&key, written(&begun)).await.map(drop)
+    }
+
+    /// Does work with everything that it tells kept in the store.
+    pub(super) async fn journalled<T>(
+        &self,
+        application: &str,
+        rollout: &str,
+        work: impl AsyncFnOnce(Engine) -> T,
+    ) -> T {
+        let (sender, mut heard) = unbounded_channel();
+        let engine = Engine { events: self.events.also_to(sender), ..self.clone() };
+        let mut journal = Journal {
+            store: self.store.clone(),
+            prefix: format!("{}{:06}-", prefix(application, rollout), self.fence()),
+            number: 1,
+            pending: Vec::new(),
+            segment: None,
+        };
+        let result = tokio::select! {
+            biased;
+            result = work(engine) => result,
+            never = journal.keep(&mut heard, self) => match never {},
+        };
+        while let Ok(event) = heard.try_recv() {
+            journal.pending.push(event);
+        }
+        // What was begun to be written, and then the rest.
+        for _ in 0..2 {
+            if let Err(fault) = journal.flush().await {
+                self.events.notice(format!("the end of the journal could not be written: {fault}"));
+            }
+        }
+        result
+    }
+
+    /// Reads what is known of a rollout; none where it was never begun.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's fault.
+    pub async fn history(&self, application: &str, rollout: &str) -> Result<Option<History>, Fault> {
+        let mut history: Option<History> = None;
+        let (mut outcomes, mut prepared) = (BTreeMap::new(), Vec::new());
+        for key in self.store.list(&prefix(application, rollout)).await? {
+            if key.ends_with("-begun.json") {
+                let Some(begun) = self.record::<Begun>(&key).await? else { continue };
+                prepared.extend(begun.prepared);
+                let Begun { plan, stage, at, .. } = begun;
+                let first = History { plan, stage, begun: at, prepared: Vec::new(), outcomes: BTreeMap::new() };
+                history.get_or_insert(first);
+                continue;
+            }
+            let Some((bytes, _)) = self.store.get(&key).await? else { continue };
+            for line in bytes.split(|byte| *byte == b'\n') {
+                let event: Timed = serde_json::from_slice(line)
+                    .map_err(|error| edited(&key, &format!("it cannot be read: {error}")))?;
+                match event.event {
+                    Event::Finished { target, outcome } => _ = outcomes.insert(target, outcome),
+                    Event::Prepared { prepared: one } => prepared.push(one),
+                    _ => {}
+                }
+            }
+        }
+        Ok(history.map(|history| History { prepared, outcomes, ..history }))
+    }
+}

@@ -1,0 +1,371 @@
+//! The engine against a simulated fleet: faults, stops and crashes at any point, and what holds all the same.
+//!
+//! Time is virtual and everything that is random comes from the seed, so that a seed that fails replays:
+//! `SEED=17 cargo nextest run --test simulation`. `SEEDS` is how many are tried, `make simulate SEEDS=100000` many.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "what a simulation has seen is its result")]
+
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenantry::domain::release::Provenance;
+use tenantry::domain::{
+    ApprovalPolicy, ConcurrencyMode, Digest, Gate, Identity, OnFailure, Outcome, Quota, Release, Rollout, StackOptions,
+    TargetId, TemplateObject, Wave,
+};
+use tenantry::engine::{Engine, Execution, LockError, PlanRequest, Recorded, Refusal, RolledOut, Stop, StopHandle};
+use tenantry::event::{Event, Events, Timed};
+use tenantry::plan::{Approval, Decision, Intent, Origin, Plan, Secrets, Selection};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{sleep, timeout};
+
+use world::{Bucket, Fate, Faults, World, target};
+
+/// Seeds that every run of the tests tries.
+const SEEDS: u64 = 1000;
+
+fn release() -> Release {
+    let template = TemplateObject { sha256: Digest::of("t"), key: "t".into() };
+    Release::new("app", "bucket", BTreeMap::new(), BTreeMap::new(), template, Provenance::default())
+}
+
+/// One process: what it tells, and how to stop it.
+struct Process {
+    engine: Engine,
+    heard: UnboundedReceiver<Timed>,
+    handle: StopHandle,
+}
+
+fn process(world: &World, number: usize) -> Process {
+    let (events, heard) = Events::channel(world.clock());
+    let (handle, stop) = Stop::new();
+    let engine = Engine {
+        accounts: Arc::new(world.clone()),
+        store: Arc::new(Bucket(world.clone())),
+        events,
+        stop,
+        run: format!("run-{number}"),
+        by: Identity { principal: "builder".into(), source_identity: None },
+        lease: None,
+    };
+    Process { engine, heard, handle }
+}
+
+/// What a seed decides about a rollout.
+fn policy(random: &mut fastrand::Rng, targets: usize) -> Rollout {
+    let quota = |random: &mut fastrand::Rng| {
+        if random.bool() { Quota::Percent(random.u8(0..=100)) } else { Quota::Count(random.u32(..8)) }
+    };
+    let waves = random.usize(..4);
+    let bake = Duration::from_secs(random.u64(..600));
+    Rollout {
+        max_concurrency: Quota::Count(random.u32(1..=u32::try_from(targets).unwrap())),
+        failure_tolerance: quota(random),
+        concurrency_mode: if random.bool() { ConcurrencyMode::Soft } else { ConcurrencyMode::Strict },
+        waves: (0..waves)
+            .map(|number| Wave {
+                name: format!("wave {number}"),
+                bake,
+                failure_tolerance: random.bool().then(|| quota(random)),
+            })
+            .collect(),
+        on_failure: if random.u8(..4) == 0 { OnFailure::Continue } else { OnFailure::Stop },
+        breaker: (random.u8(..4) == 0).then(|| random.u32(1..6)),
+        requeue: random.u8(..3) == 0,
+        deadline: Duration::from_hours(2),
+    }
+}
+
+/// What came of a seed.
+#[derive(Default)]
+struct Told {
+    crashes: usize,
+    stops: usize,
+    executions: usize,
+    outcomes: BTreeMap<&'static str, usize>,
+}
+
+/// Plays one seed and checks what has to hold.
+async fn play(seed: u64) -> Told {
+    let mut random = fastrand::Rng::with_seed(seed);
+    // The pauses between looks come from here.
+    fastrand::seed(seed);
+    let count = random.usize(1..24);
+    let world = World::new(random.u64(..), count, "t");
+    let rollout = policy(&mut random, count);
+    let waves = u32::try_from(rollout.waves.len().max(1)).unwrap();
+    let gate = Gate::Approval(ApprovalPolicy::default());
+    let request = PlanRequest {
+        stage: "prod".into(),
+        release: release(),
+        origin: Origin::Direct,
+        rollout: rollout.clone(),
+        nested: false,
+        options: StackOptions::default(),
+        secrets: Secrets::sealing(b"key".to_vec()),
+        selection: Selection::default(),
+        pinned: vec![],
+    };
+    let mut targets: Vec<_> = (0..count).map(target).collect();
+    for target in &mut targets {
+        target.wave = random.u32(..waves);
+    }
+
+    // Planned and approved in fair weather.
+    let planner = process(&world, 0);
+    let entered = planner.engine.enter("prod", targets.clone()).await;
+    let planning = planner.engine.plan(&request, entered).await;
+    let mut plan = planning.plan.clone();
+    assert_eq!(planning.failures(), 0);
+    if !plan.content.is_executable() {
+        return Told::default();
+    }
+    planner.engine.keep_plan(&mut plan, &request.secrets).await.unwrap();
+    approve(&planner.engine, &plan, &request.secrets).await;
+
+    // And then anything may happen.
+    let rates = [0, 5, 50, 250];
+    world.state().faults = Faults {
+        before: rates[random.usize(..4)],
+        after: rates[random.usize(..4)] / 2,
+        slow: rates[random.usize(..4)] / 5,
+        duplicate: rates[random.usize(..4)],
+        store: [0, 0, 5, 20][random.usize(..4)],
+    };
+    let meddled = (random.u8(..10) == 0).then(|| format!("t{:03}", random.usize(..count)));
+    if let Some(tenant) = &meddled {
+        world.interfere(tenant);
+    }
+    let mut told = Told::default();
+    let crashes = random.usize(..4);
+    let mut last: Option<RolledOut> = None;
+    let meddled_later = (random.u8(..4) == 0).then(|| format!("t{:03}", random.usize(..count)));
+    for number in 1..200 {
+        if let Some(tenant) = meddled_later.as_ref().filter(|_| number > 1 && !world.state().executions.is_empty()) {
+            world.interfere_with_old(tenant);
+        }
+        let Process { engine, mut heard, handle } = process(&world, number);
+        let entered = engine.enter("prod", targets.clone()).await;
+        let execution = || Execution {
+            gate: &gate,
+            plan: &plan,
+            request: &request,
+            settled: None,
+            before: None,
+            wait: Duration::from_mins(30),
+        };
+        let begun: BTreeSet<String> = world.keys().iter().filter_map(|key| rollout_of(key)).collect();
+        let work = async {
+            // The latest rollout that used the approval; one that never came so far is no rollout.
+            for rollout in begun.iter().rev() {
+                let Some(history) = engine.history("app", rollout).await? else { continue };
+                let entered = engine.enter("prod", targets.clone()).await;
+                match engine.resume(rollout, history, execution(), entered).await {
+                    Err(Refusal::NotItsApproval) => {}
+                    other => return other,
+                }
+            }
+            engine.roll_out(execution(), entered).await
+        };
+        let early = random.u64(..400_000);
+        let ended = match random.u8(..3) {
+            0 if number <= crashes => timeout(Duration::from_millis(early), work).await.ok(),
+            1 if number <= crashes => {
+                let stop = async {
+                    sleep(Duration::from_millis(early)).await;
+                    handle.request();
+                    std::future::pending::<()>().await;
+                };
+                told.stops += 1;
+                tokio::select! { biased; ended = work => Some(ended), () = stop => None }
+            }
+            _ => Some(work.await),
+        };
+        let verbose = std::env::var("SEED").is_ok();
+        check_events(&mut heard, verbose);
+        if verbose {
+            println!("process {number}: {ended:?}");
+        }
+        match ended {
+            None => told.crashes += 1,
+            Some(Ok(rolled_out)) => {
+                if !handle.is_requested() {
+                    last = Some(rolled_out);
+                    break;
+                }
+            }
+            // The bucket did not answer: somebody tries again.
+            Some(Err(
+                Refusal::Fault(_) | Refusal::Halted(_) | Refusal::Locked(LockError::Fault(_) | LockError::Stopped),
+            )) => {}
+            Some(Err(Refusal::Differs(differences))) => {
+                assert!(meddled.is_some() || !differences.is_empty());
+                assert!(world.state().executions.is_empty(), "refused, and yet executed: {differences:?}");
+                return told;
+            }
+            Some(Err(other)) => panic!("refused: {other:?}"),
+        }
+    }
+    let last = last.expect("two hundred tries were not enough");
+    // Whatever is detached may still be read too early: nothing may change any more.
+    sleep(Duration::from_hours(1)).await;
+    check(&world, &plan, &rollout, &last);
+    told.executions = world.state().executions.len();
+    for (_, outcome) in &last.finished {
+        *told.outcomes.entry(outcome.name()).or_default() += 1;
+    }
+    told
+}
+
+/// Returns the rollout that a key of the journal belongs to.
+fn rollout_of(key: &str) -> Option<String> {
+    let rest = key.strip_prefix("tenantry/app/rollouts/")?;
+    rest.ends_with("-begun.json").then(|| rest.split('/').next().unwrap().to_owned())
+}
+
+async fn approve(engine: &Engine, plan: &Plan, secrets: &Secrets) {
+    let at = engine.events.now();
+    let approval = Approval {
+        version: 1,
+        application: "app".into(),
+        stage: "prod".into(),
+        plan: plan.digest,
+        round: plan.round,
+        decision: Decision::Approved,
+        by: Identity { principal: "approver".into(), source_identity: None },
+        recorded_by: None,
+        via: "command".into(),
+        source: None,
+        at,
+        until: at + Duration::from_hours(1000),
+        seen: vec![],
+        comment: None,
+    };
+    let policy = ApprovalPolicy { expires: Duration::from_hours(1000), ..ApprovalPolicy::default() };
+    assert_eq!(engine.decide(plan, &policy, approval, secrets).await.unwrap(), Recorded::New);
+}
+
+/// Every target ends once. Where one seed is replayed, it tells what has happened.
+fn check_events(heard: &mut UnboundedReceiver<Timed>, verbose: bool) {
+    let mut finished: BTreeSet<TargetId> = BTreeSet::new();
+    while let Ok(event) = heard.try_recv() {
+        if verbose {
+            println!("{}", serde_json::to_string(&event).unwrap());
+        }
+        if let Event::Finished { target, .. } = event.event {
+            assert!(finished.insert(target.clone()), "{target} ended twice");
+        }
+    }
+}
+
+/// What has to hold when all is over.
+fn check(world: &World, plan: &Plan, rollout: &Rollout, last: &RolledOut) {
+    let executions = world.state().executions.clone();
+    let of = |target: &TargetId| -> Vec<&world::Execution> {
+        executions.iter().filter(|one| one.tenant == target.tenant).collect()
+    };
+
+    // No target is executed twice, but for the one try that the policy allows, after the first has failed.
+    for target in &plan.content.targets {
+        let all = of(&target.target);
+        assert!(all.len() <= 1 + usize::from(rollout.requeue), "{} was executed {} times", target.target, all.len());
+        for pair in all.windows(2) {
+            assert!(pair[0].fate != Fate::Succeeds && pair[0].ends <= pair[1].began, "{} in between", target.target);
+            assert_ne!(pair[0].change_set, pair[1].change_set);
+        }
+        // Nothing is executed that was not approved.
+        for one in all {
+            let changes = Intent::of(matches!(target.intent, Intent::Create(_)), one.changes.clone());
+            assert_eq!(changes, target.intent, "{} was changed otherwise than approved", target.target);
+        }
+    }
+
+    // Never more at a time than allowed.
+    let most = rollout.max_concurrency.of(plan.content.targets.len()).max(1);
+    let seen = world.most_at_once(rollout.deadline);
+    assert!(seen <= most, "{seen} ran at once, {most} may");
+
+    // No more failures than tolerated, and what was in work when they became too many.
+    let tolerated = plan.content.tolerated();
+    let hangs = |one: &world::Execution| one.ends > one.began + rollout.deadline;
+    let failed = executions.iter().filter(|one| one.fate != Fate::Succeeds || hangs(one)).count();
+    if rollout.on_failure == OnFailure::Stop && !rollout.requeue {
+        let may = match rollout.concurrency_mode {
+            ConcurrencyMode::Strict => tolerated + 1,
+            ConcurrencyMode::Soft => tolerated + most,
+        };
+        assert!(failed <= may, "{failed} failed, {may} may");
+    }
+
+    // Every target has exactly one outcome, and it is the truth.
+    let mut ends: BTreeMap<&TargetId, &Outcome> = BTreeMap::new();
+    for (target, outcome) in &last.finished {
+        assert!(ends.insert(target, outcome).is_none(), "{target} has two outcomes");
+    }
+    assert_eq!(ends.len(), plan.content.targets.len(), "{ends:?}");
+    for (target, outcome) in ends {
+        let executed = of(target);
+        let (status, content) = world.truth(&target.tenant).unwrap_or(("none", None));
+        let is_new = content.as_deref() == Some("t") && status.ends_with("E_COMPLETE") && !status.contains("ROLLBACK");
+        let told = format!("{target} {outcome:?}, and is {status} with {content:?}, executed {}", executed.len());
+        match outcome {
+            Outcome::Deployed => assert!(is_new && !executed.is_empty() && world.is_healthy(&target.tenant), "{told}"),
+            Outcome::Unchanged => assert!(is_new && executed.is_empty(), "{told}"),
+            Outcome::RolledBack(_) => assert!(status.ends_with("ROLLBACK_COMPLETE"), "{told}"),
+            Outcome::RollbackFailed(_) => assert!(status.ends_with("ROLLBACK_FAILED"), "{told}"),
+            Outcome::Skipped(_) => assert!(executed.is_empty(), "{told}"),
+            // It was not executed, or what was deployed is not well.
+            Outcome::Failed(_) => assert!(executed.is_empty() || is_new, "{told}"),
+            // It runs on, or nobody could say.
+            Outcome::Detached(_) => assert!(!executed.is_empty() || status != "none", "{told}"),
+            other => panic!("{target}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_nothing_is_lost_and_nothing_done_twice() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(SEEDS),
+    };
+    let (mut total, mut failed) = (Told::default(), String::new());
+    for seed in seeds.clone() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let told = catch_unwind(AssertUnwindSafe(|| runtime.block_on(play(seed))));
+        match told {
+            Ok(told) => {
+                total.crashes += told.crashes;
+                total.stops += told.stops;
+                total.executions += told.executions;
+                for (name, count) in told.outcomes {
+                    *total.outcomes.entry(name).or_default() += count;
+                }
+            }
+            Err(_) => _ = write!(failed, " {seed}"),
+        }
+    }
+    println!(
+        "{} seeds: {} crashes, {} stops, {} executions; {:?}",
+        seeds.end - seeds.start,
+        total.crashes,
+        total.stops,
+        total.executions,
+        total.outcomes
+    );
+    assert!(failed.is_empty(), "these seeds failed, each replays with SEED=N:{failed}");
+    if seeds.end - seeds.start >= SEEDS {
+        // A simulation in which nothing ever goes wrong shows nothing.
+        assert!(total.crashes > 100 && total.stops > 100, "{} {}", total.crashes, total.stops);
+        for name in ["deployed", "unchanged", "rolled-back", "rollback-failed", "failed", "skipped", "detached"] {
+            assert!(total.outcomes.contains_key(name), "no seed has a target that is {name}");
+        }
+    }
+}
