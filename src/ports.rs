@@ -90,8 +90,8 @@ pub trait TenantAccount: Send + Sync {
     /// Protects a stack against deletion.
     async fn protect(&self, stack: &str) -> Result<(), Fault>;
 
-    /// Returns the events of a stack that came after the one with the id `after`, oldest first; all if none.
-    async fn events(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, Fault>;
+    /// Returns the events of a stack from a moment on, by CloudFormation's clock, oldest first; all if none is given.
+    async fn events(&self, stack: &str, since: Option<Timestamp>) -> Result<Vec<StackEvent>, Fault>;
 
     /// Tells whether a stack has change sets that wait for their execution.
     async fn has_change_sets(&self, stack: &str) -> Result<bool, Fault>;
@@ -100,8 +100,8 @@ pub trait TenantAccount: Send + Sync {
     /// or, without one, in the stack's operations. Such reasons are in no stack event.
     async fn validation_failures(&self, stack: &str, change_set: Option<&str>) -> Result<Vec<StackEvent>, Fault>;
 
-    /// Returns the id of a stack's newest event.
-    async fn newest_event(&self, stack: &str) -> Result<Option<String>, Fault>;
+    /// Returns when a stack's newest event happened, by CloudFormation's clock.
+    async fn newest_event(&self, stack: &str) -> Result<Option<Timestamp>, Fault>;
 
     /// Invokes a function and waits for its answer.
     async fn invoke(&self, function: &str, payload: &serde_json::Value) -> Result<Answer, Fault>;

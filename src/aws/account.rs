@@ -255,21 +255,20 @@ impl TenantAccount for Account {
         answer.map(drop).map_err(|error| fault::read("UpdateTerminationProtection", &error))
     }
 
-    async fn events(&self, stack: &str, after: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
+    async fn events(&self, stack: &str, since: Option<Timestamp>) -> Result<Vec<StackEvent>, Fault> {
         let mut events = Vec::new();
         let mut page = None;
         loop {
             let answer =
                 self.cloudformation.describe_stack_events().stack_name(stack).set_next_token(page).send().await;
             let answer = answer.map_err(|error| fault::read("DescribeStackEvents", &error))?;
-            let news =
-                answer.stack_events().iter().take_while(|event| Some(event.event_id().unwrap_or_default()) != after);
+            // CloudFormation tells the newest first.
+            let is_wanted = |event: &StackEvent| event.time.is_none() || event.time >= since;
             let before = events.len();
-            events.extend(news.map(read_event));
+            events.extend(answer.stack_events().iter().map(read_event).take_while(is_wanted));
             let reached = events.len() - before < answer.stack_events().len();
             page = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
             if reached || page.is_none() {
-                // CloudFormation tells the newest first.
                 events.reverse();
                 return Ok(events);
             }
@@ -306,12 +305,12 @@ impl TenantAccount for Account {
         Ok(events)
     }
 
-    async fn newest_event(&self, stack: &str) -> Result<Option<String>, Fault> {
+    async fn newest_event(&self, stack: &str) -> Result<Option<Timestamp>, Fault> {
         let answer = self.cloudformation.describe_stack_events().stack_name(stack).send().await;
         match answer.map_err(|error| fault::read("DescribeStackEvents", &error)) {
             Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
             Err(fault) => Err(fault),
-            Ok(answer) => Ok(answer.stack_events().first().and_then(|event| event.event_id()).map(str::to_owned)),
+            Ok(answer) => Ok(answer.stack_events().first().and_then(|event| time(event.timestamp()))),
         }
     }
 
@@ -360,6 +359,7 @@ fn read_event(event: &cfn::types::StackEvent) -> StackEvent {
         id: event.event_id().unwrap_or_default().to_owned(),
         time: time(event.timestamp()),
         logical_id: event.logical_resource_id().unwrap_or_default().to_owned(),
+        physical_id: text(physical_id),
         resource_type: event.resource_type().unwrap_or_default().to_owned(),
         status: event.resource_status().map_or("", |status| status.as_str()).to_owned(),
         reason: text(event.resource_status_reason()),
@@ -383,6 +383,7 @@ fn read_validation(event: &cfn::types::OperationEvent) -> StackEvent {
         id: event.event_id().unwrap_or_default().to_owned(),
         time: time(event.timestamp()),
         logical_id: event.logical_resource_id().unwrap_or_default().to_owned(),
+        physical_id: text(event.physical_resource_id()),
         resource_type: event.resource_type().unwrap_or_default().to_owned(),
         status: event.validation_status().map_or("", |status| status.as_str()).to_owned(),
         reason: text(event.validation_status_reason()),

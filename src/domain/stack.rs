@@ -30,6 +30,9 @@ pub struct StackEvent {
     pub time: Option<Timestamp>,
     /// The resource's name in the template.
     pub logical_id: String,
+    /// The resource's name or ARN in the account, where there is one yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub physical_id: Option<String>,
     /// The resource's type.
     pub resource_type: String,
     /// The resource's status, as `CREATE_IN_PROGRESS`.
@@ -40,6 +43,18 @@ pub struct StackEvent {
     pub is_stack: bool,
     /// The token of the request that began the operation: all events of one operation share it.
     pub token: Option<String>,
+}
+
+impl StackEvent {
+    /// Tells whether the resource has failed.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.status.as_str(), "CREATE_FAILED" | "UPDATE_FAILED" | "DELETE_FAILED" | "IMPORT_FAILED")
+    }
+
+    /// Returns the ARN of the stack that the resource is, where it is a stack within another one.
+    pub fn nested_stack(&self) -> Option<&str> {
+        self.physical_id.as_deref().filter(|_| !self.is_stack && self.resource_type == "AWS::CloudFormation::Stack")
+    }
 }
 
 macro_rules! statuses {
@@ -116,6 +131,8 @@ pub enum Decision {
     Create,
     /// Plan a change set of type UPDATE.
     Update,
+    /// Wait until the operation that is running has ended, then look again.
+    Wait,
     /// Leave it alone; the text says why, the second what would help.
     Blocked(&'static str, &'static str),
 }
@@ -156,10 +173,7 @@ impl StackStatus {
             | S::UpdateRollbackCompleteCleanupInProgress
             | S::DeleteInProgress
             | S::ImportInProgress
-            | S::ImportRollbackInProgress => Decision::Blocked(
-                "another operation is running on the stack",
-                "wait until it has ended, then plan again",
-            ),
+            | S::ImportRollbackInProgress => Decision::Wait,
             S::RollbackComplete | S::CreateFailed | S::RollbackFailed => Decision::Blocked(
                 "the stack never completed its creation and cannot be updated",
                 "delete it with `tenantry destroy`, selecting this tenant, then plan again",
@@ -178,7 +192,7 @@ impl StackStatus {
             ),
             S::ImportRollbackFailed => Decision::Blocked(
                 "an import failed and so did its rollback",
-                "mend the cause in the CloudFormation console, then plan again",
+                "see what failed with `aws cloudformation describe-stack-events`, mend it, then plan again",
             ),
             S::Unknown(_) => Decision::Blocked(
                 "the stack has a status that this version of Tenantry does not know",
@@ -222,6 +236,7 @@ pub fn table() -> String {
         let planned = match status.decision() {
             Decision::Create => "creates the stack".to_owned(),
             Decision::Update => "updates the stack".to_owned(),
+            Decision::Wait => "waits until the running operation has ended, then looks again".to_owned(),
             Decision::Blocked(why, hint) => format!("**blocked**: {why}; {hint}"),
         };
         let followed = match status.settled() {
@@ -240,11 +255,8 @@ pub fn table() -> String {
 /// Returns the event that started a failure: the first in time whose resource failed by itself. Cancellations
 /// that follow it, and what the stack says about them, are not causes.
 pub fn root_cause(events: &[StackEvent]) -> Option<&StackEvent> {
-    let failed = |event: &&StackEvent| {
-        matches!(event.status.as_str(), "CREATE_FAILED" | "UPDATE_FAILED" | "DELETE_FAILED" | "IMPORT_FAILED")
-    };
     let cancelled = |event: &StackEvent| event.reason.as_deref().is_some_and(|reason| reason.ends_with(" cancelled"));
-    let of_resources = events.iter().filter(failed).filter(|event| !event.is_stack && !cancelled(event));
+    let of_resources = events.iter().filter(|event| event.has_failed() && !event.is_stack && !cancelled(event));
     of_resources.min_by_key(|event| event.time).or_else(|| {
         let of_stack =
             |event: &&StackEvent| event.is_stack && event.reason.is_some() && !event.status.ends_with("_COMPLETE");
@@ -273,7 +285,8 @@ mod tests {
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(path, &page).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), page, "run UPDATE_DOCS=1 cargo test --lib");
+        let documented = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(documented == page, "{path} is not what the code says: run UPDATE_DOCS=1 cargo test --lib");
     }
 
     #[test]
@@ -288,7 +301,7 @@ mod tests {
     #[test]
     fn only_stacks_at_rest_are_planned() {
         for status in StackStatus::KNOWN {
-            let planned = !matches!(status.decision(), Decision::Blocked(..));
+            let planned = matches!(status.decision(), Decision::Create | Decision::Update);
             let at_rest = [
                 "REVIEW_IN_PROGRESS",
                 "DELETE_COMPLETE",
@@ -318,6 +331,7 @@ mod tests {
             id: format!("{second}-{logical_id}"),
             time: Timestamp::from_second(second).ok(),
             logical_id: logical_id.into(),
+            physical_id: None,
             resource_type: "AWS::Lambda::Function".into(),
             status: status.into(),
             reason: reason.map(str::to_owned),

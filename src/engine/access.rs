@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Engine;
+use super::patience::patiently;
 use super::window::{self, Flow};
 use crate::domain::{Failure, Fault, FaultKind, Target};
 use crate::event::{Event, Phase};
@@ -16,9 +17,6 @@ pub struct Entered {
     pub account: Result<Arc<dyn TenantAccount>, Failure>,
 }
 
-/// Requests in flight while accounts are entered. STS throttles far above it.
-const IN_FLIGHT: usize = 128;
-
 impl Engine {
     /// Enters the accounts of all targets in parallel. Changes nothing, and tries them all, so that the reader
     /// learns of every account that is not ready and not only of the first.
@@ -26,13 +24,14 @@ impl Engine {
         self.events.emit(Event::PhaseStarted { phase: Phase::Access, stage: stage.to_owned(), targets: targets.len() });
         let accounts = self.accounts.clone();
         let enter = |target: Target| {
-            let accounts = accounts.clone();
+            let (accounts, stop) = (accounts.clone(), self.stop.clone());
             async move {
-                let account = accounts.enter(&target).await.map_err(|fault| refusal(&target, &fault));
+                let account = patiently(&stop, || accounts.enter(&target)).await;
+                let account = account.map_err(|fault| refusal(&target, &fault));
                 Entered { target, account }
             }
         };
-        let entered = window::run(targets, IN_FLIGHT, &self.stop, enter, |_| Flow::Start).await;
+        let entered = window::run(targets, window::WIDE, &self.stop, enter, |_| Flow::Start).await;
         let stopped = || Err(Failure::because("the run was stopped before the account was entered"));
         entered
             .into_iter()

@@ -7,7 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use super::access::Entered;
 use super::brakes::Brakes;
-use super::follow::{Ending, Operation, Pace, follow, still_running};
+use super::follow::{Ending, Operation, follow, still_running};
+use super::pace::Pace;
 use super::patience::patiently;
 use super::plan::{Attempt, PlanRequest, Planned, Planning, Ready};
 use super::verify::verify;
@@ -24,7 +25,7 @@ use crate::ports::TenantAccount;
 
 /// How often an execution is asked for, where the answers fail in passing and nothing has begun.
 const ATTEMPTS: u32 = 3;
-/// How many looks a stack has to show that an operation has begun: about ten seconds.
+/// How many looks a stack has to show that an operation has begun: about eight seconds.
 const LOOKS: u32 = 8;
 
 /// A target with its outcome.
@@ -36,13 +37,13 @@ impl Engine {
     ///
     /// Where the brakes hold, nothing new is started; what runs is followed to its end. What has failed is tried once
     /// more at the end, if the stage wants that and CloudFormation would still do the same.
-    pub async fn apply(&self, planning: Planning, request: &PlanRequest) -> Vec<Finished> {
+    pub async fn apply(&self, rollout: &str, planning: Planning, request: &PlanRequest) -> Vec<Finished> {
         let Planning { plan, ready, unchanged, settled } = planning;
         let stage = plan.content.stage.clone();
         if !ready.is_empty() {
             self.events.emit(Event::PhaseStarted { phase: Phase::Apply, stage: stage.clone(), targets: ready.len() });
         }
-        let run = Arc::new(Run::new(self, request, plan));
+        let run = Arc::new(Run::new(self, rollout, request, plan));
         let mut brakes = Brakes::new(&run.plan.content);
         for (target, outcome) in &settled {
             brakes.seen(&target.id, outcome);
@@ -50,14 +51,7 @@ impl Engine {
         if brakes.held().is_none() {
             run.bake_again(&settled, &ready).await;
         }
-        let mut finished = run.waves(ready, &mut brakes).await;
-
-        let look = |(target, account)| run.clone().unchanged(target, account);
-        let skipped = |(target, _): (Target, _)| {
-            (target.id, Outcome::Skipped(Failure::because("not looked at: the run was stopped")))
-        };
-        let looked = window::run(unchanged, brakes.limit(), &self.stop, look, |_| Flow::Start).await;
-        finished.extend(looked.into_iter().map(|result| result.unwrap_or_else(skipped)));
+        let mut finished = run.waves(ready, unchanged, &mut brakes).await;
         finished.extend(settled.into_iter().map(|(target, outcome)| (target.id, outcome)));
         let tally = Tally::of(finished.iter().map(|(_, outcome)| outcome));
         self.events.emit(Event::PhaseFinished { phase: Phase::Apply, stage, tally });
@@ -65,9 +59,13 @@ impl Engine {
     }
 }
 
+/// A target that needs no change, with the way into its account.
+type Entrance = (Target, Arc<dyn TenantAccount>);
+
 /// What all targets of a rollout share.
 struct Run {
     engine: Engine,
+    rollout: String,
     plan: Plan,
     release: Release,
     attempt: Arc<Attempt>,
@@ -99,21 +97,35 @@ impl Tried {
 }
 
 impl Run {
-    fn new(engine: &Engine, request: &PlanRequest, plan: Plan) -> Self {
+    fn new(engine: &Engine, rollout: &str, request: &PlanRequest, plan: Plan) -> Self {
         let attempt = Arc::new(Attempt::new(engine, request));
-        Self { engine: engine.clone(), plan, release: request.release.clone(), attempt }
+        let rollout = rollout.to_owned();
+        Self { engine: engine.clone(), rollout, plan, release: request.release.clone(), attempt }
     }
 
-    /// Brings all targets to their outcomes, wave by wave.
-    async fn waves(self: &Arc<Self>, ready: Vec<Ready>, brakes: &mut Brakes<'_>) -> Vec<Finished> {
+    /// Brings all targets to their outcomes, wave by wave: first those of a wave that need no change, since what is
+    /// found wrong with them holds back what follows, then those that do.
+    async fn waves(
+        self: &Arc<Self>,
+        ready: Vec<Ready>,
+        unchanged: Vec<Entrance>,
+        brakes: &mut Brakes<'_>,
+    ) -> Vec<Finished> {
         let Engine { events, stop, .. } = &self.engine;
         let policies = &self.plan.content.rollout.waves;
-        let mut waves: BTreeMap<u32, Vec<Ready>> = BTreeMap::new();
+        let mut waves: BTreeMap<u32, (Vec<Entrance>, Vec<Ready>)> = BTreeMap::new();
+        for (target, account) in unchanged {
+            waves.entry(target.wave).or_default().0.push((target, account));
+        }
         for ready in ready {
-            waves.entry(ready.target.wave).or_default().push(ready);
+            waves.entry(ready.target.wave).or_default().1.push(ready);
         }
         let (mut finished, mut again) = (Vec::new(), Vec::new());
-        while let Some((number, wave)) = waves.pop_first() {
+        while let Some((number, (unchanged, wave))) = waves.pop_first() {
+            finished.extend(self.look_at(unchanged, brakes).await);
+            if wave.is_empty() {
+                continue;
+            }
             let policy = policies.get(number as usize);
             if let Some(policy) = policy.filter(|_| self.why_not(brakes).is_none()) {
                 events.emit(Event::WaveStarted { wave: policy.name.clone(), targets: wave.len() });
@@ -147,7 +159,8 @@ impl Run {
                     }
                 }
             }
-            if let Some(policy) = policy.filter(|_| !waves.is_empty() && self.why_not(brakes).is_none()) {
+            let is_last = waves.values().all(|(_, ready)| ready.is_empty());
+            if let Some(policy) = policy.filter(|_| !is_last && self.why_not(brakes).is_none()) {
                 self.bake(policy).await;
             }
         }
@@ -157,7 +170,23 @@ impl Run {
 
     /// Says why nothing more is started, if so.
     fn why_not(&self, brakes: &Brakes<'_>) -> Option<String> {
-        brakes.held().or(self.engine.halted()).map(str::to_owned)
+        self.engine.halted().or(brakes.held()).map(str::to_owned)
+    }
+
+    /// Looks at targets that need no change. That changes nothing, so that the brakes count and do not hold.
+    async fn look_at(self: &Arc<Self>, unchanged: Vec<Entrance>, brakes: &mut Brakes<'_>) -> Vec<Finished> {
+        let look = |(target, account)| self.clone().unchanged(target, account);
+        let judge = |(target, outcome): &Finished| {
+            brakes.seen(target, outcome);
+            Flow::Start
+        };
+        let skipped = |(target, _): Entrance| {
+            let outcome = Outcome::Skipped(Failure::because("not looked at: the run was stopped"));
+            self.engine.events.emit(Event::Finished { target: target.id.clone(), outcome: outcome.clone() });
+            (target.id, outcome)
+        };
+        let looked = window::run(unchanged, window::WIDE, &self.engine.stop, look, judge).await;
+        looked.into_iter().map(|result| result.unwrap_or_else(skipped)).collect()
     }
 
     /// Waits after a wave that was over when the rollout was interrupted: how long it had baked is not known.
@@ -199,7 +228,7 @@ impl Run {
         let work = |one| self.clone().once_more(one);
         let limit = brakes.limit();
         let judge = |(_, outcome): &Finished| {
-            if !outcome.is_failure() {
+            if matches!(outcome, Outcome::Deployed) {
                 brakes.mended();
             }
             Flow::AtMost(brakes.limit())
@@ -215,16 +244,7 @@ impl Run {
         let entered = Entered { target: target.clone(), account: Ok(account.clone()) };
         let outcome = match self.attempt.clone().again(entered, None).await.result {
             Ok(Planned::Ready(ready, changes)) if self.is_as_planned(&ready, &changes) => {
-                let (stack_id, change_set) = (ready.stack_id.clone(), ready.change_set.clone());
-                let prepared = Prepared { target: target.id.clone(), stack_id, change_set };
-                self.engine.events.emit(Event::Prepared { prepared });
-                progress.take(Step::Execute);
-                let tried = self.execute(&ready).await;
-                let outcome = self.verified(&ready, tried, &mut progress).await;
-                if outcome == Outcome::Deployed {
-                    self.remember(&target.id).await;
-                }
-                outcome
+                self.second_try(&ready, &mut progress, outcome).await
             }
             // The stack is as it should be: what had failed was its check.
             Ok(Planned::Unchanged(account, version)) => {
@@ -234,7 +254,7 @@ impl Run {
                         self.remember(&target.id).await;
                         Outcome::Deployed
                     }
-                    Err(failure) => Outcome::Failed(failure),
+                    Err(outcome) => outcome,
                 }
             }
             Ok(Planned::Ready(ready, _)) => {
@@ -247,10 +267,32 @@ impl Run {
         (target.id.clone(), progress.finish(outcome))
     }
 
+    /// Executes what has failed once more, after that is written down: whoever resumes has to know of it. Where nothing
+    /// was executed after all, the first outcome stands.
+    async fn second_try(&self, ready: &Ready, progress: &mut Progress, first: Outcome) -> Outcome {
+        let (stack_id, change_set) = (ready.stack_id.clone(), ready.change_set.clone());
+        let prepared = Prepared { target: ready.target.id.clone(), stack_id, change_set };
+        if let Err(fault) = self.engine.prepare_again(&self.plan, &self.rollout, &prepared).await {
+            self.engine.events.notice(format!("{}: not tried once more: {fault}", ready.target.id));
+            return first;
+        }
+        self.engine.events.emit(Event::Prepared { prepared });
+        progress.take(Step::Execute);
+        let tried = self.execute(ready).await;
+        match self.verified(ready, tried, progress).await {
+            Outcome::Skipped(_) => first,
+            Outcome::Deployed => {
+                self.remember(&ready.target.id).await;
+                Outcome::Deployed
+            }
+            other => other,
+        }
+    }
+
     /// Tells whether a target's change set says what the plan says of the target.
     fn is_as_planned(&self, ready: &Ready, changes: &[Change]) -> bool {
         let now = self.attempt.content(&ready.target, Intent::of(ready.creates, changes.to_vec()));
-        self.plan.content.targets.contains(&now)
+        self.plan.content.target(&ready.target.id) == Some(&now)
     }
 
     /// Brings one target to its outcome.
@@ -259,12 +301,12 @@ impl Run {
         progress.take(Step::Execute);
         let tried = self.execute(&ready).await;
         let outcome = self.verified(&ready, tried, &mut progress).await;
-        let Ready { target, account, .. } = ready;
+        let Ready { target, account, last_try, .. } = ready;
         if outcome == Outcome::Deployed {
             self.remember(&target.id).await;
         }
         let may_mend = matches!(outcome, Outcome::RolledBack(_) | Outcome::Failed(_));
-        if may_mend && self.plan.content.rollout.requeue && self.engine.halted().is_none() {
+        if may_mend && !last_try && self.plan.content.rollout.requeue && self.engine.halted().is_none() {
             let why = outcome.failure().map(ToString::to_string).unwrap_or_default();
             self.engine.events.notice(format!(
                 "{}: {}, and tried once more at the end: {why}",
@@ -290,10 +332,11 @@ impl Run {
             && let Err(fault) = patiently(stop, || account.protect(stack_id)).await
         {
             let failure = Failure::because(format!("the stack could not be protected against deletion: {fault}"));
-            return Outcome::Failed(failure.hint("the stack itself is deployed"));
+            let failure = failure.hint("the stack itself is deployed");
+            return if fault.passes() { Outcome::Detached(failure) } else { Outcome::Failed(failure) };
         }
         let checked = verify(account.as_ref(), target, stack_id, events, stop).await;
-        checked.map_or_else(Outcome::Failed, |()| Outcome::Deployed)
+        checked.err().unwrap_or(Outcome::Deployed)
     }
 
     /// Looks at a target whose stack needs no change. If the ledger has it on another release, this is the first
@@ -306,7 +349,7 @@ impl Run {
         if known.is_none_or(|(entry, _)| entry.release.as_ref() != Some(&self.release.id)) {
             match verify(account.as_ref(), &target, &target.stack, events, stop).await {
                 Ok(()) => self.remember(&target.id).await,
-                Err(failure) => outcome = Outcome::Failed(failure),
+                Err(other) => outcome = other,
             }
         }
         events.emit(Event::Finished { target: target.id.clone(), outcome: outcome.clone() });
@@ -326,18 +369,19 @@ impl Run {
         let account = account.as_ref();
         let stop = &self.engine.stop;
         let not_started = |fault: Fault| Outcome::Failed(Failure::because(format!("nothing was executed: {fault}")));
-        let unread = |fault: Fault| match not_started(fault) {
-            Outcome::Failed(failure) if stop.is_requested() => Outcome::Skipped(failure),
-            outcome => outcome,
-        };
         let token = token(self.plan.digest, stack_id, change_set);
         let until = Instant::now() + self.plan.content.rollout.deadline;
         if ready.begun {
-            let operation = Operation { stack_id, token: &token, after: None, until };
+            let operation = Operation { stack_id, token: &token, since: ready.since, until };
             return self.followed(account, target, operation).await;
         }
-        let seen = patiently(stop, || account.newest_event(stack_id)).await.map_err(unread)?;
-        let operation = Operation { stack_id, token: &token, after: seen, until };
+        let seen = patiently(stop, || account.newest_event(stack_id)).await;
+        let since = seen.map_err(|fault| match fault.passes() {
+            // What could not be read says nothing about the target: it was not started, and `resume` may start it.
+            true => Outcome::Skipped(Failure::because(format!("not started: {fault}"))),
+            false => not_started(fault),
+        })?;
+        let operation = Operation { stack_id, token: &token, since, until };
         // Reading took time: the run may have been stopped since, or its lock be somebody else's.
         if let Some(why) = self.engine.halted() {
             return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
@@ -401,7 +445,7 @@ pub(super) async fn has_begun(account: &dyn TenantAccount, operation: &Operation
     let mut pace = Pace::new();
     for _ in 0..LOOKS {
         pace.pause().await;
-        let events = patiently(stop, || account.events(operation.stack_id, operation.after.as_deref())).await;
+        let events = patiently(stop, || account.events(operation.stack_id, operation.since)).await;
         match events {
             Ok(events) if events.iter().any(|event| event.token.as_deref() == Some(operation.token)) => {
                 return Begun::Yes;

@@ -97,7 +97,7 @@ impl Engine {
                 return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
             }
             progress.take(Step::Execute);
-            let operation = Operation { stack_id: &stack.id, token: &token, after: seen, until };
+            let operation = Operation { stack_id: &stack.id, token: &token, since: seen, until };
             if let Err(fault) = account.delete_stack(&stack.id, &target.deployment_role, &token).await {
                 // The answer may have been lost after CloudFormation began.
                 match has_begun(account.as_ref(), &operation, &self.stop).await {

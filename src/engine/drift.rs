@@ -1,7 +1,7 @@
 //! Asking a stack whether somebody has changed its resources by hand.
 
 use super::Stop;
-use super::follow::Pace;
+use super::pace::Pace;
 use super::patience::patiently;
 use crate::domain::{Drift, Failure, Fault};
 use crate::ports::TenantAccount;

@@ -227,11 +227,13 @@ impl Tenant {
             id: number.to_string(),
             time: Timestamp::from_second(i64::try_from(number).unwrap()).ok(),
             logical_id: if is_stack { format!("app-{}", self.name) } else { "Function".into() },
+            physical_id: None,
             resource_type: if is_stack { "AWS::CloudFormation::Stack" } else { "AWS::Lambda::Function" }.into(),
             status: status.into(),
             reason: reason.map(str::to_owned),
             is_stack,
-            token: self.state(|state| state.token.clone()).filter(|_| !self.script().foreign_events),
+            // The first one was there before.
+            token: self.state(|state| state.token.clone()).filter(|_| number > 0 && !self.script().foreign_events),
         }
     }
 }
@@ -348,7 +350,7 @@ impl TenantAccount for Tenant {
         self.call("UpdateTerminationProtection")
     }
 
-    async fn events(&self, _: &str, after: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
+    async fn events(&self, _: &str, since: Option<Timestamp>) -> Result<Vec<StackEvent>, Fault> {
         self.call("DescribeStackEvents")?;
         let (last, delay) = self.script().ends;
         let Some(executed) = self.state(|state| state.executed) else { return Ok(vec![]) };
@@ -365,8 +367,8 @@ impl TenantAccount for Tenant {
                 events.push(self.event(9, last, None, true));
             }
         }
-        let from = after.map_or(0, |after| events.iter().position(|event| event.id == after).map_or(0, |at| at + 1));
-        Ok(events.split_off(from))
+        events.retain(|event| event.time >= since);
+        Ok(events)
     }
 
     async fn has_change_sets(&self, _: &str) -> Result<bool, Fault> {
@@ -379,10 +381,10 @@ impl TenantAccount for Tenant {
         Ok(vec![])
     }
 
-    async fn newest_event(&self, _: &str) -> Result<Option<String>, Fault> {
+    async fn newest_event(&self, _: &str) -> Result<Option<Timestamp>, Fault> {
         // By another name than the looks that follow, so that a script can tell them apart.
         self.call("NewestEvent")?;
-        Ok(Some("0".into()))
+        Ok(Some(Timestamp::UNIX_EPOCH))
     }
 
     async fn invoke(&self, _: &str, _: &serde_json::Value) -> Result<Answer, Fault> {

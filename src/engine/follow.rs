@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep_until};
 
 use super::Stop;
-use crate::domain::stack::{Settled, root_cause};
+use super::causes::failure_of;
+use super::news::News;
+use super::pace::Pace;
+use crate::domain::stack::Settled;
 use crate::domain::{Failure, Fault, StackEvent, StackStatus, TargetId};
 use crate::event::{Event, Events};
 use crate::ports::TenantAccount;
@@ -18,42 +22,22 @@ pub enum Ending {
     Detached(Failure),
 }
 
-/// The pauses between looks: short at first, since many updates take seconds, then longer, and never in step
-/// with other targets.
-pub struct Pace(Duration);
-
-impl Pace {
-    const FIRST: Duration = Duration::from_millis(250);
-    const LONGEST: Duration = Duration::from_secs(5);
-
-    /// Starts with the shortest pause.
-    pub fn new() -> Self {
-        Self(Self::FIRST)
-    }
-
-    /// Pauses, and makes the next pause longer.
-    pub async fn pause(&mut self) {
-        sleep(self.0.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-        self.0 = Self::LONGEST.min(self.0.mul_f64(1.5));
-    }
-}
-
 /// An operation on a stack, as it is found again.
 pub struct Operation<'a> {
     /// ARN of the stack.
     pub stack_id: &'a str,
     /// The token of the request that began it. Whatever has another one is somebody else's, and decides nothing.
     pub token: &'a str,
-    /// The newest event before it, if there was one.
-    pub after: Option<String>,
+    /// The time of the newest event before it, if there was one.
+    pub since: Option<Timestamp>,
     /// When it is followed no longer.
     pub until: Instant,
 }
 
 /// After so many looks without news the stack itself is asked: an event may have come in behind the last one seen.
 const QUIET_LOOKS: u32 = 6;
-/// After so many looks without any event of the operation it is given up: about two minutes.
-const SILENT_LOOKS: u32 = 30;
+/// After so long without any event of the operation it is given up.
+const SILENCE: Duration = Duration::from_mins(2);
 /// After so many looks that failed one after the other the reader is told.
 const FAILED_LOOKS: u32 = 10;
 
@@ -68,16 +52,19 @@ pub async fn follow(
     events: &Events,
     stop: &Stop,
 ) -> Ending {
-    let Operation { stack_id, token, after: mut seen, until } = operation;
+    let Operation { stack_id, token, since, until } = operation;
+    let mut news = News::new(since);
+    // What may be needed to say why it has failed.
     let mut history: Vec<StackEvent> = Vec::new();
-    let mut last: Option<StackStatus> = None;
+    let mut last: Option<StackEvent> = None;
     let (mut quiet, mut failed) = (0, 0);
     let mut pace = Pace::new();
+    let begun = Instant::now();
     loop {
         // Reads are safe to drop: what is asked once more does no harm.
         let look = async {
             pace.pause().await;
-            account.events(stack_id, seen.as_deref()).await
+            account.events(stack_id, news.from()).await
         };
         let new = tokio::select! {
             biased;
@@ -99,24 +86,24 @@ pub async fn follow(
         };
         failed = 0;
         quiet += 1;
-        for event in new {
-            seen = Some(event.id.clone());
-            if event.token.as_deref() != Some(token) {
-                continue;
-            }
+        for event in news.take(new).into_iter().filter(|event| event.token.as_deref() == Some(token)) {
             quiet = 0;
             events.emit(Event::Stack { target: target.clone(), stack_event: event.clone() });
-            if event.is_stack {
-                last = Some(StackStatus::read(&event.status));
+            // One that appears late says nothing about how the stack is now.
+            if event.is_stack && last.as_ref().is_none_or(|last| last.time <= event.time) {
+                last = Some(event.clone());
             }
-            history.push(event);
+            if event.is_stack || event.has_failed() {
+                history.push(event);
+            }
         }
         // The last word counts. A failure may be followed by a rollback that has no event yet, and after a long
         // silence a word may have been missed: then the stack is asked. While nothing of the operation was seen,
         // the stack's status says nothing about it, but that the stack is gone.
-        let settled = last.as_ref().map_or(Settled::NotYet, StackStatus::settled);
+        let last_status = last.as_ref().map(|event| StackStatus::read(&event.status));
+        let settled = last_status.as_ref().map_or(Settled::NotYet, StackStatus::settled);
         let is_silent = quiet > 0 && quiet % QUIET_LOOKS == 0;
-        let status = match &last {
+        let status = match &last_status {
             Some(_) if settled == Settled::Failed => ask(account, stack_id).await,
             Some(_) if settled == Settled::NotYet && is_silent => ask(account, stack_id).await,
             Some(status) if settled != Settled::NotYet => Some(status.clone()),
@@ -124,16 +111,13 @@ pub async fn follow(
             _ => None,
         };
         if let Some(status) = status.filter(|status| status.settled() != Settled::NotYet) {
-            let failure = cause(account, stack_id, &history, &status).await;
-            let failure = match status {
-                StackStatus::RollbackComplete => failure.hint(
-                    "the stack was never created; delete what is left with `tenantry destroy`, selecting this tenant, then release again",
-                ),
-                _ => failure,
+            let failure = match status.settled() {
+                Settled::Done => Failure::because(format!("the stack is {status}")),
+                _ => failure_of(account, target, stack_id, &history, &status, events, stop).await,
             };
             return Ending::Settled(status.settled(), failure);
         }
-        if last.is_none() && quiet >= SILENT_LOOKS {
+        if last_status.is_none() && begun.elapsed() > SILENCE {
             return Ending::Detached(still_running(
                 "CloudFormation took the request, but no event shows that it began",
             ));
@@ -154,35 +138,4 @@ pub fn still_running(why: &str) -> Failure {
 
 fn lost_sight(fault: &Fault) -> Failure {
     still_running(&format!("the stack can no longer be followed: {fault}"))
-}
-
-/// Names the resource that failed first, or the stack's status where no event names one.
-async fn cause(account: &dyn TenantAccount, stack_id: &str, history: &[StackEvent], status: &StackStatus) -> Failure {
-    let found = root_cause(history);
-    // A stack that is gone may have been deleted because it failed.
-    if status.settled() == Settled::Done || (status.settled() == Settled::Gone && found.is_none()) {
-        return Failure::because(format!("the stack is {status}"));
-    }
-    if let Some(event) = found.filter(|event| !event.is_stack) {
-        return of_resource(event);
-    }
-    // What fails before the first resource is in a list of its own; without it the reason only says to look there.
-    let began = history.first().and_then(|event| event.time);
-    let early = account.validation_failures(stack_id, None).await.unwrap_or_default();
-    let of_this_operation = |event: &&StackEvent| began.is_none() || event.time.is_none() || event.time >= began;
-    match (early.iter().find(of_this_operation), found.and_then(|event| event.reason.clone())) {
-        (Some(event), _) => of_resource(event),
-        (None, Some(reason)) => Failure::because(reason),
-        (None, None) => Failure::because(format!("the stack is {status}, and no event says why")),
-    }
-}
-
-/// Returns an event of a resource as a failure.
-pub fn of_resource(event: &StackEvent) -> Failure {
-    Failure {
-        resource: Some(event.logical_id.clone()).filter(|text| !text.is_empty()),
-        resource_type: Some(event.resource_type.clone()).filter(|text| !text.is_empty()),
-        reason: event.reason.clone().unwrap_or_else(|| format!("{} without a reason", event.status)),
-        hint: None,
-    }
 }

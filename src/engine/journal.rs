@@ -14,15 +14,19 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 use super::records::{edited, written};
+use super::window::{self, Flow};
 use super::{Engine, Planning};
-use crate::domain::{Digest, Fault, Identity, Outcome, TargetId};
+use crate::domain::{Digest, Fault, FaultKind, Identity, Outcome, TargetId};
 use crate::event::{Event, Prepared, Timed};
+use crate::plan::{Plan, Secrets};
 use crate::ports::Store;
 
 /// How often what has happened is written.
 const EVERY: Duration = Duration::from_secs(5);
 /// After so many events a segment is written at once.
 const MOST: usize = 2000;
+/// Segments that are read at a time.
+const READS: usize = 64;
 
 /// What is written before anything is executed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +37,9 @@ struct Begun {
     stage: String,
     by: Identity,
     at: Timestamp,
+    /// The lock that was taken over from an owner that was silent, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    taken_over: Option<String>,
     prepared: Vec<Prepared>,
 }
 
@@ -60,23 +67,35 @@ struct Journal {
     store: Arc<dyn Store>,
     prefix: String,
     number: u32,
+    secrets: Secrets,
     pending: Vec<Timed>,
     /// A segment whose writing was begun.
     segment: Option<Vec<u8>>,
+}
+
+/// Writes an object once, and tells whether what stands there is it: an answer may have been lost.
+async fn put_ours(store: &dyn Store, key: &str, bytes: &[u8]) -> Result<bool, Fault> {
+    Ok(store.put_once(key, bytes.to_vec()).await? || store.get(key).await?.is_some_and(|(found, _)| found == bytes))
 }
 
 impl Journal {
     /// Writes what is pending. Where that fails, the same segment is written next time.
     async fn flush(&mut self) -> Result<(), Fault> {
         if self.segment.is_none() && !self.pending.is_empty() {
-            let line = |event: Timed| serde_json::to_vec(&event).expect("events are plain JSON");
-            let lines: Vec<Vec<u8>> = self.pending.drain(..).map(line).collect();
-            self.segment = Some(lines.join(&b'\n'));
+            // What tenants' stacks say can repeat a parameter.
+            let line =
+                |event: Timed| self.secrets.cover_known(&serde_json::to_string(&event).expect("events are plain JSON"));
+            let lines: Vec<String> = self.pending.drain(..).map(line).collect();
+            self.segment = Some(lines.join("\n").into_bytes());
         }
         if let Some(segment) = &self.segment {
-            self.store.put_once(&format!("{}{:06}.jsonl", self.prefix, self.number), segment.clone()).await?;
+            let key = format!("{}{:06}.jsonl", self.prefix, self.number);
+            let is_ours = put_ours(self.store.as_ref(), &key, segment).await?;
             self.number += 1;
-            self.segment = None;
+            // Where another segment stands already, this one gets the next number.
+            if is_ours {
+                self.segment = None;
+            }
         }
         Ok(())
     }
@@ -85,8 +104,10 @@ impl Journal {
     async fn keep(&mut self, heard: &mut UnboundedReceiver<Timed>, engine: &Engine) -> Infallible {
         let mut told = false;
         loop {
+            // What cannot be written now is written later, and nobody is asked without a pause.
+            let most = if self.segment.is_some() { usize::MAX } else { MOST };
             let _ = timeout(EVERY, async {
-                while self.pending.len() < MOST {
+                while self.pending.len() < most {
                     match heard.recv().await {
                         Some(event) => self.pending.push(event),
                         None => std::future::pending().await,
@@ -118,10 +139,24 @@ impl Engine {
             stage: content.stage.clone(),
             by: self.by.clone(),
             at: self.events.now(),
+            taken_over: self.lease.as_ref().and_then(|lease| lease.taken_over.clone()),
             prepared: prepared.collect(),
         };
         let key = format!("{}{:06}-000000-begun.json", prefix(&content.application, rollout), self.fence());
-        self.store.put_once(&key, written(&begun)).await.map(drop)
+        if put_ours(self.store.as_ref(), &key, &written(&begun)).await? {
+            return Ok(());
+        }
+        let why = format!("{key} is there already: was the stage's lock deleted by hand?");
+        Err(Fault::new(FaultKind::Conflict, "PutObject", why))
+    }
+
+    /// Writes down that a target's change set is about to be executed for the second time of the rollout.
+    pub(super) async fn prepare_again(&self, plan: &Plan, rollout: &str, prepared: &Prepared) -> Result<(), Fault> {
+        let Prepared { target, change_set, .. } = prepared;
+        let (folder, fence) = (prefix(&plan.content.application, rollout), self.fence());
+        let place = Digest::of(format!("{target} {change_set}")).short();
+        let key = format!("{folder}{fence:06}-again-{place}.json");
+        self.store.put_once(&key, written(prepared)).await.map(drop)
     }
 
     /// Does work with everything that it tells kept in the store.
@@ -129,6 +164,7 @@ impl Engine {
         &self,
         application: &str,
         rollout: &str,
+        secrets: &Secrets,
         work: impl AsyncFnOnce(Engine) -> T,
     ) -> T {
         let (sender, mut heard) = unbounded_channel();
@@ -137,6 +173,7 @@ impl Engine {
             store: self.store.clone(),
             prefix: format!("{}{:06}-", prefix(application, rollout), self.fence()),
             number: 1,
+            secrets: secrets.clone(),
             pending: Vec::new(),
             segment: None,
         };
@@ -165,19 +202,29 @@ impl Engine {
     pub async fn history(&self, application: &str, rollout: &str) -> Result<Option<History>, Fault> {
         let mut history: Option<History> = None;
         let (mut outcomes, mut prepared) = (BTreeMap::new(), Vec::new());
-        for key in self.store.list(&prefix(application, rollout)).await? {
+        let keys = self.store.list(&prefix(application, rollout)).await?;
+        let read = |key: String| {
+            let store = self.store.clone();
+            async move { store.get(&key).await.map(|found| (key, found)) }
+        };
+        let stopped = |_| Err(Fault::new(FaultKind::Unreachable, "GetObject", "the run was stopped"));
+        for result in window::run(keys, READS, &self.stop, read, |_| Flow::Start).await {
+            let (key, Some((bytes, _))) = result.unwrap_or_else(stopped)? else { continue };
+            let wrong = |error: serde_json::Error| edited(&key, &format!("it cannot be read: {error}"));
+            if key.contains("-again-") {
+                prepared.push(serde_json::from_slice(&bytes).map_err(wrong)?);
+                continue;
+            }
             if key.ends_with("-begun.json") {
-                let Some(begun) = self.record::<Begun>(&key).await? else { continue };
+                let begun: Begun = serde_json::from_slice(&bytes).map_err(wrong)?;
                 prepared.extend(begun.prepared);
                 let Begun { plan, stage, at, .. } = begun;
                 let first = History { plan, stage, begun: at, prepared: Vec::new(), outcomes: BTreeMap::new() };
                 history.get_or_insert(first);
                 continue;
             }
-            let Some((bytes, _)) = self.store.get(&key).await? else { continue };
             for line in bytes.split(|byte| *byte == b'\n') {
-                let event: Timed = serde_json::from_slice(line)
-                    .map_err(|error| edited(&key, &format!("it cannot be read: {error}")))?;
+                let event: Timed = serde_json::from_slice(line).map_err(wrong)?;
                 match event.event {
                     Event::Finished { target, outcome } => _ = outcomes.insert(target, outcome),
                     Event::Prepared { prepared: one } => prepared.push(one),

@@ -63,32 +63,43 @@ impl From<Fault> for LockError {
 pub struct Lease {
     /// The lock's number.
     pub fence: u64,
+    /// The lock that was taken over from an owner that was silent, if one was.
+    pub taken_over: Option<String>,
     /// When somebody else may have it; none once that is known.
-    until: Arc<Mutex<Option<Instant>>>,
+    until: Arc<Mutex<Option<Until>>>,
+}
+
+/// The end of a lease by both clocks: the steady one stands still while a machine sleeps.
+#[derive(Debug, Clone, Copy)]
+struct Until {
+    steady: Instant,
+    wall: Timestamp,
 }
 
 impl Lease {
     /// A lease that was asked for at `begun`: what the answer took is lost.
-    fn new(fence: u64, begun: Instant) -> Self {
-        let lease = Self { fence, until: Arc::default() };
+    fn new(fence: u64, taken_over: Option<String>, begun: Until) -> Self {
+        let lease = Self { fence, taken_over, until: Arc::default() };
         lease.renew(begun);
         lease
     }
 
     /// Tells whether somebody else may have taken the lock by now.
-    pub fn is_over(&self) -> bool {
-        self.until().is_none_or(|until| until <= Instant::now())
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until().is_none_or(|until| until.steady <= Instant::now() || until.wall <= now)
     }
 
-    fn renew(&self, begun: Instant) {
-        *self.until() = Some(begun + LEASE - MARGIN);
+    fn renew(&self, begun: Until) {
+        let Until { steady, wall } = begun;
+        let lasts = LEASE - MARGIN;
+        *self.until() = Some(Until { steady: steady + lasts, wall: wall.saturating_add(lasts).unwrap_or(wall) });
     }
 
     fn lose(&self) {
         *self.until() = None;
     }
 
-    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
+    fn until(&self) -> MutexGuard<'_, Option<Until>> {
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -150,15 +161,19 @@ impl Engine {
         Ok(result)
     }
 
+    fn both_clocks(&self) -> Until {
+        Until { steady: Instant::now(), wall: self.events.now() }
+    }
+
     /// Renews a lock until it is lost, and then says so.
     async fn keep_lock(&self, held: &mut Held, lease: &Lease, stop: &StopHandle) -> Infallible {
         loop {
             sleep(HEARTBEAT).await;
-            let begun = Instant::now();
+            let begun = self.both_clocks();
             let lock = Lock { renewed: self.events.now(), ..held.lock.clone() };
             match self.write_lock(held, lock).await {
                 Ok(()) => lease.renew(begun),
-                Err(fault) if fault.passes() && !lease.is_over() => {
+                Err(fault) if fault.passes() && !lease.is_over(self.events.now()) => {
                     self.events.notice(format!("lock {} could not be renewed yet: {fault}", held.lock.id));
                 }
                 Err(fault) => {
@@ -199,7 +214,8 @@ impl Engine {
         let key = lock_key(application, stage);
         let begun = Instant::now();
         let mut watched: Option<(String, Instant)> = None;
-        let mut tried: Option<(Lock, Instant)> = None;
+        let mut tried: Option<(Lock, Until)> = None;
+        let mut taken_over = None;
         // Whatever the clocks say: who renews is alive.
         let mut lives = false;
         let mut told = false;
@@ -215,7 +231,7 @@ impl Engine {
                 if let Some((_, asked)) = tried.take_if(|(tried, _)| tried.id == lock.id) {
                     // It was written, and only the answer was lost.
                     let held = Held { key, lock: lock.clone(), version: version.clone() };
-                    return Ok((held, Lease::new(lock.fence, asked)));
+                    return Ok((held, Lease::new(lock.fence, taken_over, asked)));
                 }
                 let (_, since) = match watched.take() {
                     Some(known) if known.0 == *version => watched.insert(known),
@@ -241,8 +257,9 @@ impl Engine {
                         () = self.stop.requested() => return Err(LockError::Stopped),
                     }
                 }
-                self.events
-                    .notice(format!("taking over lock {id} of {stage} from {owner}, not heard of since {renewed:.0}"));
+                let what = format!("lock {id} of {stage} from {owner}, not heard of since {renewed:.0}");
+                self.events.notice(format!("taking over {what}"));
+                taken_over = Some(what);
             }
             if self.stop.is_requested() {
                 return Err(LockError::Stopped);
@@ -251,10 +268,10 @@ impl Engine {
             let fence = found.as_ref().map_or(1, |(lock, _)| lock.fence + 1);
             let id = Digest::of(format!("{} {stage} {fence}", self.run)).short();
             let lock = Lock { id, fence, owner: self.by.clone(), held: true, since: now, renewed: now };
-            let asked = Instant::now();
+            let asked = self.both_clocks();
             let version = found.as_ref().map(|(_, version)| version.as_str());
             match self.store.replace(&key, written(&lock), version).await {
-                Ok(version) => return Ok((Held { key, lock, version }, Lease::new(fence, asked))),
+                Ok(version) => return Ok((Held { key, lock, version }, Lease::new(fence, taken_over, asked))),
                 // Somebody else was faster, or an answer was lost: look again.
                 Err(fault) if fault.kind == FaultKind::Conflict => tried = Some((lock, asked)),
                 Err(fault) => return Err(fault.into()),
@@ -297,7 +314,7 @@ mod tests {
         let other = Engine { run: "other".into(), ..one.clone() };
         let long = one.locked("app", "prod", Duration::ZERO, async |engine| {
             sleep(Duration::from_mins(10)).await;
-            (engine.stop.is_requested(), engine.lease.unwrap().is_over())
+            (engine.stop.is_requested(), engine.halted().is_some())
         });
         let refused = async {
             sleep(Duration::from_mins(5)).await;
@@ -376,7 +393,7 @@ mod tests {
             sleep(HEARTBEAT * 2).await;
             let stopped = engine.stop.is_requested();
             sleep(LEASE).await;
-            (stopped, engine.lease.unwrap().is_over())
+            (stopped, engine.lease.unwrap().is_over(one.events.now()))
         });
         assert_eq!(work.await.unwrap(), (true, true));
         assert!(!lock(&one).await.held, "what somebody else has written stays");

@@ -6,6 +6,7 @@ mod access;
 mod apply;
 mod approvals;
 mod brakes;
+mod causes;
 mod destroy;
 mod digest_key;
 mod drift;
@@ -13,6 +14,8 @@ mod follow;
 mod journal;
 mod ledger;
 mod lock;
+mod news;
+mod pace;
 mod patience;
 mod plan;
 mod publish;
@@ -81,7 +84,7 @@ impl Engine {
     /// Says why nothing more may be started, if so.
     pub fn halted(&self) -> Option<&'static str> {
         match &self.lease {
-            Some(lease) if lease.is_over() => Some("the stage's lock is lost"),
+            Some(lease) if lease.is_over(self.events.now()) => Some("the stage's lock is lost"),
             _ if self.stop.is_requested() => Some("the run was stopped"),
             _ => None,
         }

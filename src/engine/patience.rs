@@ -6,11 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Stop;
-use super::follow::Pace;
+use super::pace::Pace;
 use crate::domain::{Fault, FaultKind};
 
-/// How often a question is asked in all, on top of the retries within each call. The pauses come to about a minute.
-const ATTEMPTS: u32 = 16;
+/// How often a question is asked at least, on top of the retries within each call.
+const ATTEMPTS: u32 = 8;
+
+/// For how long a question is asked at least.
+const A_WHILE: Duration = Duration::from_mins(2);
 
 /// For how long a question is asked again while the credentials cannot be renewed: that pauses a target, and decides
 /// nothing about it.
@@ -34,7 +37,7 @@ where
         };
         match answer {
             Err(fault) if fault.kind == FaultKind::Credentials && begun.elapsed() < UNTIL_RENEWED => {}
-            Err(fault) if fault.passes() && attempt < ATTEMPTS => {}
+            Err(fault) if fault.passes() && (attempt < ATTEMPTS || begun.elapsed() < A_WHILE) => {}
             other => return other,
         }
         attempt += 1;

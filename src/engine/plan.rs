@@ -1,9 +1,15 @@
 //! Planning a stage: a change set in every target, created in parallel, and none left behind without use.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::access::Entered;
-use super::follow::{Pace, of_resource};
+use super::causes::of_resource;
+use super::pace::Pace;
 use super::patience::patiently;
 use super::window::{self, Flow};
 use super::{Engine, Progress, Stop};
@@ -17,9 +23,8 @@ use crate::event::{Event, Phase};
 use crate::plan::{Content, Intent, Origin, Plan, Secrets, Selection, StackVersion, TargetContent};
 use crate::ports::{ChangeSetRequest, TenantAccount};
 
-/// Targets that are planned at a time. CloudFormation limits each account, and each target is an account of
-/// its own; the bound is for this machine.
-const IN_FLIGHT: usize = 128;
+/// For how long a stack is waited for on which somebody else's operation is running.
+const WAIT: Duration = Duration::from_mins(30);
 
 /// A target whose change set waits for its execution.
 #[allow(clippy::struct_excessive_bools, reason = "each says something else of the target")]
@@ -39,6 +44,10 @@ pub struct Ready {
     pub ours: bool,
     /// Whether it was executed by an interrupted run, and is only to be followed.
     pub begun: bool,
+    /// From when on its events are of interest, where it was begun.
+    pub since: Option<Timestamp>,
+    /// Whether it has had all tries that it may have.
+    pub last_try: bool,
     /// Whether the stack is protected against deletion already.
     pub protected: bool,
 }
@@ -164,9 +173,9 @@ impl Engine {
         let events = self.events.clone();
         let work = |entered: Entered| {
             Progress::new(&entered.target.id, State::Pending, &events).take(Step::Plan);
-            look(entered, request.options.leftovers, self.stop.clone())
+            look(entered, request.options.leftovers, self.clone())
         };
-        let looked = window::run(entered, IN_FLIGHT, &self.stop, work, |_| Flow::Start).await;
+        let looked = window::run(entered, window::WIDE, &self.stop, work, |_| Flow::Start).await;
         let looked: Vec<Looked> = looked.into_iter().map(|result| result.unwrap_or_else(never_looked)).collect();
 
         let hopeless = looked.iter().filter(|looked| looked.next.is_err()).count() > tolerated;
@@ -175,7 +184,7 @@ impl Engine {
         } else {
             let attempt = Arc::new(Attempt::new(self, request));
             let work = |looked: Looked| attempt.clone().target(looked);
-            let tried = window::run(looked, IN_FLIGHT, &self.stop, work, |_| Flow::Start).await;
+            let tried = window::run(looked, window::WIDE, &self.stop, work, |_| Flow::Start).await;
             tried.into_iter().map(|result| result.unwrap_or_else(not_tried)).collect()
         };
 
@@ -211,7 +220,7 @@ impl Engine {
         let ready: Vec<Ready> = ready.into_iter().filter(|ready| ready.ours).collect();
         // What was asked to stop still tidies up.
         let (_handle, go_on) = Stop::new();
-        for result in window::run(ready, IN_FLIGHT, &go_on, work, |_| Flow::Start).await {
+        for result in window::run(ready, window::WIDE, &go_on, work, |_| Flow::Start).await {
             if let Ok(Err((target, fault))) = result {
                 self.events.notice(format!("{target}: the change set could not be deleted: {fault}"));
             }
@@ -235,28 +244,60 @@ fn not_tried(looked: Looked) -> Tried {
     Tried { target: looked.target, result: Err(outcome) }
 }
 
-/// Looks at a target's stack and decides whether it may be planned.
-pub(super) async fn look(entered: Entered, leftovers: Leftovers, stop: Stop) -> Looked {
+/// Looks at a target's stack and decides whether it may be planned. Where another operation is running, as that of a run
+/// that was killed, its end is waited for.
+pub(super) async fn look(entered: Entered, leftovers: Leftovers, engine: Engine) -> Looked {
     let Entered { target, account } = entered;
     let next = match account {
         Err(failure) => Err(Outcome::Failed(failure)),
-        Ok(account) => match patiently(&stop, || account.stack(&target.stack)).await {
-            Err(_) if stop.is_requested() => Err(stopped()),
-            Err(fault) => Err(Outcome::Failed(Failure::because(fault.to_string()))),
-            Ok(None) => Ok((account, None)),
-            Ok(Some(stack)) => match stack.status.decision() {
-                Decision::Create | Decision::Update => Ok((account, Some(stack))),
-                Decision::Blocked(..) if is_leftover(&stack) && leftovers == Leftovers::Recreate => {
-                    Ok((account, Some(stack)))
-                }
-                Decision::Blocked(why, hint) => {
-                    let why = format!("stack {} is {}: {why}", target.stack, stack.status);
-                    Err(Outcome::Blocked(Failure::because(why).hint(hint)))
-                }
-            },
-        },
+        Ok(account) => {
+            let stack = at_rest(account.as_ref(), &target, &engine).await;
+            stack.and_then(|stack| may_be_planned(&target, stack, leftovers)).map(|stack| (account, stack))
+        }
     };
     Looked { target, next }
+}
+
+/// Returns a target's stack once nothing is running on it, or as it is after a long while.
+async fn at_rest(account: &dyn TenantAccount, target: &Target, engine: &Engine) -> Result<Option<Stack>, Outcome> {
+    let Engine { stop, events, .. } = engine;
+    let begun = Instant::now();
+    let mut pace = Pace::new();
+    let mut told = false;
+    loop {
+        let stack = match patiently(stop, || account.stack(&target.stack)).await {
+            Err(_) if stop.is_requested() => return Err(stopped()),
+            Err(fault) => return Err(Outcome::Failed(Failure::because(fault.to_string()))),
+            Ok(stack) => stack,
+        };
+        match stack {
+            Some(stack) if stack.status.decision() == Decision::Wait && begun.elapsed() < WAIT => {
+                if !std::mem::replace(&mut told, true) {
+                    let Target { id, stack: name, .. } = target;
+                    events.notice(format!("{id}: waiting for stack {name}, which is {}", stack.status));
+                }
+            }
+            stack => return Ok(stack),
+        }
+        tokio::select! {
+            biased;
+            () = pace.pause() => {}
+            () = stop.requested() => return Err(stopped()),
+        }
+    }
+}
+
+/// Decides by a stack's status whether its target may be planned.
+fn may_be_planned(target: &Target, stack: Option<Stack>, leftovers: Leftovers) -> Result<Option<Stack>, Outcome> {
+    let Some(stack) = stack else { return Ok(None) };
+    let (why, hint) = match stack.status.decision() {
+        Decision::Create | Decision::Update => return Ok(Some(stack)),
+        Decision::Blocked(..) if is_leftover(&stack) && leftovers == Leftovers::Recreate => return Ok(Some(stack)),
+        Decision::Wait => ("another operation is running on the stack", "wait until it has ended, then plan again"),
+        Decision::Blocked(why, hint) => (why, hint),
+    };
+    let why = format!("stack {} is {}: {why}", target.stack, stack.status);
+    Err(Outcome::Blocked(Failure::because(why).hint(hint)))
 }
 
 /// Tells whether a stack's creation has failed: it never completed, and holds nothing any more (safety rule 4).
@@ -328,8 +369,18 @@ impl Attempt {
             Progress::new(&target.id, State::Planning, events).take(Step::Ready);
             let (change_set, creates) = (request.name, request.creates);
             let protected = stack.is_some_and(|stack| stack.protected);
-            let ready =
-                Ready { target: target.clone(), account, stack_id, change_set, creates, ours, begun: false, protected };
+            let ready = Ready {
+                target: target.clone(),
+                account,
+                stack_id,
+                change_set,
+                creates,
+                ours,
+                begun: false,
+                since: None,
+                last_try: false,
+                protected,
+            };
             return Tried { target, result: Ok(Planned::Ready(Box::new(ready), changes)) };
         }
         if ours && created.is_err() {
@@ -461,12 +512,20 @@ async fn change_set(
     let mut request = request.clone();
     let mut renewed = false;
     loop {
-        let ours = match account.create_change_set(&request).await {
-            Ok(()) => true,
-            Err(fault) if fault.kind == FaultKind::Conflict => false,
+        let ours = match create(account, &request, stop).await {
+            Ok(ours) => ours,
             // The answer may have been lost after the change set was made.
             Err(fault) => return (fault.passes(), failed(fault)),
         };
+        // What somebody has changed by hand since is in no version of the stack: only a new one knows of it.
+        if !ours && !renewed && request.options.revert_drift {
+            renewed = true;
+            if let Err(fault) = account.delete_change_set(&request.stack, &request.name).await {
+                return (ours, failed(fault));
+            }
+            request.token = format!("{}-2", request.token);
+            continue;
+        }
         let found = match wait_created(account, &request.stack, &request.name, stop, LOOKS).await {
             Ok(found) => found,
             Err(failure) => return (ours, Err(failure)),
@@ -479,7 +538,8 @@ async fn change_set(
             ChangeSetStatus::NoChanges => return (true, Ok(Created::NoChanges)),
             ChangeSetStatus::Failed(reason) if ours || renewed => {
                 // The reason may only say where to look: what is wrong is in a list of its own.
-                let early = account.validation_failures(&request.stack, Some(&request.name)).await.unwrap_or_default();
+                let early = patiently(stop, || account.validation_failures(&request.stack, Some(&request.name))).await;
+                let early = early.unwrap_or_default();
                 return (ours, Err(early.first().map_or_else(|| Failure::because(reason), of_resource)));
             }
             status if renewed => {
@@ -496,9 +556,27 @@ async fn change_set(
     }
 }
 
+/// Creates a change set, and tells whether it is this run's own: one of that name may be there already. After an answer
+/// that was lost it is taken for our own, which at worst lets another plan make it again.
+async fn create(account: &dyn TenantAccount, request: &ChangeSetRequest, stop: &Stop) -> Result<bool, Fault> {
+    let lost = AtomicBool::new(false);
+    let answer = patiently(stop, async || {
+        let answer = account.create_change_set(request).await;
+        if answer.as_ref().is_err_and(Fault::passes) {
+            lost.store(true, Ordering::Relaxed);
+        }
+        answer
+    });
+    match answer.await {
+        Ok(()) => Ok(true),
+        Err(fault) if fault.kind == FaultKind::Conflict => Ok(lost.load(Ordering::Relaxed)),
+        Err(fault) => Err(fault),
+    }
+}
+
 /// After so many looks a change set that is still being created is given up: about half an hour.
 const LOOKS: u32 = 400;
-/// After so many looks a change set that is still being created is left behind: about a minute.
+/// After so many looks a change set that is still being created is left behind: about half a minute.
 const LOOKS_TO_REMOVE: u32 = 20;
 
 /// Waits until a change set is no longer being created.

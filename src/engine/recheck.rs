@@ -47,7 +47,7 @@ impl Engine {
         });
         let attempt = Arc::new(Attempt::new(self, request));
         let again = |(entered, found)| attempt.clone().again(entered, found);
-        let tried = window::run(work.collect(), 128, &self.stop, again, |_| Flow::Start).await;
+        let tried = window::run(work.collect(), window::WIDE, &self.stop, again, |_| Flow::Start).await;
 
         let mut problems = Vec::new();
         let stopped = |(entered, _): (Entered, _)| Tried {
@@ -85,7 +85,7 @@ impl Attempt {
     /// Looks at a target again, and plans it anew where what was planned is of no more use. `found` is the version in
     /// which its stack needed no change.
     pub(super) async fn again(self: Arc<Self>, entered: Entered, found: Option<StackVersion>) -> Tried {
-        let Looked { target, next } = look(entered, self.leftovers(), self.engine.stop.clone()).await;
+        let Looked { target, next } = look(entered, self.leftovers(), self.engine.clone()).await;
         let (account, stack) = match next {
             Ok(next) => next,
             Err(outcome) => return Tried { target, result: Err(outcome) },
@@ -133,6 +133,8 @@ impl Attempt {
             // Another plan may have taken up the same change set: nothing is deleted here.
             ours: false,
             begun: false,
+            since: None,
+            last_try: false,
             protected: stack.is_some_and(|stack| stack.protected),
         };
         Ok(Some(Planned::Ready(Box::new(ready), found.changes)))

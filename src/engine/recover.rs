@@ -4,7 +4,8 @@ use tokio::time::Instant;
 
 use super::access::Entered;
 use super::apply::{Begun, has_begun};
-use super::follow::{Ending, Operation, follow, of_resource};
+use super::causes::of_resource;
+use super::follow::{Ending, Operation, follow};
 use super::patience::patiently;
 use super::window::{self, Flow};
 use super::{Engine, Finished, Progress, Stop};
@@ -32,7 +33,7 @@ impl Engine {
             async move { stuck(entered, &stop).await }
         };
         let (mut found, mut problems) = (Vec::new(), Vec::new());
-        for result in window::run(entered, 128, &self.stop, look, |_| Flow::Start).await {
+        for result in window::run(entered, window::WIDE, &self.stop, look, |_| Flow::Start).await {
             match result {
                 Ok(Ok(stuck)) => found.extend(stuck),
                 Ok(Err(problem)) => problems.push(problem),
@@ -76,7 +77,7 @@ impl Engine {
                 return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
             }
             progress.take(Step::Execute);
-            let operation = Operation { stack_id: &stack_id, token: &token, after: seen, until };
+            let operation = Operation { stack_id: &stack_id, token: &token, since: seen, until };
             if let Err(fault) = account.continue_rollback(&stack_id, &target.deployment_role, &skip, &token).await {
                 match has_begun(account.as_ref(), &operation, &self.stop).await {
                     Begun::Yes => {}

@@ -1,22 +1,29 @@
 //! Finding out how far an interrupted rollout has come, target by target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::access::Entered;
 use super::apply::token;
-use super::follow::Pace;
+use super::pace::Pace;
 use super::patience::patiently;
 use super::plan::{Attempt, PlanRequest, Planned, Planning, Ready, Tried};
 use super::window::{self, Flow};
 use super::{Engine, History};
-use crate::domain::stack::Settled;
-use crate::domain::{Digest, Failure, FaultKind, Outcome, StackStatus, TargetId};
+use crate::domain::stack::{Decision, Settled};
+use crate::domain::{Digest, Failure, Fault, FaultKind, Outcome, StackStatus, Target, TargetId};
 use crate::event::Prepared;
 use crate::plan::{Intent, Plan, StackVersion};
+use crate::ports::TenantAccount;
 
-/// How many looks a stack has to show whether an operation that was asked for has begun: about ten seconds.
+/// How many looks a stack has to show whether an operation that was asked for has begun: about eight seconds.
 const LOOKS: u32 = 8;
+
+/// The journal's times are by another clock than the events': so much may they differ.
+const CLOCKS: Duration = Duration::from_hours(1);
 
 impl Engine {
     /// Plans what is left of a rollout: what has ended keeps its outcome, what has begun is to be followed, and the
@@ -53,8 +60,9 @@ impl Engine {
             work.push((entered, prepared, found));
         }
         let attempt = Arc::new(Attempt::new(self, request));
-        let rejoin = |(entered, prepared, found)| attempt.clone().rejoin(plan.digest, entered, prepared, found);
-        let tried = window::run(work, 128, &self.stop, rejoin, |_| Flow::Start).await;
+        let rejoin =
+            |(entered, prepared, found)| attempt.clone().rejoin(plan.digest, history.begun, entered, prepared, found);
+        let tried = window::run(work, window::WIDE, &self.stop, rejoin, |_| Flow::Start).await;
         let mut left = Vec::new();
         for result in tried {
             let tried = result.unwrap_or_else(|(entered, ..)| {
@@ -77,7 +85,7 @@ impl Engine {
             // What the plan has executed, or what needed no execution.
             Ok(Planned::Unchanged(..)) | Err(_) => return Tried { target, result },
         };
-        if plan.content.targets.contains(&attempt.content(&target, intent)) {
+        if plan.content.target(&target.id) == Some(&attempt.content(&target, intent)) {
             return Tried { target, result };
         }
         if let Ok(Planned::Ready(ready, _)) = result {
@@ -88,11 +96,24 @@ impl Engine {
     }
 }
 
+/// How far an operation of ours has come on a stack.
+enum Found {
+    /// It has begun; of the change sets that were prepared, the one at this place.
+    Begun(usize),
+    /// It was over, and somebody else has changed the stack since.
+    MovedOn,
+    /// Nothing shows it, and nothing is running.
+    Nothing,
+    /// What is running now may be ours: its first event is still to come.
+    Unclear,
+}
+
 impl Attempt {
     /// Finds out whether a target's operation has begun; otherwise takes its change set up again.
     async fn rejoin(
         self: Arc<Self>,
         plan: Digest,
+        begun: Timestamp,
         entered: Entered,
         prepared: Vec<Prepared>,
         found: Option<StackVersion>,
@@ -102,47 +123,88 @@ impl Attempt {
             Ok(account) => account,
             Err(failure) => return Tried { target, result: Err(Outcome::Detached(failure)) },
         };
-        let stop = self.engine.stop.clone();
-        let unread = |fault: crate::domain::Fault| {
+        let unread = |fault: Fault| {
             let failure = Failure::because(format!("how far it has come cannot be read: {fault}"));
             Err(Outcome::Detached(failure.hint("resume the rollout again")))
         };
         let mut pace = Pace::new();
-        for look in 0..LOOKS {
-            for Prepared { stack_id, change_set, .. } in prepared.iter().rev() {
-                let token = token(plan, stack_id, change_set);
-                let events = match patiently(&stop, || account.events(stack_id, None)).await {
-                    Ok(events) => events,
-                    Err(fault) if fault.kind == FaultKind::NotFound => continue,
-                    Err(fault) => return Tried { target, result: unread(fault) },
-                };
-                if events.iter().any(|event| event.token.as_deref() == Some(&token)) {
+        for look in 1..=LOOKS {
+            let looked = self.look_for(plan, begun, account.as_ref(), &target, &prepared, look == LOOKS).await;
+            let (found, tokens_seen) = match looked {
+                Ok(looked) => looked,
+                Err(fault) => return Tried { target, result: unread(fault) },
+            };
+            match found {
+                Found::Begun(place) => {
+                    let Prepared { stack_id, change_set, .. } = prepared[place].clone();
                     let ready = Ready {
                         target: target.clone(),
                         account,
-                        stack_id: stack_id.clone(),
-                        change_set: change_set.clone(),
+                        stack_id,
+                        change_set,
                         creates: false,
                         ours: false,
                         begun: true,
+                        since: Some(begun - CLOCKS),
+                        last_try: tokens_seen > 1,
                         protected: false,
                     };
                     return Tried { target, result: Ok(Planned::Ready(Box::new(ready), Vec::new())) };
                 }
+                Found::MovedOn => {
+                    let failure = Failure::because("somebody else has changed the stack after this rollout did");
+                    let failure = failure.hint("see what it runs with `tenantry status`, and plan again");
+                    return Tried { target, result: Err(Outcome::Skipped(failure)) };
+                }
+                Found::Nothing => break,
+                Found::Unclear => pace.pause().await,
             }
-            let stack = match patiently(&stop, || account.stack(&target.stack)).await {
-                Ok(stack) => stack,
-                Err(fault) => return Tried { target, result: unread(fault) },
-            };
-            // Our operation may have begun without an event of it yet.
-            let is_busy = stack.is_some_and(|stack| {
-                stack.status != StackStatus::ReviewInProgress && stack.status.settled() == Settled::NotYet
-            });
-            if !is_busy || look + 1 == LOOKS {
-                break;
-            }
-            pace.pause().await;
         }
         self.again(Entered { target, account: Ok(account) }, found).await
+    }
+
+    /// Looks for an operation of ours, and counts those that there were. The stack's newest operation decides: what was
+    /// done before somebody else has changed the stack is over. What runs without an event by the last look is not ours.
+    async fn look_for(
+        &self,
+        plan: Digest,
+        begun: Timestamp,
+        account: &dyn TenantAccount,
+        target: &Target,
+        prepared: &[Prepared],
+        is_last: bool,
+    ) -> Result<(Found, usize), Fault> {
+        let stop = &self.engine.stop;
+        let tokens: Vec<String> = prepared.iter().map(|one| token(plan, &one.stack_id, &one.change_set)).collect();
+        let stacks: BTreeSet<&str> = prepared.iter().map(|one| one.stack_id.as_str()).collect();
+        let mut events = Vec::new();
+        for stack_id in stacks {
+            match patiently(stop, || account.events(stack_id, Some(begun - CLOCKS))).await {
+                Ok(found) => events.extend(found),
+                Err(fault) if fault.kind == FaultKind::NotFound => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        events.sort_by_key(|event| event.time);
+        let seen: BTreeSet<&str> = events.iter().filter_map(|event| event.token.as_deref()).collect();
+        let count =
+            tokens.iter().collect::<BTreeSet<_>>().into_iter().filter(|one| seen.contains(one.as_str())).count();
+        let newest = events.iter().rev().find(|event| event.is_stack && event.token.is_some());
+        let place = newest.and_then(|newest| tokens.iter().rposition(|one| newest.token.as_ref() == Some(one)));
+        let is_over = newest.is_some_and(|event| StackStatus::read(&event.status).settled() != Settled::NotYet);
+        if let Some(place) = place.filter(|_| !is_over) {
+            return Ok((Found::Begun(place), count));
+        }
+        let stack = patiently(stop, || account.stack(&target.stack)).await?;
+        let is_busy = stack.is_some_and(|stack| stack.status.decision() == Decision::Wait);
+        Ok((
+            match place {
+                _ if is_busy && !is_last => Found::Unclear,
+                Some(place) => Found::Begun(place),
+                None if count > 0 => Found::MovedOn,
+                None => Found::Nothing,
+            },
+            count,
+        ))
     }
 }

@@ -155,6 +155,7 @@ impl Engine {
             let history = engine.history(application, rollout).await?.unwrap_or(history);
             let planning = engine.rejoin(plan, request, entered, &history).await;
             if let Some(why) = engine.halted() {
+                engine.discard(planning.ready).await;
                 return Err(Refusal::Halted(why));
             }
             engine.begin_journal(rollout, &planning).await?;
@@ -217,13 +218,13 @@ impl Engine {
         let finished = match &rollout {
             Some(rollout) => {
                 let application = &plan.content.application;
-                let apply = async |engine: Engine| engine.apply(planning, request).await;
-                self.journalled(application, rollout, apply).await
+                let apply = async |engine: Engine| engine.apply(rollout, planning, request).await;
+                self.journalled(application, rollout, &request.secrets, apply).await
             }
-            None => self.apply(planning, request).await,
+            None => self.apply("", planning, request).await,
         };
         let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), plan.content.tolerated());
-        self.keep_rollout(rollout.as_deref(), &plan, begun, &finished, exit).await;
+        self.keep_rollout(rollout.as_deref(), &plan, &request.secrets, begun, &finished, exit).await;
         RolledOut { rollout, finished, exit }
     }
 

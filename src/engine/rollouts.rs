@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::records::{read, written};
 use super::{Engine, Finished};
-use crate::domain::{Digest, Exit, Fault, Identity, Outcome, ReleaseId, TargetId};
-use crate::plan::{Content, Origin, Plan};
+use crate::domain::{Digest, Exit, Fault, FaultKind, Identity, Outcome, ReleaseId, TargetId};
+use crate::plan::{Content, Origin, Plan, Secrets};
 
 /// One rollout, as it is kept in the store when it has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,6 +82,7 @@ impl Engine {
         &self,
         id: Option<&str>,
         plan: &Plan,
+        secrets: &Secrets,
         begun: Timestamp,
         finished: &[Finished],
         exit: Exit,
@@ -102,11 +103,16 @@ impl Engine {
         };
         let keep = async {
             if let Some(id) = id {
-                // One that was resumed has ended before.
+                // One that was resumed has ended before. What tenants' stacks say can repeat a parameter.
                 let key = rollout_key(&content.application, id);
-                let known = self.store.get(&key).await?;
+                let known = read::<Rollout>(self.store.as_ref(), &key).await?;
+                if let Some((newer, _)) = known.as_ref().filter(|(known, _)| known.fence > rollout.fence) {
+                    let why = format!("a newer owner of the lock ({}) has written it", newer.fence);
+                    return Err(Fault::new(FaultKind::Conflict, "PutObject", why));
+                }
                 let version = known.as_ref().map(|(_, version)| version.as_str());
-                self.store.replace(&key, written(&rollout), version).await?;
+                let record = secrets.cover_known(&String::from_utf8_lossy(&written(&rollout)));
+                self.store.replace(&key, record.into_bytes(), version).await?;
             }
             let is_there = |(_, outcome): &Finished| matches!(outcome, Outcome::Deployed | Outcome::Unchanged);
             let is_well = matches!(exit, Exit::Done | Exit::Tolerated);

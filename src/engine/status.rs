@@ -98,7 +98,7 @@ impl Engine {
                 }
             }
         };
-        let results = window::run(entered, 128, &self.stop, look, |_| Flow::Start).await;
+        let results = window::run(entered, window::WIDE, &self.stop, look, |_| Flow::Start).await;
         let not_looked = |entered: Entered| TargetStatus {
             stage: stage.to_owned(),
             target: entered.target.id,

@@ -41,7 +41,7 @@ fn request(rollout: Rollout) -> PlanRequest {
 async fn released(fleet: &std::sync::Arc<Fleet>, rollout: Rollout) -> Vec<Finished> {
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(fleet, &engine, rollout.clone()).await;
-    engine.apply(planning, &request(rollout)).await
+    engine.apply("r", planning, &request(rollout)).await
 }
 
 fn names(finished: &[Finished]) -> Vec<(String, &'static str)> {
@@ -90,7 +90,7 @@ async fn in_waves(fleet: &std::sync::Arc<Fleet>, rollout: Rollout) -> (Vec<Finis
         target.wave = wave(&target.target.tenant);
     }
     let begun = tokio::time::Instant::now();
-    let finished = engine.apply(planning, &request(rollout)).await;
+    let finished = engine.apply("r", planning, &request(rollout)).await;
     (finished, begun.elapsed())
 }
 
@@ -143,7 +143,7 @@ async fn an_interrupted_canary_still_counts() {
         let canary = planning.ready.remove(0);
         planning.settled.push((canary.target, ended));
         let begun = tokio::time::Instant::now();
-        let finished = engine.apply(planning, &request(rollout.clone())).await;
+        let finished = engine.apply("r", planning, &request(rollout.clone())).await;
         assert_eq!(outcome(&finished, "b-1").name(), expected);
         assert_eq!(begun.elapsed() > hour, waits);
     }
@@ -244,7 +244,7 @@ async fn no_changes_is_an_outcome_and_leaves_nothing_behind() {
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(1, 0)).await;
     assert!(planning.ready.is_empty() && fleet.is_tidy("same"));
-    let finished = engine.apply(planning, &request(rollout(1, 0))).await;
+    let finished = engine.apply("r", planning, &request(rollout(1, 0))).await;
     assert_eq!(names(&finished), [("same".into(), "unchanged")]);
     assert_eq!(Exit::of(finished.iter().map(|(_, outcome)| outcome), 0), Exit::Done);
 }
@@ -288,7 +288,7 @@ async fn a_target_within_the_tolerance_is_left_out_of_the_plan() {
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(9, 1)).await;
     assert_eq!(planning.plan.content.targets[0].intent, Intent::Excluded);
-    let finished = engine.apply(planning, &request(rollout(1, 0))).await;
+    let finished = engine.apply("r", planning, &request(rollout(1, 0))).await;
     assert_eq!(names(&finished), [("bad".into(), "failed"), ("good".into(), "deployed")]);
 }
 
@@ -365,8 +365,9 @@ async fn a_missed_last_event_ends_the_following_all_the_same() {
     )]);
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(1, 0)).await;
-    let finished =
-        tokio::time::timeout(Duration::from_mins(10), engine.apply(planning, &request(rollout(1, 0)))).await.unwrap();
+    let finished = tokio::time::timeout(Duration::from_mins(10), engine.apply("r", planning, &request(rollout(1, 0))))
+        .await
+        .unwrap();
     assert_eq!(names(&finished), [("a".into(), "rolled-back")]);
 }
 
@@ -379,8 +380,9 @@ async fn what_somebody_else_does_to_the_stack_is_not_taken_for_ours() {
     ]);
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(9, 0)).await;
-    let finished =
-        tokio::time::timeout(Duration::from_mins(30), engine.apply(planning, &request(rollout(1, 0)))).await.unwrap();
+    let finished = tokio::time::timeout(Duration::from_mins(30), engine.apply("r", planning, &request(rollout(1, 0))))
+        .await
+        .unwrap();
     for tenant in ["refused", "taken"] {
         assert!(!matches!(outcome(&finished, tenant), Outcome::Deployed), "{finished:?}");
     }
@@ -416,10 +418,10 @@ async fn an_unchanged_target_is_verified_until_it_is_known_to_be_on_the_release(
     let fleet = Fleet::new([("bad", unchanged(500)), ("good", unchanged(200))]);
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(9, 9)).await;
-    let finished = engine.apply(planning, &request(rollout(1, 0))).await;
+    let finished = engine.apply("r", planning, &request(rollout(1, 0))).await;
     assert_eq!(names(&finished), [("bad".into(), "failed"), ("good".into(), "unchanged")]);
     let planning = plan(&fleet, &engine, rollout(9, 9)).await;
-    engine.apply(planning, &request(rollout(1, 0))).await;
+    engine.apply("r", planning, &request(rollout(1, 0))).await;
     assert_eq!(fleet.count("good Invoke"), 1, "what is known is not looked at again");
     assert_eq!(fleet.count("bad Invoke"), 10);
 }
@@ -520,7 +522,7 @@ async fn a_stop_detaches_what_runs_and_starts_nothing() {
         handle.request();
     };
     let request = request(rollout(1, 0));
-    let (finished, ()) = tokio::join!(engine.apply(planning, &request), stop_later);
+    let (finished, ()) = tokio::join!(engine.apply("r", planning, &request), stop_later);
     assert_eq!(names(&finished), [("a-runs".into(), "detached"), ("b-waits".into(), "skipped")]);
     assert_eq!(fleet.count("b-waits ExecuteChangeSet"), 0);
     assert_eq!(fleet.count("a-runs DeleteStack"), 0);
@@ -557,7 +559,7 @@ async fn status_tells_stack_release_and_what_cannot_be_read() {
     ]);
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(1, 1)).await;
-    engine.apply(planning, &request(rollout(1, 0))).await;
+    engine.apply("r", planning, &request(rollout(1, 0))).await;
     let status = engine.status("app", "prod", fleet.entered(&engine).await, false).await;
     assert_eq!(status[0].release, Some(release().id));
     assert_eq!(status[0].status.as_deref(), Some("UPDATE_COMPLETE"));
@@ -573,7 +575,7 @@ async fn every_target_moves_only_forward_and_ends_once() {
     ]);
     let (engine, mut heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(9, 3)).await;
-    engine.apply(planning, &request(rollout(1, 0))).await;
+    engine.apply("r", planning, &request(rollout(1, 0))).await;
     let mut ends = 0;
     while let Ok(event) = heard.try_recv() {
         match event.event {
@@ -599,7 +601,10 @@ async fn nothing_is_executed_under_a_lock_that_is_lost() {
         // Even where nobody has heard of the loss: the lease alone says it.
         let (_handle, deaf) = super::Stop::new();
         let deaf = Engine { stop: deaf, ..engine.clone() };
-        (engine.apply(planning, &request(rollout(1, 0))).await, deaf.apply(late, &request(rollout(1, 0))).await)
+        (
+            engine.apply("r", planning, &request(rollout(1, 0))).await,
+            deaf.apply("r", late, &request(rollout(1, 0))).await,
+        )
     });
     let (stopped, deaf) = work.await.ok().unwrap();
     for finished in [stopped, deaf] {

@@ -6,6 +6,10 @@ use tokio::task::JoinSet;
 
 use super::Stop;
 
+/// Targets that are in work at a time where each makes one request after the other: as many as there are requests in
+/// flight at most. CloudFormation limits each account, and each target is an account of its own.
+pub const WIDE: usize = 256;
+
 /// Whether further work is started after a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {

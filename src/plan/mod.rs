@@ -287,6 +287,12 @@ impl Content {
         Digest::of_json(self)
     }
 
+    /// Returns what would be done in a target.
+    pub fn target(&self, id: &TargetId) -> Option<&TargetContent> {
+        let place = self.targets.binary_search_by(|target| target.target.cmp(id)).ok()?;
+        self.targets.get(place)
+    }
+
     /// Returns how many targets may fail.
     pub fn tolerated(&self) -> usize {
         let meant = self.targets.iter().filter(|target| target.intent != Intent::Pinned).count();

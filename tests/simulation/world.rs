@@ -122,6 +122,7 @@ fn push(
         // Whole seconds, so that many events share a time.
         time: Timestamp::from_second(time.as_second()).ok(),
         logical_id: if is_stack { format!("app-{tenant}") } else { "Bucket".to_owned() },
+        physical_id: None,
         resource_type: if is_stack { "AWS::CloudFormation::Stack" } else { "AWS::S3::Bucket" }.to_owned(),
         status: status.to_owned(),
         reason: reason.map(str::to_owned),
@@ -451,14 +452,21 @@ impl TenantAccount for Account {
         Ok(())
     }
 
-    async fn events(&self, stack_id: &str, after: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
+    async fn events(&self, stack_id: &str, since: Option<Timestamp>) -> Result<Vec<StackEvent>, Fault> {
         let effect = |state: &mut State| {
             let stack = now(state, &self.tenant).filter(|stack| stack.id == stack_id);
             let Some(stack) = stack else { return Err(missing("DescribeStackEvents")) };
-            let seen = after.and_then(|after| stack.events.iter().position(|event| event.id == after));
-            let from = seen.map_or(0, |place| place + 1);
-            let twice = state.random.u64(..1000) < state.faults.duplicate;
-            Ok(stack.events[from.saturating_sub(usize::from(twice))..].to_vec())
+            let mut events = stack.events;
+            events.retain(|event| event.time >= since);
+            // CloudFormation's pages may repeat an event, or show one late.
+            if state.random.u64(..1000) < state.faults.duplicate {
+                let place = state.random.usize(..=events.len());
+                events.extend(events.get(place).cloned());
+            }
+            if state.random.u64(..1000) < state.faults.duplicate {
+                events.pop();
+            }
+            Ok(events)
         };
         self.world.call("DescribeStackEvents", effect).await
     }
@@ -473,10 +481,10 @@ impl TenantAccount for Account {
         Ok(Vec::new())
     }
 
-    async fn newest_event(&self, stack_id: &str) -> Result<Option<String>, Fault> {
+    async fn newest_event(&self, stack_id: &str) -> Result<Option<Timestamp>, Fault> {
         let effect = |state: &mut State| {
             let stack = now(state, &self.tenant).filter(|stack| stack.id == stack_id);
-            Ok(stack.and_then(|stack| stack.events.last().map(|event| event.id.clone())))
+            Ok(stack.and_then(|stack| stack.events.last().and_then(|event| event.time)))
         };
         self.world.call("DescribeStackEvents", effect).await
     }
