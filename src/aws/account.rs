@@ -1,6 +1,8 @@
 //! CloudFormation and Lambda in one tenant's account and region.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,11 +11,16 @@ use aws_sdk_cloudformation as cfn;
 use aws_sdk_cloudformation::types::{ChangeSetType, DeploymentMode, Parameter, StackResourceDriftStatus, Tag};
 use aws_smithy_runtime::client::retries::RetryPartition;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::Blob;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::request_id::RequestId;
 use jiff::Timestamp;
 
+use super::session::TenantCredentials;
 use super::{fault, http};
 use crate::domain::{
     Change, ChangeAction, ChangeSet, ChangeSetStatus, Drift, DriftedResource, Fault, FaultKind, OnStackFailure,
@@ -24,33 +31,68 @@ use crate::ports::{Answer, ChangeSetRequest, TenantAccount};
 /// The clients of one tenant and region; cheap, since they share connections and credentials.
 pub struct Account {
     cloudformation: cfn::Client,
-    lambda: aws_sdk_lambda::Client,
+    config: SdkConfig,
+    retries: RetryPartition,
+    lambda: OnceLock<aws_sdk_lambda::Client>,
     http: SharedHttpClient,
+    credentials: Arc<TenantCredentials>,
 }
 
 /// A function's longest time, and a little.
 /// Source: <https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>
 const LONGEST_INVOCATION: Duration = Duration::from_mins(16);
 
+/// How long the call that begins an operation may take, retries included: shorter than what is left of a lease in which
+/// nothing is begun any more (safety rule 8).
+const BEGIN: Duration = Duration::from_secs(20);
+
 impl Account {
-    /// Builds the clients.
-    pub fn new(config: &SdkConfig, retries: &RetryPartition, http: SharedHttpClient) -> Self {
-        let cloudformation = cfn::config::Builder::from(config).retry_partition(retries.clone()).build();
-        // A function may take 15 minutes, and what it does may not be done twice.
-        let patient =
-            TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).read_timeout(LONGEST_INVOCATION).build();
-        let lambda = aws_sdk_lambda::config::Builder::from(config)
-            .retry_partition(retries.clone())
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(patient)
-            .http_client(http.clone())
-            .build();
-        Self {
-            cloudformation: cfn::Client::from_conf(cloudformation),
-            lambda: aws_sdk_lambda::Client::from_conf(lambda),
-            http,
-        }
+    /// Builds the client of CloudFormation; `http` has no bound on the requests in flight.
+    pub fn new(
+        config: SdkConfig,
+        retries: RetryPartition,
+        http: SharedHttpClient,
+        credentials: Arc<TenantCredentials>,
+    ) -> Self {
+        let cloudformation = cfn::config::Builder::from(&config).retry_partition(retries.clone()).build();
+        let cloudformation = cfn::Client::from_conf(cloudformation);
+        Self { cloudformation, config, retries, lambda: OnceLock::new(), http, credentials }
     }
+
+    /// Returns the client of Lambda. Most of a large fleet is never asked for it at one time.
+    fn lambda(&self) -> &aws_sdk_lambda::Client {
+        self.lambda.get_or_init(|| {
+            // A function may take 15 minutes, and what it does may not be done twice.
+            let patient = TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(5))
+                .read_timeout(LONGEST_INVOCATION)
+                .build();
+            let lambda = aws_sdk_lambda::config::Builder::from(&self.config)
+                .retry_partition(self.retries.clone())
+                .retry_config(RetryConfig::disabled())
+                .timeout_config(patient)
+                .http_client(self.http.clone())
+                .build();
+            aws_sdk_lambda::Client::from_conf(lambda)
+        })
+    }
+
+    /// Reads an error. Where AWS takes the session's credentials no more, the next call asks for new ones.
+    fn fault<E>(&self, operation: &str, error: &SdkError<E, HttpResponse>) -> Fault
+    where
+        E: ProvideErrorMetadata + RequestId + Error + 'static,
+    {
+        let fault = fault::read(operation, error);
+        if fault.kind == FaultKind::Credentials && !fault.code.is_empty() {
+            self.credentials.spoil();
+        }
+        fault
+    }
+}
+
+/// Returns the configuration of a call that begins an operation.
+fn soon() -> cfn::config::Builder {
+    cfn::Config::builder().timeout_config(TimeoutConfig::builder().operation_timeout(BEGIN).build())
 }
 
 /// The change sets of nested stacks: the stack's logical id and the change set's ARN.
@@ -71,7 +113,7 @@ impl Account {
                 .set_next_token(page)
                 .send()
                 .await;
-            let answer = match answer.map_err(|error| fault::read("DescribeChangeSet", &error)) {
+            let answer = match answer.map_err(|error| self.fault("DescribeChangeSet", &error)) {
                 Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
                 other => other?,
             };
@@ -98,7 +140,7 @@ impl Account {
 impl TenantAccount for Account {
     async fn stack(&self, stack: &str) -> Result<Option<Stack>, Fault> {
         let answer = self.cloudformation.describe_stacks().stack_name(stack).send().await;
-        let answer = match answer.map_err(|error| fault::read("DescribeStacks", &error)) {
+        let answer = match answer.map_err(|error| self.fault("DescribeStacks", &error)) {
             Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
             other => other?,
         };
@@ -137,7 +179,7 @@ impl TenantAccount for Account {
             })
             .send()
             .await;
-        answer.map(drop).map_err(|error| fault::read("CreateChangeSet", &error))
+        answer.map(drop).map_err(|error| self.fault("CreateChangeSet", &error))
     }
 
     async fn change_set(&self, stack: &str, name: &str) -> Result<Option<ChangeSet>, Fault> {
@@ -167,14 +209,16 @@ impl TenantAccount for Account {
             .stack_name(stack)
             .change_set_name(name)
             .client_request_token(token)
+            .customize()
+            .config_override(soon())
             .send()
             .await;
-        answer.map(drop).map_err(|error| fault::read("ExecuteChangeSet", &error))
+        answer.map(drop).map_err(|error| self.fault("ExecuteChangeSet", &error))
     }
 
     async fn delete_change_set(&self, stack: &str, name: &str) -> Result<(), Fault> {
         let answer = self.cloudformation.delete_change_set().stack_name(stack).change_set_name(name).send().await;
-        match answer.map_err(|error| fault::read("DeleteChangeSet", &error)) {
+        match answer.map_err(|error| self.fault("DeleteChangeSet", &error)) {
             Err(fault) if fault.kind == FaultKind::NotFound => Ok(()),
             other => other.map(drop),
         }
@@ -187,9 +231,11 @@ impl TenantAccount for Account {
             .stack_name(stack)
             .role_arn(role_arn)
             .client_request_token(token)
+            .customize()
+            .config_override(soon())
             .send()
             .await;
-        answer.map(drop).map_err(|error| fault::read("DeleteStack", &error))
+        answer.map(drop).map_err(|error| self.fault("DeleteStack", &error))
     }
 
     async fn continue_rollback(&self, stack: &str, role_arn: &str, skip: &[String], token: &str) -> Result<(), Fault> {
@@ -200,14 +246,16 @@ impl TenantAccount for Account {
             .role_arn(role_arn)
             .set_resources_to_skip((!skip.is_empty()).then(|| skip.to_vec()))
             .client_request_token(token)
+            .customize()
+            .config_override(soon())
             .send()
             .await;
-        answer.map(drop).map_err(|error| fault::read("ContinueUpdateRollback", &error))
+        answer.map(drop).map_err(|error| self.fault("ContinueUpdateRollback", &error))
     }
 
     async fn detect_drift(&self, stack: &str) -> Result<String, Fault> {
         let answer = self.cloudformation.detect_stack_drift().stack_name(stack).send().await;
-        let answer = answer.map_err(|error| fault::read("DetectStackDrift", &error))?;
+        let answer = answer.map_err(|error| self.fault("DetectStackDrift", &error))?;
         Ok(answer.stack_drift_detection_id().unwrap_or_default().to_owned())
     }
 
@@ -215,7 +263,7 @@ impl TenantAccount for Account {
         const OPERATION: &str = "DescribeStackDriftDetectionStatus";
         let request = self.cloudformation.describe_stack_drift_detection_status();
         let answer = request.stack_drift_detection_id(detection).send().await;
-        let answer = answer.map_err(|error| fault::read(OPERATION, &error))?;
+        let answer = answer.map_err(|error| self.fault(OPERATION, &error))?;
         match answer.detection_status().map_or("", |status| status.as_str()) {
             "DETECTION_IN_PROGRESS" => return Ok(None),
             "DETECTION_COMPLETE" => {}
@@ -240,7 +288,7 @@ impl TenantAccount for Account {
                 .set_next_token(page)
                 .send()
                 .await;
-            let answer = answer.map_err(|error| fault::read("DescribeStackResourceDrifts", &error))?;
+            let answer = answer.map_err(|error| self.fault("DescribeStackResourceDrifts", &error))?;
             drift.resources.extend(answer.stack_resource_drifts().iter().map(read_drift));
             page = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
             if page.is_none() {
@@ -252,7 +300,7 @@ impl TenantAccount for Account {
     async fn protect(&self, stack: &str) -> Result<(), Fault> {
         let request = self.cloudformation.update_termination_protection().stack_name(stack);
         let answer = request.enable_termination_protection(true).send().await;
-        answer.map(drop).map_err(|error| fault::read("UpdateTerminationProtection", &error))
+        answer.map(drop).map_err(|error| self.fault("UpdateTerminationProtection", &error))
     }
 
     async fn events(&self, stack: &str, since: Option<Timestamp>) -> Result<Vec<StackEvent>, Fault> {
@@ -261,7 +309,7 @@ impl TenantAccount for Account {
         loop {
             let answer =
                 self.cloudformation.describe_stack_events().stack_name(stack).set_next_token(page).send().await;
-            let answer = answer.map_err(|error| fault::read("DescribeStackEvents", &error))?;
+            let answer = answer.map_err(|error| self.fault("DescribeStackEvents", &error))?;
             // CloudFormation tells the newest first.
             let is_wanted = |event: &StackEvent| event.time.is_none() || event.time >= since;
             let before = events.len();
@@ -279,7 +327,7 @@ impl TenantAccount for Account {
         let mut page = None;
         loop {
             let answer = self.cloudformation.list_change_sets().stack_name(stack).set_next_token(page).send().await;
-            let answer = match answer.map_err(|error| fault::read("ListChangeSets", &error)) {
+            let answer = match answer.map_err(|error| self.fault("ListChangeSets", &error)) {
                 Err(fault) if fault.kind == FaultKind::NotFound => return Ok(false),
                 other => other?,
             };
@@ -295,19 +343,26 @@ impl TenantAccount for Account {
 
     async fn validation_failures(&self, stack: &str, change_set: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
         let failed = cfn::types::EventFilter::builder().failed_events(true).build();
-        let request = self.cloudformation.describe_events().stack_name(stack).filters(failed);
-        let answer = request.set_change_set_name(change_set.map(str::to_owned)).send().await;
-        let answer = answer.map_err(|error| fault::read("DescribeEvents", &error))?;
         let of_validation = |event: &&cfn::types::OperationEvent| event.validation_status_reason().is_some();
-        let mut events: Vec<StackEvent> =
-            answer.operation_events().iter().filter(of_validation).map(read_validation).collect();
+        let mut events: Vec<StackEvent> = Vec::new();
+        let mut page = None;
+        loop {
+            let request = self.cloudformation.describe_events().stack_name(stack).filters(failed.clone());
+            let request = request.set_change_set_name(change_set.map(str::to_owned)).set_next_token(page);
+            let answer = request.send().await.map_err(|error| self.fault("DescribeEvents", &error))?;
+            events.extend(answer.operation_events().iter().filter(of_validation).map(read_validation));
+            page = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if page.is_none() {
+                break;
+            }
+        }
         events.sort_by_key(|event| event.time);
         Ok(events)
     }
 
     async fn newest_event(&self, stack: &str) -> Result<Option<Timestamp>, Fault> {
         let answer = self.cloudformation.describe_stack_events().stack_name(stack).send().await;
-        match answer.map_err(|error| fault::read("DescribeStackEvents", &error)) {
+        match answer.map_err(|error| self.fault("DescribeStackEvents", &error)) {
             Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
             Err(fault) => Err(fault),
             Ok(answer) => Ok(answer.stack_events().first().and_then(|event| time(event.timestamp()))),
@@ -315,8 +370,9 @@ impl TenantAccount for Account {
     }
 
     async fn invoke(&self, function: &str, payload: &serde_json::Value) -> Result<Answer, Fault> {
-        let answer = self.lambda.invoke().function_name(function).payload(Blob::new(payload.to_string())).send().await;
-        let answer = answer.map_err(|error| fault::read("Invoke", &error))?;
+        let answer =
+            self.lambda().invoke().function_name(function).payload(Blob::new(payload.to_string())).send().await;
+        let answer = answer.map_err(|error| self.fault("Invoke", &error))?;
         let bytes = answer.payload().map(Blob::as_ref).unwrap_or_default();
         Ok(Answer {
             error: answer.function_error().map(str::to_owned),
@@ -394,22 +450,56 @@ fn read_validation(event: &cfn::types::OperationEvent) -> StackEvent {
 
 fn read_change(change: &cfn::types::ResourceChange) -> Change {
     let is_modification = change.action().is_some_and(|action| action.as_str() == "Modify");
-    let details: Vec<PropertyChange> = change.details().iter().filter_map(read_detail).collect();
+    let mut details: Vec<PropertyChange> = change.details().iter().filter_map(read_detail).collect();
+    if details.is_empty() {
+        details = read_context(change.before_context(), change.after_context());
+    }
     let claimed = change.replacement().map_or("", |replacement| replacement.as_str());
     Change {
         logical_id: change.logical_resource_id().unwrap_or_default().to_owned(),
         resource_type: change.resource_type().unwrap_or_default().to_owned(),
         action: ChangeAction::read(change.action().map_or("", |action| action.as_str())),
         replacement: match claimed {
-            "True" if is_modification => Replacement::weigh(Replacement::Always, &details),
-            "Conditional" if is_modification => Replacement::Conditional,
-            _ => Replacement::Never,
+            _ if !is_modification => Replacement::Never,
+            "True" => Replacement::weigh(Replacement::Always, &details),
+            "False" | "" => Replacement::Never,
+            // Conditional, or a word that is newer than this program.
+            _ => Replacement::Conditional,
         },
         scope: change.scope().iter().map(|scope| scope.as_str().to_owned()).collect(),
         physical_id: text(change.physical_resource_id()),
         policy: text(change.policy_action().map(cfn::types::PolicyAction::as_str)),
         details,
     }
+}
+
+/// Reads the properties of a resource that comes or goes, from which no single change is told.
+/// Source: AfterContext in <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ResourceChange.html>
+fn read_context(before: Option<&str>, after: Option<&str>) -> Vec<PropertyChange> {
+    let properties = |context: Option<&str>| -> BTreeMap<String, String> {
+        let context = context.and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+        let properties = context.as_ref().and_then(|context| context.get("Properties")).and_then(|all| all.as_object());
+        let shown = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        properties.into_iter().flatten().map(|(name, value)| (name.clone(), shown(value))).collect()
+    };
+    let (mut before, after) = (properties(before), properties(after));
+    let change = |name: String, before: Option<String>, after: Option<String>| PropertyChange {
+        path: format!("/Properties/{name}"),
+        is_dynamic: after.as_ref().is_some_and(|after| after.contains(KNOWN_AFTER_APPLY)),
+        before,
+        after,
+        replacement: Replacement::Never,
+        cause: String::new(),
+    };
+    let mut details: Vec<PropertyChange> = after
+        .into_iter()
+        .filter_map(|(name, after)| {
+            let before = before.remove(&name);
+            (before.as_ref() != Some(&after)).then(|| change(name, before, Some(after)))
+        })
+        .collect();
+    details.extend(before.into_iter().map(|(name, before)| change(name, Some(before), None)));
+    details
 }
 
 /// Stands in a value for what CloudFormation knows during execution only.
@@ -453,5 +543,31 @@ mod tests {
         ours.sort_unstable();
         theirs.sort_unstable();
         assert_eq!(ours, theirs);
+    }
+
+    /// What a new resource is created with is part of what is approved.
+    #[test]
+    fn a_resource_that_comes_or_goes_has_its_properties() {
+        let after =
+            r#"{"Properties":{"Name":"a","Size":3,"Arn":"{{changeSet:KNOWN_AFTER_APPLY}}"},"Metadata":{"x":1}}"#;
+        let read = |before, after| -> Vec<(String, Option<String>, Option<String>, bool)> {
+            let details = read_context(before, after).into_iter();
+            details.map(|one| (one.path, one.before, one.after, one.is_dynamic)).collect()
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let known = text("{{changeSet:KNOWN_AFTER_APPLY}}");
+        assert_eq!(
+            read(None, Some(after)),
+            [
+                ("/Properties/Arn".into(), None, known, true),
+                ("/Properties/Name".into(), None, text("a"), false),
+                ("/Properties/Size".into(), None, text("3"), false),
+            ]
+        );
+        assert_eq!(
+            read(Some(r#"{"Properties":{"Name":"a"}}"#), None),
+            [("/Properties/Name".into(), text("a"), None, false)]
+        );
+        assert_eq!(read(None, Some("not JSON")), []);
     }
 }

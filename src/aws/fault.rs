@@ -86,9 +86,9 @@ fn kind(code: &str, message: &str, status: u16) -> FaultKind {
         | "UnrecognizedClientException"
         | "SignatureDoesNotMatch"
         | "MissingAuthenticationToken"
-        | "RequestTimeTooSkewed"
-        | "OptInRequired" => FaultKind::Credentials,
+        | "RequestTimeTooSkewed" => FaultKind::Credentials,
         "AccessDenied"
+        | "OptInRequired"
         | "AccessDeniedException"
         | "AllAccessDisabled"
         | "UnauthorizedOperation"

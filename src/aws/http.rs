@@ -34,12 +34,12 @@ pub fn shared_client(ca_bundle: Option<Vec<u8>>) -> Result<SharedHttpClient, Box
 }
 
 /// Requests in flight at a time, over all tenants. More take longer each and none of them sooner: the CPU decides.
-const IN_FLIGHT: usize = 256;
+pub const IN_FLIGHT: usize = 256;
 
 /// Returns the same client with a bound on the requests in flight. What may take minutes by nature, as the invocation
 /// of a function, must not go through it.
-pub fn bounded(http: SharedHttpClient) -> SharedHttpClient {
-    let permits = Arc::new(Semaphore::new(IN_FLIGHT));
+pub fn bounded(http: SharedHttpClient, most: usize) -> SharedHttpClient {
+    let permits = Arc::new(Semaphore::new(most));
     http_client_fn(move |settings, components| {
         let inner = http.http_connector(settings, components);
         SharedHttpConnector::new(Bounded { inner, permits: permits.clone() })

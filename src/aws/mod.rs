@@ -23,7 +23,9 @@ use crate::domain::{AccountId, Fault, FaultKind, Region};
 #[derive(Clone)]
 pub struct Tooling {
     config: SdkConfig,
-    /// Without the bound on requests in flight.
+    /// What tenants' requests go through: bounded over all of them.
+    bounded: SharedHttpClient,
+    /// Without that bound: what keeps a lock must not queue behind a thousand tenants.
     http: SharedHttpClient,
 }
 
@@ -49,12 +51,13 @@ impl Tooling {
         })?;
         let config = aws_config::defaults(BehaviorVersion::latest())
             .region(SdkRegion::new(region.to_string()))
-            .http_client(http::bounded(http.clone()))
+            .http_client(http.clone())
             .retry_config(RetryConfig::standard().with_max_attempts(6))
             .timeout_config(timeouts())
             .load()
             .await;
-        Ok(Self { config, http })
+        let bounded = http::bounded(http.clone(), http::IN_FLIGHT);
+        Ok(Self { config, bounded, http })
     }
 
     /// Fetches a document over HTTPS with a bearer token, for services that are none of AWS's.

@@ -1,8 +1,9 @@
 //! A session in each tenant's account, assumed once and renewed before it ends.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -10,11 +11,13 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_sts::config::{IdentityCache, Region as SdkRegion};
-use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
+use aws_smithy_runtime::client::retries::{ClientRateLimiter, RetryPartition, TokenBucket};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::retry::RetryConfig;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::account::Account;
-use super::{Tooling, fault};
+use super::{Tooling, fault, http};
 use crate::domain::{AccountId, Fault, FaultKind, Target};
 use crate::ports::{Accounts, TenantAccount};
 
@@ -23,6 +26,13 @@ use crate::ports::{Accounts, TenantAccount};
 const SESSION: Duration = Duration::from_hours(1);
 /// How long before its end a session is renewed.
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
+/// Requests in flight in one account: some regions and a few looks at a time.
+const PER_ACCOUNT: usize = 8;
+
+/// Asks again where a call fails in passing, and more slowly while the account throttles.
+fn adaptive() -> RetryConfig {
+    RetryConfig::adaptive().with_max_attempts(6)
+}
 
 /// What an auditor reads in CloudTrail about a visit to a tenant's account.
 #[derive(Debug, Clone)]
@@ -46,6 +56,8 @@ pub struct Sessions {
 struct Session {
     credentials: Arc<TenantCredentials>,
     retries: RetryPartition,
+    /// Bounds the requests of one account.
+    http: SharedHttpClient,
     account: OnceCell<AccountId>,
 }
 
@@ -58,16 +70,21 @@ impl Sessions {
     fn session(&self, target: &Target) -> Arc<Session> {
         let mut sessions = self.by_role.lock().unwrap_or_else(PoisonError::into_inner);
         let key = format!("{} {}", target.access_role, target.id.tenant);
-        sessions.entry(key).or_insert_with(|| Arc::new(Session::new(&self.tooling.config, &self.visit, target))).clone()
+        sessions.entry(key).or_insert_with(|| Arc::new(Session::new(&self.tooling, &self.visit, target))).clone()
     }
 }
 
 impl Session {
-    fn new(base: &SdkConfig, visit: &Visit, target: &Target) -> Self {
-        // The SDK's token bucket is shared by all clients of a service: one throttled tenant would use up the
-        // retries of a thousand others.
-        let retries = RetryPartition::custom(target.id.tenant.clone()).token_bucket(TokenBucket::default()).build();
-        let sts = aws_sdk_sts::config::Builder::from(base).retry_partition(retries.clone()).build();
+    fn new(tooling: &Tooling, visit: &Visit, target: &Target) -> Self {
+        // The SDK's token bucket and its rate are shared by all clients of a service: one throttled tenant would use
+        // up the retries of a thousand others, and slow them down.
+        let retries = RetryPartition::custom(target.id.tenant.clone())
+            .token_bucket(TokenBucket::default())
+            .client_rate_limiter(ClientRateLimiter::default())
+            .build();
+        let http = http::bounded(tooling.bounded.clone(), PER_ACCOUNT);
+        let base = tooling.config.to_builder().retry_config(adaptive()).http_client(http.clone()).build();
+        let sts = aws_sdk_sts::config::Builder::from(&base).retry_partition(retries.clone()).build();
         let credentials = TenantCredentials {
             sts: aws_sdk_sts::Client::from_conf(sts),
             role_arn: target.access_role.clone(),
@@ -75,13 +92,16 @@ impl Session {
             external_id: target.external_id.clone(),
             visit: visit.clone(),
             current: AsyncMutex::new(None),
+            spoilt: AtomicBool::new(false),
         };
-        Self { credentials: Arc::new(credentials), retries, account: OnceCell::new() }
+        Self { credentials: Arc::new(credentials), retries, http, account: OnceCell::new() }
     }
 
     /// Returns a configuration with which clients act in the tenant's account.
     fn config(&self, base: &SdkConfig, region: &str) -> SdkConfig {
         base.to_builder()
+            .retry_config(adaptive())
+            .http_client(self.http.clone())
             .credentials_provider(SharedCredentialsProvider::new(ProvideTenantCredentials(self.credentials.clone())))
             // Our provider keeps the credentials itself, for all services at once.
             .identity_cache(IdentityCache::no_cache())
@@ -113,40 +133,60 @@ impl Accounts for Sessions {
         let key = (format!("{} {}", target.access_role, target.id.tenant), region.to_owned());
         let entered = accounts.entry(key).or_insert_with(|| {
             let config = session.config(&self.tooling.config, region);
-            Arc::new(Account::new(&config, &session.retries, self.tooling.http.clone()))
+            Arc::new(Account::new(
+                config,
+                session.retries.clone(),
+                self.tooling.http.clone(),
+                session.credentials.clone(),
+            ))
         });
         Ok(entered.clone())
     }
 }
 
 /// Credentials of a tenant's session. The SDK's own provider can send no source identity.
-struct TenantCredentials {
+///
+/// When they end is counted from when they were asked for: the machine's clock may be wrong.
+pub struct TenantCredentials {
     sts: aws_sdk_sts::Client,
     role_arn: String,
     tenant: String,
     external_id: Option<String>,
     visit: Visit,
-    current: AsyncMutex<Option<Credentials>>,
+    current: AsyncMutex<Option<(Credentials, Instant)>>,
+    /// Whether AWS has refused the current ones, as after a revocation.
+    spoilt: AtomicBool,
 }
 
 impl TenantCredentials {
     /// Returns credentials that are good for a while, assuming the role anew where need be.
     async fn current(&self) -> Result<Credentials, Fault> {
         let mut current = self.current.lock().await;
-        let lasting =
-            |credentials: &&Credentials| credentials.expiry().is_none_or(|end| end > SystemTime::now() + RENEW_BEFORE);
-        if let Some(credentials) = current.as_ref().filter(lasting) {
+        let spoilt = self.spoilt.swap(false, Ordering::Relaxed);
+        let asked = Instant::now();
+        let lasting = |(_, end): &&(Credentials, Instant)| !spoilt && *end > asked + RENEW_BEFORE;
+        if let Some((credentials, _)) = current.as_ref().filter(lasting) {
             return Ok(credentials.clone());
         }
         match (self.assume().await, current.as_ref()) {
             (Ok(credentials), _) => {
-                *current = Some(credentials.clone());
+                *current = Some((credentials.clone(), asked + SESSION));
                 Ok(credentials)
             }
             // What cannot be renewed now is still good for some minutes.
-            (Err(_), Some(old)) if old.expiry().is_none_or(|end| end > SystemTime::now()) => Ok(old.clone()),
-            (Err(fault), _) => Err(fault),
+            (Err(_), Some((old, end))) if !spoilt && *end > Instant::now() => Ok(old.clone()),
+            // A role that was entered once is renewed later: that it cannot be now pauses the target.
+            (Err(fault), Some(_)) => {
+                self.spoilt.store(spoilt, Ordering::Relaxed);
+                Err(Fault { kind: FaultKind::Credentials, ..fault })
+            }
+            (Err(fault), None) => Err(fault),
         }
+    }
+
+    /// Remembers that AWS takes the current credentials no more: the next call asks for new ones.
+    pub fn spoil(&self) {
+        self.spoilt.store(true, Ordering::Relaxed);
     }
 
     async fn assume(&self) -> Result<Credentials, Fault> {
@@ -166,12 +206,11 @@ impl TenantCredentials {
             .await
             .map_err(|error| fault::read(OPERATION, &error))?;
         let given = answer.credentials().ok_or_else(|| broken("the answer has no credentials".to_owned()))?;
-        let end = SystemTime::try_from(*given.expiration()).map_err(|error| broken(error.to_string()))?;
         Ok(Credentials::new(
             given.access_key_id(),
             given.secret_access_key(),
             Some(given.session_token().to_owned()),
-            Some(end),
+            None,
             "tenantry",
         ))
     }

@@ -1,5 +1,6 @@
 //! Where things are written: the answer on standard output, all else on standard error, secrets on neither.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use super::args::{Args, LogFormat, Output};
 use super::environment::Environment;
+use super::error::CommandError;
 use crate::domain::Masks;
 use crate::event::{Event, Events};
 use crate::gate::Ask;
@@ -21,6 +23,7 @@ pub struct Console {
     outputs_file: Option<PathBuf>,
     masks: Masks,
     interactive: bool,
+    github: bool,
 }
 
 impl Console {
@@ -33,12 +36,22 @@ impl Console {
             outputs_file: args.outputs_file.clone(),
             masks: Masks::default(),
             interactive,
+            github: environment.github,
         }
     }
 
-    /// Masks values in everything that is written from now on.
-    pub fn hide(&mut self, masks: Masks) {
-        self.masks = masks;
+    /// Masks values in everything that is written from now on, and has GitHub's runner do so too.
+    pub fn hide(&self, values: BTreeSet<String>) -> io::Result<()> {
+        if self.github {
+            Self::hide_in_github(&values)?;
+        }
+        self.masks.add(values);
+        Ok(())
+    }
+
+    /// Returns an error without the values that nobody may read.
+    pub fn cover(&self, error: CommandError) -> CommandError {
+        error.masked(&self.masks)
     }
 
     /// Returns the reporter that was asked for.
@@ -59,7 +72,7 @@ impl Console {
 
     /// Tells GitHub's runner which values to hide in the logs of this job and of those after it. Only the runner reads
     /// these lines, and shows none of them.
-    pub fn hide_in_github(values: impl IntoIterator<Item = String>) -> io::Result<()> {
+    fn hide_in_github(values: &BTreeSet<String>) -> io::Result<()> {
         let mut out = io::stderr().lock();
         for value in values {
             // A value of several lines is hidden line by line, as the runner masks.

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use crate::config::Problems;
-use crate::domain::{Exit, Fault, FaultKind};
+use crate::domain::{Exit, Fault, FaultKind, Masks};
 use crate::package;
-use crate::report::text::{BAD, WARN, styled};
+use crate::report::text::{BAD, WARN, clean, styled};
 
 /// Why a command ended early: what is wrong, what to do, and what the process answers.
 #[derive(Debug)]
@@ -21,6 +21,11 @@ impl CommandError {
     /// Wrong usage, configuration or surroundings; nothing was changed.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None, exit: Exit::Usage, rendered: false }
+    }
+
+    /// Returns the error without values that nobody may read.
+    pub fn masked(self, masks: &Masks) -> Self {
+        Self { message: masks.apply(&self.message), hint: self.hint.map(|hint| masks.apply(&hint)), ..self }
     }
 
     /// Sets the exit code.
@@ -87,10 +92,11 @@ pub fn show(error: &CommandError) -> ExitCode {
         anstream::eprintln!("{}", error.message);
     } else {
         let label = if error.exit == Exit::Waiting { styled(WARN, "waiting:") } else { styled(BAD, "error:") };
-        anstream::eprintln!("{label} {}", error.message);
+        // Tenants' texts may be in it: they end no line and begin none.
+        anstream::eprintln!("{label} {}", clean(&error.message));
     }
     if let Some(hint) = &error.hint {
-        anstream::eprintln!("hint: {hint}");
+        anstream::eprintln!("hint: {}", clean(hint));
     }
     super::code(error.exit)
 }

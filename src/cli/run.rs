@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::pin::pin;
+use std::sync::mpsc;
+use std::thread;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -14,7 +16,8 @@ use crate::report::Reporter;
 /// Runs `work` to its end, and returns its result; or none where a second signal ended it at once.
 ///
 /// CodeBuild and GitHub send SIGTERM or SIGINT some seconds before they kill. The first signal lets the engine
-/// detach; what runs in CloudFormation goes on in any case.
+/// detach; what runs in CloudFormation goes on in any case. Whoever reads what is told may be slow, as a terminal that
+/// was paused: a thread of its own waits for them, and neither the lock's lease nor a signal does.
 pub async fn conduct<T>(
     work: impl Future<Output = T>,
     mut events: UnboundedReceiver<Timed>,
@@ -25,11 +28,19 @@ pub async fn conduct<T>(
     let mut work = pin!(work);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let (speaker, heard) = mpsc::channel();
+    let voice = thread::spawn(move || {
+        for event in heard {
+            show(reporter.as_mut(), &event);
+        }
+        reporter.finish();
+    });
+    let tell_reporter = |event: Timed| _ = speaker.send(event);
     let mut asked = false;
     let result = loop {
         tokio::select! {
             biased;
-            Some(event) = events.recv() => show(reporter.as_mut(), &event),
+            Some(event) = events.recv() => tell_reporter(event),
             name = next(&mut interrupt, &mut terminate) => {
                 if asked {
                     break None;
@@ -42,9 +53,12 @@ pub async fn conduct<T>(
         }
     };
     while let Ok(event) = events.try_recv() {
-        show(reporter.as_mut(), &event);
+        tell_reporter(event);
     }
-    reporter.finish();
+    drop(speaker);
+    if result.is_some() {
+        let _ = voice.join();
+    }
     Ok(result)
 }
 

@@ -55,11 +55,8 @@ impl Workspace {
     pub async fn open(args: &Args) -> Result<Self, CommandError> {
         let environment = Environment::read();
         let project = config::load(&args.config, environment.variables.clone())?;
-        let mut console = Console::new(args, &environment);
-        if environment.github {
-            Console::hide_in_github(project.secret_values(&project.secret_parameters()))?;
-        }
-        console.hide(project.masks());
+        let console = Console::new(args, &environment);
+        console.hide(project.secret_values(&project.secret_parameters()))?;
         console
             .check_outputs()
             .map_err(|error| CommandError::usage(format!("cannot write the file for outputs: {error}")))?;
@@ -113,7 +110,7 @@ impl Workspace {
             Run { project: &project, engine: &engine, console: &console, environment: &environment, tooling: &tooling };
         let work = work(&run);
         match conduct(work, heard, &engine.events, reporter, &stop).await? {
-            Some(result) => answer(&console, result?),
+            Some(result) => result.and_then(|result| answer(&console, result)).map_err(|error| console.cover(error)),
             None => Ok(Exit::Detached),
         }
     }

@@ -300,10 +300,10 @@ impl Project {
         if !problems.is_empty() {
             return Err(Problems::new(&self.documents, problems));
         }
+        let exactly: Option<BTreeSet<&TargetId>> = selection.targets.as_ref().map(|targets| targets.iter().collect());
         targets.retain(|resolved| {
-            let exactly = selection.targets.as_ref();
             is_selected(&self.tenants[resolved.tenant], selection)
-                && exactly.is_none_or(|targets| targets.contains(&resolved.target.id))
+                && exactly.as_ref().is_none_or(|targets| targets.contains(&resolved.target.id))
         });
         Ok(targets.into_iter().map(|resolved| resolved.target).collect())
     }

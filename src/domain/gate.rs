@@ -3,8 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::rollout::seconds;
+
 /// Whether somebody has to open the way between plan and apply.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Gate {
     /// Apply follows the plan.
     #[default]
@@ -14,7 +19,8 @@ pub enum Gate {
 }
 
 /// Whose approvals count, and for how long.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct ApprovalPolicy {
     /// How many persons have to approve.
     pub approvers: usize,
@@ -23,6 +29,7 @@ pub struct ApprovalPolicy {
     /// Patterns of principals that may approve, with `*` and `?` as in IAM; any may where none is given.
     pub principals: Vec<String>,
     /// For how long an approval holds.
+    #[serde(with = "seconds")]
     pub expires: Duration,
     /// The protected environment whose GitHub reviewers are asked.
     pub github_environment: String,
@@ -44,7 +51,8 @@ impl Default for ApprovalPolicy {
 }
 
 /// Something that holds of a plan that is harmless.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AutoRule {
     /// No stack is created or updated.
     NoChanges,

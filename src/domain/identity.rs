@@ -16,11 +16,16 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Tells whether two identities are one person, as far as can be known: the same principal, or the same person
-    /// behind two.
+    /// Tells whether two identities are one person, as far as can be known: the same principal, the same person behind
+    /// two, or the person behind the one by the name of the other.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let behind = |one: &Self| one.source_identity.as_ref().map(|name| name.to_lowercase());
-        self.principal == other.principal || behind(self).is_some_and(|name| Some(name) == behind(other))
+        let named = |one: &Self| one.principal.rsplit(['/', ':']).next().map(str::to_lowercase);
+        let meets = |one: &Self, other: &Self| {
+            behind(one)
+                .is_some_and(|name| Some(&name) == behind(other).as_ref() || Some(&name) == named(other).as_ref())
+        };
+        self.principal == other.principal || meets(self, other) || meets(other, self)
     }
 }
 
@@ -46,6 +51,8 @@ mod tests {
         };
         let planner = identity("arn:aws:sts::111111111111:assumed-role/plan/run-1", Some("Octocat"));
         assert!(planner.is_same_as(&identity("github:octocat", Some("octocat"))));
+        assert!(planner.is_same_as(&identity("arn:aws:iam::111111111111:user/octocat", None)));
+        assert!(identity("arn:aws:iam::111111111111:user/octocat", None).is_same_as(&planner));
         assert!(planner.is_same_as(&identity(&planner.principal, None)));
         assert!(!planner.is_same_as(&identity("arn:aws:sts::111111111111:assumed-role/plan/run-2", None)));
         assert!(!identity("a", None).is_same_as(&identity("b", None)));

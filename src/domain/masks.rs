@@ -1,38 +1,53 @@
 //! Values that nobody may read, and how a text is freed of them.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use aho_corasick::{AhoCorasick, MatchKind};
 
-/// Knows the values that nobody may read; searches for all of them at once, since every tenant may have its own.
+/// Knows the values that nobody may read; searches for all of them at once, since every tenant may have its own. Clones
+/// share what they know, so that what is learned late is masked everywhere.
 #[derive(Debug, Clone, Default)]
-pub struct Masks(Option<AhoCorasick>);
+pub struct Masks(Arc<RwLock<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    spellings: BTreeSet<String>,
+    search: Option<AhoCorasick>,
+}
 
 impl Masks {
     /// Shorter values would hide half of every line, and are no secrets.
     pub const SHORTEST: usize = 4;
 
     /// Masks these values and each of their lines, in plain, in JSON's spelling and in that of JSON within JSON.
+    pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
+        let masks = Self::default();
+        masks.add(secrets);
+        masks
+    }
+
+    /// Masks these values too, from now on.
     ///
     /// # Panics
     ///
     /// Panics where the values are more than two billion bytes.
-    pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
-        let mut all: Vec<String> = Vec::new();
+    pub fn add(&self, secrets: impl IntoIterator<Item = String>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = known.spellings.len();
         for secret in secrets {
             for text in std::iter::once(secret.as_str()).chain(secret.lines().map(str::trim)) {
                 // A document may stand in another one as a text.
                 let once = quoted(text);
-                all.extend([quoted(&once), once, text.to_owned()]);
+                let spellings = [quoted(&once), once, text.to_owned()].into_iter();
+                known.spellings.extend(spellings.filter(|spelling| spelling.len() >= Self::SHORTEST));
             }
         }
-        all.retain(|secret| secret.len() >= Self::SHORTEST);
-        all.sort();
-        all.dedup();
-        if all.is_empty() {
-            return Self(None);
+        if known.spellings.len() > before {
+            // The longest match counts, lest a part of a secret be left.
+            let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&known.spellings);
+            known.search = Some(search.expect("secrets are less than two billion bytes"));
         }
-        // The longest match counts, lest a part of a secret be left.
-        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&all);
-        Self(Some(search.expect("secrets are less than two billion bytes")))
     }
 
     /// Returns a text with `***` in place of every secret.
@@ -42,7 +57,8 @@ impl Masks {
 
     /// Returns a text with something else in place of every secret.
     pub fn replace(&self, text: &str, instead: impl Fn(&str) -> String) -> String {
-        let Some(search) = &self.0 else { return text.to_owned() };
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(search) = &known.search else { return text.to_owned() };
         let mut masked = String::with_capacity(text.len());
         search.replace_all_with(text, &mut masked, |_, found, masked| {
             masked.push_str(&instead(found));

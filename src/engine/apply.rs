@@ -9,7 +9,7 @@ use super::access::Entered;
 use super::brakes::Brakes;
 use super::follow::{Ending, Operation, follow, still_running};
 use super::pace::Pace;
-use super::patience::patiently;
+use super::patience::{Patience, patiently};
 use super::plan::{Attempt, PlanRequest, Planned, Planning, Ready};
 use super::verify::verify;
 use super::window::{self, Flow};
@@ -23,8 +23,6 @@ use crate::event::{Event, Phase, Prepared};
 use crate::plan::{Intent, Plan};
 use crate::ports::TenantAccount;
 
-/// How often an execution is asked for, where the answers fail in passing and nothing has begun.
-const ATTEMPTS: u32 = 3;
 /// How many looks a stack has to show that an operation has begun: about eight seconds.
 const LOOKS: u32 = 8;
 
@@ -369,6 +367,8 @@ impl Run {
         let account = account.as_ref();
         let stop = &self.engine.stop;
         let not_started = |fault: Fault| Outcome::Failed(Failure::because(format!("nothing was executed: {fault}")));
+        // What fails in passing says nothing about the target: `resume` may start it.
+        let unstarted = |fault: &Fault| Outcome::Skipped(Failure::because(format!("not started: {fault}")));
         let token = token(self.plan.digest, stack_id, change_set);
         let until = Instant::now() + self.plan.content.rollout.deadline;
         if ready.begun {
@@ -376,22 +376,20 @@ impl Run {
             return self.followed(account, target, operation).await;
         }
         let seen = patiently(stop, || account.newest_event(stack_id)).await;
-        let since = seen.map_err(|fault| match fault.passes() {
-            // What could not be read says nothing about the target: it was not started, and `resume` may start it.
-            true => Outcome::Skipped(Failure::because(format!("not started: {fault}"))),
-            false => not_started(fault),
-        })?;
+        let since = seen.map_err(|fault| if fault.passes() { unstarted(&fault) } else { not_started(fault) })?;
         let operation = Operation { stack_id, token: &token, since, until };
         // Reading took time: the run may have been stopped since, or its lock be somebody else's.
         if let Some(why) = self.engine.halted() {
             return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
         }
-        let mut attempt = 1;
+        let mut patience = Patience::new();
         while let Err(fault) = account.execute_change_set(&target.stack, change_set, &token).await {
             // Whatever the answer was: an earlier one may have been lost after CloudFormation began.
             match has_begun(account, &operation, stop).await {
                 Begun::Yes => break,
-                Begun::No if fault.passes() && attempt < ATTEMPTS && self.engine.halted().is_none() => attempt += 1,
+                Begun::No if self.engine.halted().is_some() => return Err(unstarted(&fault)),
+                Begun::No if patience.bears(&fault) => patience.pause().await,
+                Begun::No if fault.passes() => return Err(unstarted(&fault)),
                 Begun::No => return Err(not_started(fault)),
                 Begun::Unknown(why) => {
                     let why = format!("whether the execution began is not known: {fault}; {why}");

@@ -31,9 +31,28 @@ struct Newest {
     planner: Identity,
 }
 
+/// The round that an answer from elsewhere was read for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Answered {
+    source: String,
+    plan: Digest,
+    round: u32,
+}
+
+/// Which round has claimed an answer from elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// This one.
+    Here,
+    /// Another one.
+    Elsewhere,
+}
+
 /// The records of a plan's round.
 struct Records {
     decisions: Vec<Result<Sealed<Approval>, String>>,
+    /// Why what was a rejection can be read as one no longer.
+    edited_rejection: Option<String>,
     used: Option<Use>,
 }
 
@@ -82,7 +101,7 @@ impl Engine {
                 let new: Vec<Identity> = planners.into_iter().filter(|new| !plan.planners.contains(new)).collect();
                 plan.planners.extend(new);
                 (plan.round, plan.asked) = (old.round, old.asked);
-                while self.records(plan, plan.round).await?.is_over(secrets, self.events.now()) {
+                while self.records(plan, plan.round, secrets).await?.is_over(secrets, self.events.now()) {
                     plan.round += 1;
                     plan.asked = plan.planned;
                     plan.planners = vec![self.by.clone()];
@@ -90,7 +109,7 @@ impl Engine {
             }
             // Who planned what was approved before is not known any more: those approvals are of no use.
             Ok(None) | Err(Fault { kind: FaultKind::Mismatch, .. }) => {
-                while !self.records(plan, plan.round).await?.is_empty() {
+                while !self.records(plan, plan.round, secrets).await?.is_empty() {
                     plan.round += 1;
                 }
             }
@@ -106,7 +125,7 @@ impl Engine {
         if let Some(before) = known.as_ref().and_then(|(bytes, _)| serde_json::from_slice::<Newest>(bytes).ok())
             && before.plan != plan.digest
             && let Some(old) = self.read_plan(&application, before.plan, secrets).await.ok().flatten()
-            && !self.records(&old, old.round).await?.is_over(secrets, self.events.now())
+            && !self.records(&old, old.round, secrets).await?.is_over(secrets, self.events.now())
         {
             let Newest { plan: old, planned, planner } = before;
             let old = old.short();
@@ -140,10 +159,13 @@ impl Engine {
     ///
     /// Returns the store's fault.
     pub async fn standing(&self, plan: &Plan, policy: &ApprovalPolicy, secrets: &Secrets) -> Result<Standing, Fault> {
-        let records = self.records(plan, plan.round).await?;
+        let records = self.records(plan, plan.round, secrets).await?;
         let newest = self.record::<Newest>(&newest_key(&plan.content.application, &plan.content.stage)).await?;
         let superseded = newest.map(|newest| newest.plan).filter(|newest| *newest != plan.digest);
         let used = records.used.as_ref();
+        if let Some(why) = records.edited_rejection.filter(|_| used.is_none()) {
+            return Ok(Standing::Unfit(why));
+        }
         Ok(judge(plan, policy, &records.decisions, used, superseded, secrets, self.events.now()))
     }
 
@@ -160,57 +182,75 @@ impl Engine {
         secrets: &Secrets,
     ) -> Result<Recorded, Fault> {
         let now = self.events.now();
+        let spent = match &approval.source {
+            // An answer from elsewhere belongs to the round that it was read for first, whatever came of it there.
+            Some(source) => self.claim(plan, source).await?,
+            None => None,
+        };
+        if spent == Some(Claim::Elsewhere) {
+            return Ok(Recorded::Spent);
+        }
         let same = |sealed: &&Sealed<Approval>| {
             let Approval { by, decision, .. } = &sealed.record;
             by.is_same_as(&approval.by) && *decision == approval.decision
         };
-        let known = self.records(plan, plan.round).await?.decisions;
+        let known = self.records(plan, plan.round, secrets).await?.decisions;
         if known.iter().flatten().filter(same).any(|sealed| counts(plan, policy, sealed, secrets, now)) {
             return Ok(Recorded::Known);
         }
-        // In this round too: what has expired is not given again by being read again.
-        for round in (0..=plan.round).filter(|_| approval.source.is_some()) {
-            let earlier = self.records(plan, round).await?.decisions;
-            if earlier.iter().flatten().any(|sealed| sealed.record.source == approval.source) {
-                return Ok(Recorded::Spent);
-            }
+        // What has expired is not given again by being read again.
+        let is_recorded = known.iter().flatten().any(|sealed| sealed.record.source == approval.source);
+        if spent == Some(Claim::Here) && is_recorded {
+            return Ok(Recorded::Spent);
         }
         let what = if approval.decision == Decision::Approved { "approved" } else { "rejected" };
-        let who = Digest::of(format!("{} {}", approval.by.principal, approval.at)).short();
+        let who = Digest::of(format!("{} {} {:?}", approval.by.principal, approval.at, approval.source)).short();
         let key = format!("{}{what}-{who}.json", round_prefix(plan, plan.round));
         let new = self.store.put_once(&key, written(&Sealed::new(approval, secrets))).await?;
         Ok(if new { Recorded::New } else { Recorded::Known })
     }
 
-    /// Uses a plan's approval up, before anything is executed under it. Where the gate is open there is none.
+    /// Claims an answer from elsewhere for a plan's round; tells who has claimed it before, if somebody has.
+    async fn claim(&self, plan: &Plan, source: &str) -> Result<Option<Claim>, Fault> {
+        let key = format!("tenantry/{}/answers/{}.json", plan.content.application, Digest::of(source));
+        let (digest, round) = (plan.digest, plan.round);
+        let claim = Answered { source: source.to_owned(), plan: digest, round };
+        if self.store.put_once(&key, written(&claim)).await? {
+            return Ok(None);
+        }
+        let here = self.record::<Answered>(&key).await?.is_some_and(|found| found == claim);
+        Ok(Some(if here { Claim::Here } else { Claim::Elsewhere }))
+    }
+
+    /// Uses a plan's approval up, before anything is executed under it. Where the gate is open there is none, and it is
+    /// only written that the plan was executed.
     ///
     /// # Errors
     ///
     /// Returns the store's fault, or a conflict where it was used before.
-    pub async fn use_up(&self, plan: &Plan, gate: &Gate, rollout: &str) -> Result<(), Fault> {
-        if *gate == Gate::Open {
-            return Ok(());
-        }
+    pub async fn use_up(&self, plan: &Plan, rollout: &str) -> Result<(), Fault> {
         let key = format!("{}used.json", round_prefix(plan, plan.round));
         let usage = Use { rollout: rollout.to_owned(), at: self.events.now(), by: self.by.clone() };
-        if self.store.put_once(&key, written(&usage)).await? || self.record::<Use>(&key).await? == Some(usage) {
+        let is_new = self.store.put_once(&key, written(&usage)).await?;
+        if is_new || plan.content.gate == Gate::Open || self.record::<Use>(&key).await? == Some(usage) {
             return Ok(());
         }
         Err(Fault::new(FaultKind::Conflict, "PutObject", "another run has used this approval at the same moment"))
     }
 
     /// Returns the rollouts for which approvals of a plan were used, in whatever round.
-    pub(super) async fn used_for(&self, plan: &Plan) -> Result<Vec<String>, Fault> {
+    pub(super) async fn used_for(&self, plan: &Plan, secrets: &Secrets) -> Result<Vec<String>, Fault> {
         let mut used = Vec::new();
         for round in 0..=plan.round {
-            used.extend(self.records(plan, round).await?.used.map(|usage| usage.rollout));
+            used.extend(self.records(plan, round, secrets).await?.used.map(|usage| usage.rollout));
         }
         Ok(used)
     }
 
-    /// Reads the records of a plan's round. One that cannot be read is told as such, and counts for nothing.
-    async fn records(&self, plan: &Plan, round: u32) -> Result<Records, Fault> {
-        let mut records = Records { decisions: Vec::new(), used: None };
+    /// Reads the records of a plan's round. One that cannot be read is told as such, and counts for nothing; but a
+    /// rejection that was edited is none the less for it.
+    async fn records(&self, plan: &Plan, round: u32, secrets: &Secrets) -> Result<Records, Fault> {
+        let mut records = Records { decisions: Vec::new(), edited_rejection: None, used: None };
         for key in self.store.list(&round_prefix(plan, round)).await? {
             if key.ends_with("/used.json") {
                 // Whatever stands there: the approval was used.
@@ -222,13 +262,20 @@ impl Engine {
                 };
                 continue;
             }
-            match self.record::<Sealed<Approval>>(&key).await {
-                Ok(found) => records.decisions.extend(found.map(Ok)),
+            let decision = match self.record::<Sealed<Approval>>(&key).await {
+                Ok(None) => continue,
+                Ok(Some(found)) => Ok(found),
                 Err(fault) if fault.kind == FaultKind::Mismatch => {
-                    records.decisions.push(Err(format!("a record was edited: {}", fault.message)));
+                    Err(format!("a record was edited: {}", fault.message))
                 }
                 Err(fault) => return Err(fault),
+            };
+            let is_intact = decision.as_ref().is_ok_and(|sealed| sealed.is_intact(secrets));
+            if key.contains("/rejected-") && !is_intact {
+                records.edited_rejection =
+                    Some(format!("somebody has refused it, and the record of that was edited: {key}"));
             }
+            records.decisions.push(decision);
         }
         Ok(records)
     }

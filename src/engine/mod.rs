@@ -45,7 +45,7 @@ pub use ledger::Entry as LedgerEntry;
 pub use lock::{Lease, Lock, LockError};
 pub use plan::{PlanRequest, Planning};
 pub use publish::Package;
-pub use recover::Stuck;
+pub use recover::{Stuck, covers};
 pub use rollout::{Execution, Refusal, RolledOut};
 pub use rollouts::Rollout as RolloutRecord;
 pub use status::TargetStatus;

@@ -19,6 +19,37 @@ const A_WHILE: Duration = Duration::from_mins(2);
 /// nothing about it.
 const UNTIL_RENEWED: Duration = Duration::from_mins(15);
 
+/// How long to go on asking.
+pub struct Patience {
+    pace: Pace,
+    begun: Instant,
+    /// Since when, and how often, there was no answer although the credentials were good.
+    unanswered: Option<(Instant, u32)>,
+}
+
+impl Patience {
+    /// Nothing was asked yet.
+    pub fn new() -> Self {
+        Self { pace: Pace::new(), begun: Instant::now(), unanswered: None }
+    }
+
+    /// Tells whether to ask again after a fault.
+    pub fn bears(&mut self, fault: &Fault) -> bool {
+        if fault.kind == FaultKind::Credentials {
+            self.unanswered = None;
+            return self.begun.elapsed() < UNTIL_RENEWED;
+        }
+        let (since, attempts) = self.unanswered.get_or_insert((Instant::now(), 0));
+        *attempts += 1;
+        fault.passes() && (*attempts < ATTEMPTS || since.elapsed() < A_WHILE)
+    }
+
+    /// Pauses before the next question.
+    pub async fn pause(&mut self) {
+        self.pace.pause().await;
+    }
+}
+
 /// Asks until there is an answer, a fault that lasts, or a wish to stop. What is asked must be safe to drop and to
 /// repeat.
 pub async fn patiently<T, F>(stop: &Stop, ask: impl Fn() -> F) -> Result<T, Fault>
@@ -26,9 +57,7 @@ where
     F: Future<Output = Result<T, Fault>>,
 {
     let stopped = || Err(Fault::new(FaultKind::Unreachable, "stop", "the run was stopped"));
-    let mut pace = Pace::new();
-    let mut attempt = 1;
-    let begun = Instant::now();
+    let mut patience = Patience::new();
     loop {
         let answer = tokio::select! {
             biased;
@@ -36,14 +65,12 @@ where
             () = stop.requested() => return stopped(),
         };
         match answer {
-            Err(fault) if fault.kind == FaultKind::Credentials && begun.elapsed() < UNTIL_RENEWED => {}
-            Err(fault) if fault.passes() && (attempt < ATTEMPTS || begun.elapsed() < A_WHILE) => {}
+            Err(fault) if patience.bears(&fault) => {}
             other => return other,
         }
-        attempt += 1;
         tokio::select! {
             biased;
-            () = pace.pause() => {}
+            () = patience.pause() => {}
             () = stop.requested() => return stopped(),
         }
     }

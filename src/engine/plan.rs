@@ -16,8 +16,8 @@ use super::{Engine, Progress, Stop};
 use crate::domain::lifecycle::{State, Step};
 use crate::domain::stack::{Decision, Settled};
 use crate::domain::{
-    Change, ChangeSet, ChangeSetStatus, Digest, Failure, Fault, FaultKind, Leftovers, Outcome, ParameterValue, Release,
-    Rollout, Stack, StackOptions, StackStatus, Tally, Target, TargetId,
+    Change, ChangeSet, ChangeSetStatus, Digest, Failure, Fault, FaultKind, Gate, Leftovers, Outcome, ParameterValue,
+    Release, Rollout, Stack, StackOptions, StackStatus, Tally, Target, TargetId,
 };
 use crate::event::{Event, Phase};
 use crate::plan::{Content, Intent, Origin, Plan, Secrets, Selection, StackVersion, TargetContent};
@@ -122,6 +122,8 @@ pub struct PlanRequest {
     pub release: Release,
     /// How it came to the stage.
     pub origin: Origin,
+    /// What opens the way between plan and apply.
+    pub gate: Gate,
     /// The pace and the tolerance.
     pub rollout: Rollout,
     /// Whether the template has nested stacks.
@@ -146,6 +148,7 @@ impl PlanRequest {
             &self.stage,
             &self.release,
             self.origin.clone(),
+            self.gate.clone(),
             self.rollout.clone(),
             self.options.clone(),
             targets,

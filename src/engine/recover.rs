@@ -49,12 +49,9 @@ impl Engine {
     /// has failed in a stack is skipped there: it stays as it is.
     pub async fn recover(&self, stage: &str, rollout: Rollout, stuck: Vec<Stuck>, skip: &[String]) -> Vec<Finished> {
         let work = |engine: Self, Stuck { entered, stack_id, resources }: Stuck| {
-            let names = |failure: &Failure| failure.resource.as_ref().is_some_and(|name| skip.contains(name));
-            let skip: Vec<String> = resources
-                .iter()
-                .filter(|failure| names(failure))
-                .filter_map(|failure| failure.resource.clone())
-                .collect();
+            let names = || resources.iter().filter_map(|failure| failure.resource.as_deref());
+            let skip: Vec<String> =
+                skip.iter().filter(|skip| names().any(|name| covers(skip, name))).cloned().collect();
             let until = Instant::now() + rollout.deadline;
             async move { engine.recover_target(entered, stack_id, skip, until).await }
         };
@@ -98,6 +95,12 @@ impl Engine {
         let outcome = attempt.await.err().unwrap_or(Outcome::Recovered);
         (target.id.clone(), progress.finish(outcome))
     }
+}
+
+/// Tells whether a resource to skip is a resource that has failed, or stands in a nested stack that has.
+/// Source: ResourcesToSkip in <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ContinueUpdateRollback.html>
+pub fn covers(skip: &str, failed: &str) -> bool {
+    skip == failed || skip.strip_prefix(failed).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// Looks at a stack; none where its rollback has not failed.

@@ -11,8 +11,6 @@ use crate::plan::{Content, Origin, Plan, Standing};
 
 /// What is to be executed in a stage.
 pub struct Execution<'a> {
-    /// What opens the way.
-    pub gate: &'a Gate,
     /// The plan.
     pub plan: &'a Plan,
     /// What was planned by it.
@@ -120,7 +118,7 @@ impl Engine {
         }
         let (plan, entered) = (planning.plan.clone(), planning.entered());
         let settled = Some(planning.settled);
-        let execution = Execution { gate: &Gate::Open, plan: &plan, request, settled, before: None, wait };
+        let execution = Execution { plan: &plan, request, settled, before: None, wait };
         self.roll_out(execution, entered).await
     }
 
@@ -137,7 +135,7 @@ impl Engine {
         execution: Execution<'_>,
         entered: Vec<Entered>,
     ) -> Result<RolledOut, Refusal> {
-        let Execution { gate, plan, request, wait, .. } = execution;
+        let Execution { plan, request, wait, .. } = execution;
         let Content { application, stage, .. } = &plan.content;
         let done = self.locked(application, stage, wait, async |engine| {
             let asked =
@@ -146,8 +144,8 @@ impl Engine {
             if !differences.is_empty() {
                 return Err(Refusal::Differs(differences));
             }
-            if let Gate::Approval(_) = gate
-                && engine.used_for(plan).await?.iter().all(|used| used != rollout)
+            if let Gate::Approval(_) = plan.content.gate
+                && engine.used_for(plan, &request.secrets).await?.iter().all(|used| used != rollout)
             {
                 return Err(Refusal::NotItsApproval);
             }
@@ -173,9 +171,9 @@ impl Engine {
         rollout: Option<&str>,
         planning: &Planning,
     ) -> Result<(), Refusal> {
-        let Execution { gate, plan, request, before, .. } = execution;
+        let Execution { plan, request, before, .. } = execution;
         let Content { application, release, .. } = &plan.content;
-        if let (Gate::Approval(policy), Some(_)) = (gate, rollout) {
+        if let (Gate::Approval(policy), Some(_)) = (&plan.content.gate, rollout) {
             // Somebody may have planned the same in between, and is a planner too.
             let now = self.read_plan(application, plan.digest, &request.secrets).await?;
             let now = now.as_ref().unwrap_or(plan);
@@ -201,7 +199,7 @@ impl Engine {
         }
         self.withdraw_proofs(plan).await?;
         let Some(rollout) = rollout else { return Ok(()) };
-        self.use_up(plan, gate, rollout).await?;
+        self.use_up(plan, rollout).await?;
         self.started(rollout, plan);
         Ok(())
     }

@@ -43,12 +43,14 @@ pub struct TargetStatus {
 }
 
 impl Engine {
-    /// Looks at every target in parallel. One that cannot be read is told as such, and holds up nobody.
+    /// Looks at every target in parallel. One that cannot be read is told as such, and holds up nobody. `others` are the
+    /// stage's further targets: whether one lags is a matter of the whole stage.
     pub async fn status(
         &self,
         application: &str,
         stage: &str,
         entered: Vec<Entered>,
+        others: Vec<TargetId>,
         with_drift: bool,
     ) -> Vec<TargetStatus> {
         self.events.emit(Event::PhaseStarted { phase: Phase::Status, stage: stage.to_owned(), targets: entered.len() });
@@ -114,7 +116,10 @@ impl Engine {
         };
         let mut statuses: Vec<TargetStatus> =
             results.into_iter().map(|result| result.unwrap_or_else(not_looked)).collect();
-        let newest = self.newest(application, &statuses).await;
+        let lines = self.ledger(application, stage, others).await.unwrap_or_default();
+        let elsewhere = lines.into_iter().filter_map(|(_, entry)| entry?.release);
+        let releases = statuses.iter().filter_map(|status| status.release.clone()).chain(elsewhere).collect();
+        let newest = self.newest(application, releases).await;
         for status in &mut statuses {
             status.lags = status.release.is_some() && status.release != newest;
         }
@@ -123,15 +128,14 @@ impl Engine {
 
     /// Returns the release among those of the targets that was packaged last. What is older lags, whenever it was
     /// brought there. A release without a record is as old as can be.
-    async fn newest(&self, application: &str, statuses: &[TargetStatus]) -> Option<ReleaseId> {
-        let releases: BTreeSet<&ReleaseId> = statuses.iter().filter_map(|status| status.release.as_ref()).collect();
+    async fn newest(&self, application: &str, releases: BTreeSet<ReleaseId>) -> Option<ReleaseId> {
         if releases.len() < 2 {
-            return releases.first().copied().cloned();
+            return releases.into_iter().next();
         }
         let mut newest = None;
         for release in releases {
             let record = self.release(application, release.as_str()).await.ok().flatten();
-            newest = newest.max(Some((record.and_then(|record| record.provenance.packaged), release.clone())));
+            newest = newest.max(Some((record.and_then(|record| record.provenance.packaged), release)));
         }
         newest.map(|(_, release)| release)
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::fake::{Fleet, Script, release};
 use super::{Engine, Finished, PlanRequest, Planning};
 use crate::domain::{
-    ChangeSetStatus, ConcurrencyMode, Exit, FaultKind, Masks, OnFailure, Outcome, Quota, Rollout, StackOptions, Wave,
+    ChangeSetStatus, ConcurrencyMode, Exit, FaultKind, Gate, Masks, OnFailure, Outcome, Quota, Rollout, StackOptions,
+    Wave,
 };
 use crate::event::Event;
 use crate::plan::{Intent, Origin, Secrets, Selection};
@@ -28,6 +29,7 @@ fn request(rollout: Rollout) -> PlanRequest {
         stage: "prod".into(),
         release: release(),
         origin: Origin::Direct,
+        gate: Gate::Open,
         rollout,
         nested: false,
         options: StackOptions::default(),
@@ -560,7 +562,7 @@ async fn status_tells_stack_release_and_what_cannot_be_read() {
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(1, 1)).await;
     engine.apply("r", planning, &request(rollout(1, 0))).await;
-    let status = engine.status("app", "prod", fleet.entered(&engine).await, false).await;
+    let status = engine.status("app", "prod", fleet.entered(&engine).await, vec![], false).await;
     assert_eq!(status[0].release, Some(release().id));
     assert_eq!(status[0].status.as_deref(), Some("UPDATE_COMPLETE"));
     assert!(status[1].problem.as_deref().unwrap().contains("AssumeRole"));

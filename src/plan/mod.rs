@@ -21,7 +21,8 @@ pub use secrets::Secrets;
 pub use signature::signature;
 
 use crate::domain::{
-    AccountId, Change, Digest, Identity, ParameterValue, Release, ReleaseId, Rollout, StackOptions, Target, TargetId,
+    AccountId, Change, Digest, Gate, Identity, ParameterValue, Release, ReleaseId, Rollout, StackOptions, Target,
+    TargetId,
 };
 
 /// A plan as it is kept in the store, under its digest.
@@ -63,6 +64,8 @@ pub struct Content {
     pub artifacts: BTreeMap<String, Digest>,
     /// sha256 of the template.
     pub template: Digest,
+    /// What opens the way between plan and apply.
+    pub gate: Gate,
     /// The pace and the tolerance.
     pub rollout: Rollout,
     /// What is asked of CloudFormation beside the template.
@@ -263,19 +266,21 @@ impl Content {
         stage: &str,
         release: &Release,
         origin: Origin,
+        gate: Gate,
         rollout: Rollout,
         options: StackOptions,
         mut targets: Vec<TargetContent>,
     ) -> Self {
         targets.sort_by(|a, b| a.target.cmp(&b.target));
         Self {
-            version: 3,
+            version: 4,
             application: release.application.clone(),
             stage: stage.to_owned(),
             release: release.id.clone(),
             origin,
             artifacts: release.artifacts.iter().map(|(name, artifact)| (name.clone(), artifact.sha256)).collect(),
             template: release.template.sha256,
+            gate,
             rollout,
             options,
             targets,
@@ -335,6 +340,9 @@ impl Content {
         }
         if self.rollout != now.rollout && found.is_empty() {
             found.push("the waves, or what stops the rollout, differ".to_owned());
+        }
+        if self.gate != now.gate {
+            found.push("whose approval the gate asks for differs".to_owned());
         }
         if self.artifacts != now.artifacts || self.version != now.version {
             found.push("the artifacts differ".to_owned());
@@ -431,7 +439,7 @@ pub(crate) mod tests {
             template,
             crate::domain::release::Provenance::default(),
         );
-        Content::new("prod", &release, Origin::Direct, Rollout::default(), StackOptions::default(), targets)
+        Content::new("prod", &release, Origin::Direct, Gate::Open, Rollout::default(), StackOptions::default(), targets)
     }
 
     pub(crate) fn plan(targets: Vec<TargetContent>) -> Plan {
@@ -478,6 +486,7 @@ pub(crate) mod tests {
         }];
         content.rollout.breaker = Some(50);
         content.origin = Origin::Promoted { after: Some("dev".into()) };
+        content.gate = Gate::Approval(crate::domain::ApprovalPolicy::default());
         content.artifacts.insert("code".into(), Digest::of("code"));
         content
     }

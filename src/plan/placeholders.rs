@@ -17,6 +17,10 @@ static MADE_UP: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!("{uuid}|{suffix}")).expect("the pattern is constant")
 });
 
+/// What stands for a secret value, which each tenant may have otherwise.
+static SECRET: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("hmac-sha256:[0-9a-f]{64}").expect("the pattern is constant"));
+
 /// Knows the values of one target that others have otherwise, and what stands for each.
 pub struct Placeholders {
     search: Option<AhoCorasick>,
@@ -66,6 +70,7 @@ impl Placeholders {
             from = found.end();
         }
         replaced.push_str(&text[from..]);
+        let replaced = SECRET.replace_all(&replaced, "{secret}");
         MADE_UP.replace_all(&replaced, "{id}").into_owned()
     }
 }

@@ -37,7 +37,7 @@ impl<W: Write> Lines<W> {
     }
 }
 
-impl<W: Write> Reporter for Lines<W> {
+impl<W: Write + Send> Reporter for Lines<W> {
     fn event(&mut self, event: &Timed) -> io::Result<()> {
         if let Some(line) = self.line(&event.event) {
             writeln!(self.out, "{line}")?;

@@ -20,7 +20,7 @@ use std::io;
 use crate::event::Timed;
 
 /// Shows events as they come.
-pub trait Reporter {
+pub trait Reporter: Send {
     /// Shows one event.
     ///
     /// # Errors

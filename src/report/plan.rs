@@ -60,7 +60,9 @@ pub fn in_text(plan: &Plan) -> String {
                 remarks.join(", ")
             );
             let _ = writeln!(text, "{}", line.trim_end());
-            for property in &row.properties {
+            // What a new resource has stands in the template; JSON and Markdown repeat it.
+            let changed: &[Property] = if matches!(row.mark, '+' | '-') { &[] } else { &row.properties };
+            for property in changed {
                 for (mark, line) in diff(property) {
                     let line = match mark {
                         ' ' => line,

@@ -1,6 +1,6 @@
 //! Moving bars on a terminal: one over all, one line for each target that is in work, never more than fit.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Progress {
     shown: BTreeMap<TargetId, ProgressBar>,
     /// Targets in work for which there was no line; they get one as soon as one is free.
     waiting: VecDeque<TargetId>,
+    /// Those of them that are in work no more.
+    left: BTreeSet<TargetId>,
     phase: Phase,
     at_work: usize,
     failed: usize,
@@ -38,6 +40,7 @@ impl Progress {
             uploads: BTreeMap::new(),
             shown: BTreeMap::new(),
             waiting: VecDeque::new(),
+            left: BTreeSet::new(),
             phase: Phase::Access,
             at_work: 0,
             failed: 0,
@@ -99,11 +102,14 @@ impl Progress {
 
     fn leave(&mut self, target: &TargetId) {
         self.at_work = self.at_work.saturating_sub(1);
-        self.waiting.retain(|waiting| waiting != target);
-        if let Some(bar) = self.shown.remove(target) {
-            bar.finish_and_clear();
-            if let Some(next) = self.waiting.pop_front() {
-                self.show(&next);
+        let Some(bar) = self.shown.remove(target) else {
+            self.left.insert(target.clone());
+            return;
+        };
+        bar.finish_and_clear();
+        while let Some(next) = self.waiting.pop_front() {
+            if !self.left.remove(&next) {
+                return self.show(&next);
             }
         }
     }
@@ -177,6 +183,7 @@ impl Reporter for Progress {
             bar.finish_and_clear();
         }
         self.waiting.clear();
+        self.left.clear();
         self.at_work = 0;
         self.failed = 0;
     }

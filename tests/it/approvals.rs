@@ -56,27 +56,43 @@ fn four_eyes_see_a_plan_and_the_approval_is_used_once() {
 #[test]
 fn an_edited_an_expired_and_a_foreign_approval_are_refused() {
     let (bed, project) = (Bed::start(), gated(", expires: 1h"));
+    let apply = |digest: &str| tenantry(&bed, &project, &["apply", digest]);
     let digest = planned(&bed, &project);
-    let apply = || tenantry(&bed, &project, &["apply", &digest]);
     tenantry_as("approver", &bed, &project, &["approve", &digest, "--expires", "30m"]).exits(0);
     bed.edit("/approved-", "body.replace(b'user/approver', b'user/director')");
-    snapshot("edited-approval", &apply().exits(4).stderr);
+    snapshot("edited-approval", &apply(&digest).exits(4).stderr);
     bed.edit("/approved-", "body.replace(b'user/director', b'user/approver')");
-    // An hour that is over, by the stage's own policy.
-    project.replace("tenantry.yaml", "expires: 1h", "expires: 1s");
+    // Whose approval counts is part of what was approved.
+    project.replace("tenantry.yaml", "expires: 1h", "expires: 2s");
+    let other = apply(&digest).exits(4).stderr;
+    assert!(other.contains("whose approval the gate asks for differs"), "{other}");
+    let short = planned(&bed, &project);
+    tenantry_as("approver", &bed, &project, &["approve", &short]).exits(0);
     sleep(Duration::from_millis(2100));
-    snapshot("expired-approval", &apply().exits(4).stderr);
-    project.replace("tenantry.yaml", "expires: 1s", "expires: 2s");
+    snapshot("expired-approval", &apply(&short).exits(4).stderr);
     // It can be given again.
-    let again = tenantry_as("approver", &bed, &project, &["approve", &digest]).exits(0);
+    let again = tenantry_as("approver", &bed, &project, &["approve", &short]).exits(0);
     assert!(!again.stdout.contains("was there already"), "{}", again.stdout);
-    // Somebody who may not approve.
+    // Somebody who may not approve, and a record that was brought from another plan.
     project.replace("tenantry.yaml", "expires: 2s", "expires: 1h, principals: [\"arn:aws:iam::*:user/second\"]");
-    snapshot("foreign-approval", &apply().exits(4).stderr);
-    tenantry_as("approver", &bed, &project, &["approve", &digest]).exits(4);
+    let foreign = planned(&bed, &project);
+    tenantry_as("approver", &bed, &project, &["approve", &foreign]).exits(4);
+    bed.boto3(
+        "111111111111",
+        &format!(
+            "s3 = client('s3')\nroot = 'tenantry/SampleApplication/approvals/'\n\
+             key = s3.list_objects_v2(Bucket='{0}', Prefix=root + '{digest}')['Contents'][0]['Key']\n\
+             body = s3.get_object(Bucket='{0}', Key=key)['Body'].read()\n\
+             s3.put_object(Bucket='{0}', Key=key.replace('{digest}', '{foreign}'), Body=body, \
+             ServerSideEncryption='aws:kms', SSEKMSKeyId='{1}')",
+            bed.fact("bucket"),
+            bed.fact("kms_key"),
+        ),
+    );
+    snapshot("foreign-approval", &apply(&foreign).exits(4).stderr);
     assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
-    tenantry_as("second", &bed, &project, &["approve", &digest]).exits(0);
-    apply().exits(0);
+    tenantry_as("second", &bed, &project, &["approve", &foreign]).exits(0);
+    apply(&foreign).exits(0);
 }
 
 /// Who planned is part of the record, and nobody can edit it; who plans the same again has planned it too.
@@ -267,12 +283,11 @@ fn a_stage_has_one_rollout_at_a_time() {
     assert_eq!(first.wait().unwrap().code(), Some(0));
 
     // Who waits for the lock is weighed again when it has it.
-    project.replace("tenantry.yaml", "gate: {}", "gate: { approval: required }");
     project.replace("src/index.js", "it greets", "it smiles");
-    let (unicorn, gnome) = (plan("unicorn"), plan("gnome"));
-    project.replace("tenantry.yaml", "gate: { approval: required }", "gate: {}");
+    let unicorn = plan("unicorn");
     let (mut first, _) = begun(&bed, &project, &["apply", &unicorn], "UPDATE_IN_PROGRESS");
     project.replace("tenantry.yaml", "gate: {}", "gate: { approval: required }");
+    let gnome = plan("gnome");
     tenantry_as("approver", &bed, &project, &["approve", &gnome]).exits(0);
     let waiting = ["apply", &gnome, "--wait-for-lock", "2m"];
     let (mut waiting, _, rest) = begun_and_read(&bed, &project, &waiting, "waiting for the lock");

@@ -30,6 +30,8 @@ pub struct Faults {
     pub slow: u64,
     pub duplicate: u64,
     pub store: u64,
+    /// Sessions that end, and cannot be renewed for some minutes.
+    pub expiry: u64,
 }
 
 /// One execution that took effect.
@@ -71,6 +73,8 @@ pub struct State {
     stacks: BTreeMap<String, SimulatedStack>,
     fates: BTreeMap<String, Vec<(Fate, Duration)>>,
     unhealthy: BTreeSet<String>,
+    /// Until when nobody gets into a tenant's account.
+    expired: BTreeMap<String, Instant>,
     objects: BTreeMap<String, (Vec<u8>, u64)>,
     pub executions: Vec<Execution>,
     writes: u64,
@@ -140,6 +144,7 @@ impl World {
             stacks: BTreeMap::new(),
             fates: BTreeMap::new(),
             unhealthy: BTreeSet::new(),
+            expired: BTreeMap::new(),
             objects: BTreeMap::new(),
             executions: Vec::new(),
             writes: 0,
@@ -247,18 +252,34 @@ impl World {
         spans.iter().map(|(at, _)| spans.iter().filter(|(from, to)| from <= at && at < to).count()).max().unwrap_or(0)
     }
 
-    /// Makes a call: slow or not, it may fail before it has an effect, or after it.
-    async fn call<T>(&self, operation: &str, effect: impl FnOnce(&mut State) -> Result<T, Fault>) -> Result<T, Fault> {
+    /// Makes a call in a tenant's account: slow or not, it may fail before it has an effect, or after it.
+    async fn call<T>(
+        &self,
+        tenant: &str,
+        operation: &str,
+        effect: impl FnOnce(&mut State) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let asked = Instant::now();
         let (pause, before, after) = {
-            let mut state = self.state();
-            let faults = state.faults;
-            let random = &mut state.random;
+            let State { random, faults, expired, .. } = &mut *self.state();
             let pause = if random.u64(..1000) < faults.slow { random.u64(1_000..30_000) } else { random.u64(5..200) };
             let before = (random.u64(..1000) < faults.before)
                 .then(|| [FaultKind::Throttled, FaultKind::Unreachable, FaultKind::Credentials][random.usize(..3)]);
-            (Duration::from_millis(pause), before, random.u64(..1000) < faults.after)
+            let after = random.u64(..1000) < faults.after;
+            if random.u64(..1000) < faults.expiry && expired.get(tenant).is_none_or(|until| *until < asked) {
+                let lasts = Duration::from_secs(random.u64(1..600));
+                expired.insert(tenant.to_owned(), asked + lasts);
+            }
+            (Duration::from_millis(pause), before, after)
         };
         sleep(pause).await;
+        if asked.elapsed() > pause + Duration::from_secs(5) {
+            // The process was frozen in between.
+            return Err(Fault::new(FaultKind::Unreachable, operation, "the connection is dead"));
+        }
+        if self.state().expired.get(tenant).is_some_and(|until| *until > Instant::now()) {
+            return Err(Fault::new(FaultKind::Credentials, operation, "the session has ended"));
+        }
         if let Some(kind) = before {
             return Err(Fault::new(kind, operation, "as the seed wants it"));
         }
@@ -297,7 +318,9 @@ pub fn target(number: usize) -> Target {
 #[async_trait]
 impl Accounts for World {
     async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault> {
-        Ok(Arc::new(Account { world: self.clone(), tenant: target.id.tenant.clone() }))
+        let tenant = target.id.tenant.clone();
+        self.call(&tenant, "AssumeRole", |_| Ok(())).await?;
+        Ok(Arc::new(Account { world: self.clone(), tenant }))
     }
 }
 
@@ -320,7 +343,7 @@ impl TenantAccount for Account {
             outputs: BTreeMap::new(),
             protected: false,
         };
-        self.world.call("DescribeStacks", |state| Ok(now(state, &self.tenant).map(read))).await
+        self.world.call(&self.tenant, "DescribeStacks", |state| Ok(now(state, &self.tenant).map(read))).await
     }
 
     async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault> {
@@ -371,13 +394,13 @@ impl TenantAccount for Account {
             stack.change_sets.insert(request.name.clone(), change_set);
             Ok(())
         };
-        self.world.call("CreateChangeSet", effect).await
+        self.world.call(&self.tenant, "CreateChangeSet", effect).await
     }
 
     async fn change_set(&self, _: &str, name: &str) -> Result<Option<ChangeSet>, Fault> {
         let effect =
             |state: &mut State| Ok(now(state, &self.tenant).and_then(|stack| stack.change_sets.get(name).cloned()));
-        self.world.call("DescribeChangeSet", effect).await
+        self.world.call(&self.tenant, "DescribeChangeSet", effect).await
     }
 
     async fn execute_change_set(&self, _: &str, name: &str, token: &str) -> Result<(), Fault> {
@@ -410,7 +433,7 @@ impl TenantAccount for Account {
             push(stack, &self.tenant, stack.status, Some("User Initiated"), true, token, clock);
             Ok(())
         };
-        self.world.call("ExecuteChangeSet", effect).await
+        self.world.call(&self.tenant, "ExecuteChangeSet", effect).await
     }
 
     async fn delete_change_set(&self, _: &str, name: &str) -> Result<(), Fault> {
@@ -420,7 +443,7 @@ impl TenantAccount for Account {
             }
             Ok(())
         };
-        self.world.call("DeleteChangeSet", effect).await
+        self.world.call(&self.tenant, "DeleteChangeSet", effect).await
     }
 
     async fn delete_stack(&self, _: &str, _: &str, _: &str) -> Result<(), Fault> {
@@ -433,7 +456,7 @@ impl TenantAccount for Account {
             state.stacks.remove(&self.tenant);
             Ok(())
         };
-        self.world.call("DeleteStack", effect).await
+        self.world.call(&self.tenant, "DeleteStack", effect).await
     }
 
     async fn continue_rollback(&self, _: &str, _: &str, _: &[String], _: &str) -> Result<(), Fault> {
@@ -468,13 +491,13 @@ impl TenantAccount for Account {
             }
             Ok(events)
         };
-        self.world.call("DescribeStackEvents", effect).await
+        self.world.call(&self.tenant, "DescribeStackEvents", effect).await
     }
 
     async fn has_change_sets(&self, _: &str) -> Result<bool, Fault> {
         let effect =
             |state: &mut State| Ok(now(state, &self.tenant).is_some_and(|stack| !stack.change_sets.is_empty()));
-        self.world.call("ListChangeSets", effect).await
+        self.world.call(&self.tenant, "ListChangeSets", effect).await
     }
 
     async fn validation_failures(&self, _: &str, _: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
@@ -486,13 +509,13 @@ impl TenantAccount for Account {
             let stack = now(state, &self.tenant).filter(|stack| stack.id == stack_id);
             Ok(stack.and_then(|stack| stack.events.last().and_then(|event| event.time)))
         };
-        self.world.call("DescribeStackEvents", effect).await
+        self.world.call(&self.tenant, "DescribeStackEvents", effect).await
     }
 
     async fn invoke(&self, function: &str, _: &serde_json::Value) -> Result<Answer, Fault> {
         let healthy = self.world.is_healthy(function);
         let payload = serde_json::json!({"statusCode": if healthy { 200 } else { 500 }});
-        self.world.call("Invoke", |_| Ok(Answer { error: None, payload })).await
+        self.world.call(&self.tenant, "Invoke", |_| Ok(Answer { error: None, payload })).await
     }
 
     async fn fetch(&self, _: &str, _: Duration) -> Result<u16, Fault> {
@@ -505,6 +528,7 @@ pub struct Bucket(pub World);
 
 impl Bucket {
     async fn call<T>(&self, operation: &str, effect: impl FnOnce(&mut State) -> Result<T, Fault>) -> Result<T, Fault> {
+        let asked = Instant::now();
         let (pause, before, after) = {
             let mut state = self.0.state();
             let rate = state.faults.store;
@@ -512,6 +536,9 @@ impl Bucket {
             (random.u64(5..100), random.u64(..1000) < rate, random.u64(..1000) < rate)
         };
         sleep(Duration::from_millis(pause)).await;
+        if asked.elapsed() > Duration::from_secs(5) {
+            return Err(Fault::new(FaultKind::Unreachable, operation, "the connection is dead"));
+        }
         if before {
             return Err(Fault::new(FaultKind::Unreachable, operation, "as the seed wants it"));
         }

@@ -50,7 +50,7 @@ async fn run_plan(
     let sealing = Secrets::sealing(engine.digest_key(&project.application).await?);
     let plan = read_plan(engine, &project.application, digest, &sealing).await?;
     let stage = project.stage(&plan.content.stage)?.clone();
-    let subject = Subject::of_release(project, engine, plan.content.release.as_str()).await?;
+    let subject = Subject::of_release(run, plan.content.release.as_str()).await?;
     let secrets = subject.secrets(project, engine).await?;
     let scope = subject.scope(run, &stage, &plan.selection).await?;
     let request = subject.request(&stage, &scope, plan.content.origin.clone(), &secrets);
@@ -72,7 +72,7 @@ async fn run_plan(
     let entered = engine.enter(&stage.name, scope.targets).await;
     let before = stage_before(project, &plan.content.origin)?;
     let wait = way.wait_for_lock.unwrap_or_default();
-    let execution = Execution { gate: &stage.gate, plan: &plan, request: &request, settled: None, before, wait };
+    let execution = Execution { plan: &plan, request: &request, settled: None, before, wait };
     let result = match interrupted {
         None => engine.roll_out(execution, entered).await,
         Some((rollout, history)) => engine.resume(rollout, history, execution, entered).await,

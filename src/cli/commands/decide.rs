@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::event::Event;
 use crate::gate::{Decided, answered};
 use crate::plan::{Decision, Plan, Secrets, Standing};
+use crate::report::text::clean;
 
 /// What somebody wants to say about a plan.
 pub struct Wish {
@@ -53,7 +54,7 @@ pub async fn decide(workspace: Workspace, digest: Digest, wish: Wish) -> Result<
                 let secrets = Secrets::sealing(engine.digest_key(&project.application).await?);
                 let plan = read_plan(engine, &project.application, digest, &secrets).await?;
                 let stage = project.stage(&plan.content.stage)?;
-                let Gate::Approval(policy) = &stage.gate else {
+                let Gate::Approval(policy) = &plan.content.gate else {
                     let error = CommandError::usage(format!("stage {} needs no approval", stage.name));
                     return Err(error.hint("its gate is open: `tenantry apply` executes the plan"));
                 };
@@ -96,7 +97,8 @@ pub async fn decide(workspace: Workspace, digest: Digest, wish: Wish) -> Result<
                 Ok(Answer { plan_digest: digest, stage: stage.name.clone(), standing, exit })
             },
             |console, answer| {
-                let text = format!("plan {} for {}: {}", answer.plan_digest.short(), answer.stage, answer.standing);
+                let text =
+                    format!("plan {} for {}: {}", answer.plan_digest.short(), answer.stage, clean(&answer.standing));
                 console.answer(&text, &answer)?;
                 Ok(answer.exit)
             },

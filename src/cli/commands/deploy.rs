@@ -48,7 +48,7 @@ pub async fn promote(
         .conduct(
             async |run| {
                 let Run { project, engine, .. } = run;
-                let subject = Subject::of_release(project, engine, id).await?;
+                let subject = Subject::of_release(run, id).await?;
                 engine.verify_artifacts(&subject.release).await?;
                 let origin = match project.stage_before(to) {
                     None => Origin::Promoted { after: None },
@@ -83,7 +83,8 @@ pub fn stage_before(project: &Project, origin: &Origin) -> Result<Option<(String
     Ok(Some((name.clone(), all_targets(project, project.stage(name)?)?)))
 }
 
-fn all_targets(project: &Project, stage: &StageConfig) -> Result<Vec<TargetId>, CommandError> {
+/// Returns all targets of a stage.
+pub fn all_targets(project: &Project, stage: &StageConfig) -> Result<Vec<TargetId>, CommandError> {
     let targets = project.targets(stage, &project.release_to_come(), &Selection::default())?;
     Ok(targets.into_iter().map(|target| target.id).collect())
 }
@@ -112,7 +113,7 @@ pub async fn rollback(
                     Some(id) => id.clone(),
                     None => previous(run, &stages[0], &selection).await?.to_string(),
                 };
-                let subject = Subject::of_release(run.project, run.engine, &id).await?;
+                let subject = Subject::of_release(run, &id).await?;
                 run.engine.verify_artifacts(&subject.release).await?;
                 release(run, subject, &stages, &selection, &Origin::Rollback, &way).await
             },
@@ -126,7 +127,12 @@ async fn previous(run: &Run<'_>, stage: &StageConfig, selection: &Selection) -> 
     let Run { project, engine, .. } = run;
     let targets = project.targets(stage, &project.release_to_come(), selection)?;
     let (targets, _) = narrow(run, stage, targets, selection.clone()).await?;
-    let targets = targets.into_iter().filter(|target| target.pin.is_none()).map(|target| target.id).collect();
+    let targets: Vec<TargetId> =
+        targets.into_iter().filter(|target| target.pin.is_none()).map(|target| target.id).collect();
+    if targets.is_empty() {
+        let error = CommandError::usage("all selected targets are pinned to a release, and stay on it");
+        return Err(error.hint("change or remove their `pin:`"));
+    }
     let mut found: Vec<(TargetId, Option<ReleaseId>)> = Vec::new();
     for (target, entry) in engine.ledger(&project.application, &stage.name, targets).await? {
         found.push((target, entry.and_then(|entry| entry.previous().cloned())));
@@ -177,7 +183,7 @@ async fn release(
     for (stage, scope, entered) in work {
         let pass = Pass { run, subject: &subject, secrets: &secrets, origin, way };
         let end = pass.stage(stage, scope, entered).await;
-        if !answer.add(end.unwrap_or_else(|error| StageEnd::idle(stage, None, Exit::Failed, error))) {
+        if !answer.add(end.unwrap_or_else(|error| StageEnd::idle(stage, None, error.answer(), error))) {
             break;
         }
     }
@@ -225,7 +231,7 @@ impl Pass<'_> {
         let before = stage_before(run.project, origin)?;
         let settled = Some(planning.settled);
         let wait = way.wait_for_lock.unwrap_or_default();
-        let execution = Execution { gate: &stage.gate, plan: &plan, request: &request, settled, before, wait };
+        let execution = Execution { plan: &plan, request: &request, settled, before, wait };
         Ok(ended(stage, &plan, engine.roll_out(execution, entered).await))
     }
 }

@@ -1,5 +1,6 @@
 //! What is out there: looking at it, bringing it back, and taking it away.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::cli::console::Console;
@@ -7,13 +8,14 @@ use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
 use crate::config::StageConfig;
 use crate::domain::{Exit, Outcome, Quota, TargetId};
-use crate::engine::{Stuck, TargetStatus};
+use crate::engine::{Stuck, TargetStatus, covers};
 use crate::event::Event;
 use crate::plan::Selection;
 use crate::report;
 use crate::report::text::count;
 
 use super::answer::StageAnswer;
+use super::deploy::all_targets;
 use super::stage::locked_out;
 use super::subject::narrow;
 
@@ -34,8 +36,10 @@ pub async fn status(
                 for stage in &stages {
                     let targets = project.targets(stage, &project.release_to_come(), &selection)?;
                     let (targets, _) = narrow(run, stage, targets, selection.clone()).await?;
+                    let shown: BTreeSet<TargetId> = targets.iter().map(|target| target.id.clone()).collect();
+                    let others = all_targets(project, stage)?.into_iter().filter(|id| !shown.contains(id)).collect();
                     let entered = engine.enter(&stage.name, targets).await;
-                    all.extend(engine.status(&project.application, &stage.name, entered, drift).await);
+                    all.extend(engine.status(&project.application, &stage.name, entered, others, drift).await);
                 }
                 Ok((all, engine.events.now()))
             },
@@ -67,8 +71,11 @@ pub async fn destroy(
                 let (targets, _) = narrow(run, &stage, targets, selection.clone()).await?;
                 let total = count(targets.len(), "target");
                 for target in &targets {
-                    let message =
-                        format!("{}: stack {} in account {} would be deleted", target.id, target.stack, target.account);
+                    let pin = target.pin.as_ref().map(|pin| format!(", which is pinned to {pin},")).unwrap_or_default();
+                    let message = format!(
+                        "{}: stack {} in account {}{pin} would be deleted",
+                        target.id, target.stack, target.account
+                    );
                     engine.events.emit(Event::Notice { message });
                 }
                 confirmed(run, &stage, confirm, &format!("delete the stacks of {total}")).await?;
@@ -113,10 +120,22 @@ pub async fn recover(
                     }
                     for Stuck { entered, resources, .. } in &stuck {
                         for failure in resources {
-                            let left = failure.resource.as_ref().is_some_and(|name| skip.contains(name));
+                            let left = failure
+                                .resource
+                                .as_ref()
+                                .is_some_and(|name| skip.iter().any(|skip| covers(skip, name)));
                             let what = if left { "will be left as it is" } else { "will be tried again" };
                             engine.events.notice(format!("{}: {failure}; it {what}", entered.target.id));
                         }
+                    }
+                    let failed: BTreeSet<&str> =
+                        stuck.iter().flat_map(|one| &one.resources).filter_map(|one| one.resource.as_deref()).collect();
+                    let unknown: Vec<&str> =
+                        skip.iter().map(String::as_str).filter(|name| !is_within(name, &failed)).collect();
+                    if !unknown.is_empty() && !stuck.is_empty() {
+                        let message = format!("no rollback has failed at {}", unknown.join(", "));
+                        let hint = "`--skip` takes the logical ids above; of a nested stack `Stack.Resource`";
+                        return Err(CommandError::usage(message).hint(hint));
                     }
                     if stuck.is_empty() {
                         engine.events.notice("no rollback has failed: there is nothing to recover");
@@ -134,6 +153,11 @@ pub async fn recover(
             |console, finished| answer(console, &name, tolerance, finished),
         )
         .await
+}
+
+/// Tells whether a resource to skip is one of those that have failed, or within one of them.
+fn is_within(skip: &str, failed: &BTreeSet<&str>) -> bool {
+    failed.iter().any(|name| covers(skip, name))
 }
 
 /// Asks for a confirmation by the stage's name, unless it was given.

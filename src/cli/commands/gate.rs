@@ -34,7 +34,11 @@ pub async fn pass_gate(
     secrets: &Secrets,
     way: &Way,
 ) -> Result<(), Box<Shut>> {
-    let Gate::Approval(policy) = &stage.gate else { return Ok(()) };
+    // Whose approval is asked for is part of the plan; where there is nothing to execute, there is none to ask for.
+    let Gate::Approval(policy) = &plan.content.gate else { return Ok(()) };
+    if !plan.content.is_executable() {
+        return Ok(());
+    }
     match seek(run, policy, plan, secrets, way).await {
         Ok(standing) => {
             let by = opened(stage, plan, standing)?;

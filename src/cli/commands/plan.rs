@@ -35,7 +35,7 @@ pub async fn plan(
             async |run| {
                 let Run { project, engine, .. } = run;
                 let mut subject = match known {
-                    Some(id) => Subject::of_release(project, engine, id).await?,
+                    Some(id) => Subject::of_release(run, id).await?,
                     None => Subject::of_folder(run)?,
                 };
                 let mut scope = subject.scope(run, &stage, &selection).await?;

@@ -4,7 +4,7 @@ use super::answer::{StageAnswer, StageEnd};
 use super::gate::opened;
 use crate::cli::error::CommandError;
 use crate::config::StageConfig;
-use crate::domain::{Exit, Failure, Outcome};
+use crate::domain::{Exit, Failure, FaultKind, Outcome};
 use crate::engine::{Engine, Entered, LockError, PlanRequest, Planning, Refusal, RolledOut};
 use crate::event::Event;
 use crate::plan::Plan;
@@ -50,7 +50,10 @@ pub fn ended(stage: &StageConfig, plan: &Plan, result: Result<RolledOut, Refusal
             let message = "the plan's approval was not used for this rollout".to_owned();
             idle(Exit::Refused, refused(message).hint("it never began: apply the plan"))
         }
-        Err(Refusal::Fault(fault)) => idle(Exit::Refused, fault.into()),
+        Err(Refusal::Fault(fault)) => {
+            let exit = if fault.kind == FaultKind::Conflict { Exit::Refused } else { Exit::Usage };
+            idle(exit, fault.into())
+        }
     }
 }
 

@@ -39,13 +39,16 @@ impl Subject {
     }
 
     /// Reads a release and its template from the store.
-    pub async fn of_release(project: &Project, engine: &Engine, id: &str) -> Result<Self, CommandError> {
+    pub async fn of_release(run: &Run<'_>, id: &str) -> Result<Self, CommandError> {
+        let Run { project, engine, console, .. } = run;
         let release = engine.release(&project.application, id).await?;
         let release = release.ok_or_else(|| {
             CommandError::usage(format!("there is no release {id} of {}", project.application))
                 .hint("`tenantry releases` lists those that there are")
         })?;
         let template = parse(&engine.template(&release).await?)?;
+        // Its NoEcho parameters need not be those of the template in the folder.
+        console.hide(project.secret_values(&template.no_echo().into_iter().collect()))?;
         Ok(Self { release, template, package: None })
     }
 
@@ -85,6 +88,7 @@ impl Subject {
             stage: stage.name.clone(),
             release: self.release.clone(),
             origin,
+            gate: stage.gate.clone(),
             rollout: stage.rollout.clone(),
             nested: self.template.nested,
             options: stage.options.clone(),
@@ -125,6 +129,10 @@ pub async fn narrow(
         return Ok((targets, selection));
     }
     if let Some(release) = &selection.not_on {
+        if engine.release(&project.application, release.as_str()).await?.is_none() {
+            let error = CommandError::usage(format!("there is no release {release} of {}", project.application));
+            return Err(error.hint("`tenantry releases` lists those that there are"));
+        }
         let ids = targets.iter().map(|target| target.id.clone()).collect();
         let ledger = engine.ledger(&project.application, &stage.name, ids).await?;
         let on = ledger
@@ -134,13 +142,23 @@ pub async fn narrow(
         targets.retain(|target| !on.contains(&target.id));
     }
     if let Some(id) = &selection.failed_in {
-        let rollout = engine.rollout(&project.application, id).await?;
-        let rollout = rollout.ok_or_else(|| CommandError::usage(format!("there is no rollout {id}")))?;
         let is_over = |outcome: &Outcome| {
             matches!(outcome, Outcome::Deployed | Outcome::Unchanged | Outcome::Deleted | Outcome::Pinned { .. })
         };
-        let failed: BTreeSet<TargetId> =
-            rollout.targets.into_iter().filter(|ended| !is_over(&ended.outcome)).map(|ended| ended.target).collect();
+        let failed: BTreeSet<TargetId> = match engine.rollout(&project.application, id).await? {
+            Some(rollout) => {
+                let ended = rollout.targets.into_iter();
+                ended.filter(|ended| !is_over(&ended.outcome)).map(|ended| ended.target).collect()
+            }
+            // One that was killed has no record of its end: what its journal does not know to be over is meant.
+            None => {
+                let history = engine.history(&project.application, id).await?;
+                let history = history.ok_or_else(|| CommandError::usage(format!("there is no rollout {id}")))?;
+                let over = |target: &TargetId| history.outcomes.get(target).is_some_and(is_over);
+                let prepared = history.prepared.iter().map(|one| one.target.clone());
+                prepared.chain(history.outcomes.keys().cloned()).filter(|target| !over(target)).collect()
+            }
+        };
         targets.retain(|target| failed.contains(&target.id));
     }
     selection.targets = Some(targets.iter().map(|target| target.id.clone()).collect());
