@@ -29,6 +29,9 @@ pub struct Tooling {
     http: SharedHttpClient,
 }
 
+/// The SDK waits a second before its first retry; throttling of one tenant is over sooner.
+const FIRST_BACKOFF: Duration = Duration::from_millis(400);
+
 /// Who calls, as STS says.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -52,7 +55,7 @@ impl Tooling {
         let config = aws_config::defaults(BehaviorVersion::latest())
             .region(SdkRegion::new(region.to_string()))
             .http_client(http.clone())
-            .retry_config(RetryConfig::standard().with_max_attempts(6))
+            .retry_config(RetryConfig::standard().with_max_attempts(6).with_initial_backoff(FIRST_BACKOFF))
             .timeout_config(timeouts())
             .load()
             .await;

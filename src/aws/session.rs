@@ -29,11 +29,6 @@ const RENEW_BEFORE: Duration = Duration::from_mins(5);
 /// Requests in flight in one account: some regions and a few looks at a time.
 const PER_ACCOUNT: usize = 8;
 
-/// Asks again where a call fails in passing, and more slowly while the account throttles.
-fn adaptive() -> RetryConfig {
-    RetryConfig::adaptive().with_max_attempts(6)
-}
-
 /// What an auditor reads in CloudTrail about a visit to a tenant's account.
 #[derive(Debug, Clone)]
 pub struct Visit {
@@ -76,14 +71,11 @@ impl Sessions {
 
 impl Session {
     fn new(tooling: &Tooling, visit: &Visit, target: &Target) -> Self {
-        // The SDK's token bucket and its rate are shared by all clients of a service: one throttled tenant would use
-        // up the retries of a thousand others, and slow them down.
-        let retries = RetryPartition::custom(target.id.tenant.clone())
-            .token_bucket(TokenBucket::default())
-            .client_rate_limiter(ClientRateLimiter::default())
-            .build();
+        // The SDK's token bucket is shared by all clients of a service: one throttled tenant would use up the retries of
+        // a thousand others.
+        let retries = RetryPartition::custom(target.id.tenant.clone()).token_bucket(TokenBucket::default()).build();
         let http = http::bounded(tooling.bounded.clone(), PER_ACCOUNT);
-        let base = tooling.config.to_builder().retry_config(adaptive()).http_client(http.clone()).build();
+        let base = tooling.config.to_builder().http_client(http.clone()).build();
         let sts = aws_sdk_sts::config::Builder::from(&base).retry_partition(retries.clone()).build();
         let credentials = TenantCredentials {
             sts: aws_sdk_sts::Client::from_conf(sts),
@@ -100,7 +92,6 @@ impl Session {
     /// Returns a configuration with which clients act in the tenant's account.
     fn config(&self, base: &SdkConfig, region: &str) -> SdkConfig {
         base.to_builder()
-            .retry_config(adaptive())
             .http_client(self.http.clone())
             .credentials_provider(SharedCredentialsProvider::new(ProvideTenantCredentials(self.credentials.clone())))
             // Our provider keeps the credentials itself, for all services at once.

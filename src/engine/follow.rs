@@ -10,7 +10,7 @@ use super::causes::failure_of;
 use super::news::News;
 use super::pace::Pace;
 use crate::domain::stack::Settled;
-use crate::domain::{Failure, Fault, StackEvent, StackStatus, TargetId};
+use crate::domain::{Failure, Fault, FaultKind, StackEvent, StackStatus, TargetId};
 use crate::event::{Event, Events};
 use crate::ports::TenantAccount;
 
@@ -77,6 +77,9 @@ pub async fn follow(
             // However long: only the deadline ends it.
             Err(fault) if fault.passes() => {
                 failed += 1;
+                if fault.kind == FaultKind::Throttled {
+                    pace.slow_down();
+                }
                 if failed == FAILED_LOOKS {
                     events.notice(format!("{target}: its stack cannot be looked at for a while: {fault}"));
                 }

@@ -21,9 +21,15 @@ impl Pace {
         Self { next: Self::FIRST, begun: Instant::now() }
     }
 
+    /// Makes the next pause at least a long one: somebody has asked for fewer requests.
+    pub fn slow_down(&mut self) {
+        self.next = Self::LATER;
+    }
+
     /// Pauses, and makes the next pause longer.
     pub async fn pause(&mut self) {
         sleep(self.next.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        // The pause after a slow one is an ordinary one again.
         let longest = if self.begun.elapsed() < Duration::from_mins(1) { Self::SOON } else { Self::LATER };
         self.next = longest.min(self.next.mul_f64(1.5));
     }

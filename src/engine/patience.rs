@@ -39,6 +39,9 @@ impl Patience {
             self.unanswered = None;
             return self.begun.elapsed() < UNTIL_RENEWED;
         }
+        if fault.kind == FaultKind::Throttled {
+            self.pace.slow_down();
+        }
         let (since, attempts) = self.unanswered.get_or_insert((Instant::now(), 0));
         *attempts += 1;
         fault.passes() && (*attempts < ATTEMPTS || since.elapsed() < A_WHILE)

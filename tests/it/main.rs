@@ -1,4 +1,5 @@
-//! The real binary against a real emulator over HTTP. Every test has an emulator of its own.
+//! The real binary against a real emulator over HTTP; and, for what no emulator can do, against the fleet server.
+//! Every test has a server of its own.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -7,9 +8,12 @@ mod approvals;
 mod bed;
 mod deploy;
 mod estate;
+mod fleet;
 mod offline;
 mod refusals;
 mod releases;
 mod resume;
+#[path = "../fleet/mod.rs"]
+mod server;
 mod steps;
 mod store;

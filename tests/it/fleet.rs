@@ -1,0 +1,127 @@
+//! The binary against a server for many accounts: faults, expired credentials, wrong clocks, and a kill in the middle.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::bed::{Project, Ran, command, ran};
+use crate::server::{Fleet, Weather, project};
+
+fn of(tenants: usize, stage: &str) -> Project {
+    let folder = Project::empty();
+    project(folder.path(), tenants, stage);
+    folder
+}
+
+fn tenantry(fleet: &Fleet, project: &Project, arguments: &[&str]) -> Ran {
+    let mut command = command(project, None, arguments);
+    command.envs(fleet.variables());
+    ran(command)
+}
+
+fn counts(answer: &Value) -> &Value {
+    &answer["stages"][0]["counts"]
+}
+
+/// Asserts that each of so many accounts was executed once.
+fn assert_each_once(fleet: &Fleet, tenants: usize) {
+    let mut accounts: Vec<String> = fleet.executions().into_iter().map(|(account, _)| account).collect();
+    accounts.sort();
+    let all = accounts.len();
+    accounts.dedup();
+    assert_eq!((all, accounts.len()), (tenants, tenants));
+}
+
+#[test]
+fn half_of_all_calls_throttled_and_some_connections_reset_lose_no_target() {
+    let fleet = Fleet::start(Weather { throttled: 50, reset: 4, ..Weather::default() });
+    let project = of(20, "rollout: { max-concurrency: 20 }");
+    let answer = tenantry(&fleet, &project, &["deploy", "--output", "json"]).exits(0).json();
+    assert_eq!(counts(&answer)["deployed"], 20, "{answer}");
+    assert_each_once(&fleet, 20);
+}
+
+/// Sessions are refused after three seconds, whatever their end was said to be; the rollout takes longer than that.
+#[test]
+fn a_session_that_expires_in_a_rollout_is_renewed() {
+    let weather = Weather { session: Duration::from_secs(3), stack: Duration::from_secs(5), ..Weather::default() };
+    let (fleet, project) = (Fleet::start(weather), of(6, "rollout: { max-concurrency: 3 }"));
+    let answer = tenantry(&fleet, &project, &["deploy", "--output", "json"]).exits(0).json();
+    assert_eq!(counts(&answer)["deployed"], 6, "{answer}");
+    assert_each_once(&fleet, 6);
+    assert!(fleet.calls()["AssumeRole"] > 6, "{:?}", fleet.calls());
+}
+
+/// A role that cannot be assumed for a while pauses its target.
+#[test]
+fn a_failed_renewal_pauses_a_target_and_fails_none() {
+    let weather = Weather { session: Duration::from_secs(2), stack: Duration::from_secs(4), ..Weather::default() };
+    let (fleet, project) = (Fleet::start(weather), of(4, "rollout: { max-concurrency: 4 }"));
+    let (mut child, _) = begun(&fleet, &project, &["deploy"], "CREATE_IN_PROGRESS");
+    fleet.weather(|weather| weather.locked = true);
+    std::thread::sleep(Duration::from_secs(8));
+    assert!(child.try_wait().unwrap().is_none(), "it waits");
+    fleet.weather(|weather| weather.locked = false);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_each_once(&fleet, 4);
+}
+
+#[test]
+fn a_clock_that_is_hours_wrong_is_no_obstacle() {
+    for ahead in [3 * 3600, -3 * 3600] {
+        let (fleet, project) = (Fleet::start(Weather { ahead, ..Weather::default() }), of(3, ""));
+        let answer = tenantry(&fleet, &project, &["deploy", "--output", "json"]).exits(0).json();
+        assert_eq!(counts(&answer)["deployed"], 3, "{answer}");
+        assert_eq!(fleet.calls()["sessions"], 3, "one session a tenant: {:?}", fleet.calls());
+    }
+}
+
+#[test]
+fn a_tenant_that_hangs_is_let_go_and_told() {
+    let fleet = Fleet::start(Weather { hanging: vec![1], ..Weather::default() });
+    let project = of(3, "rollout: { deadline: 3s }");
+    let ran = tenantry(&fleet, &project, &["deploy", "--output", "json"]).exits(6);
+    let answer = ran.json();
+    assert_eq!((&counts(&answer)["deployed"], &counts(&answer)["detached"]), (&2.into(), &1.into()), "{answer}");
+    assert!(ran.stdout.contains("CloudFormation goes on with the stack"), "{}", ran.stdout);
+}
+
+/// Safety rule 6, over a fleet: a kill in the middle of a rollout, and another process that goes on.
+#[test]
+fn two_hundred_targets_survive_a_kill_in_the_middle() {
+    let weather = Weather { stack: Duration::from_secs(2), failing: vec![7], ..Weather::default() };
+    let fleet = Fleet::start(weather);
+    let project = of(200, "rollout: { max-concurrency: 40, failure-tolerance: 1 }");
+    let (mut child, heard) = begun(&fleet, &project, &["deploy"], "CREATE_COMPLETE");
+    let rollout = heard.lines().find_map(|line| line.strip_prefix("rollout ")).unwrap().to_owned();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = fleet.executions().len();
+    assert!(before > 0 && before < 200, "{before}");
+    let refused = tenantry(&fleet, &project, &["resume", &rollout]).exits(4);
+    let id = refused.stderr.split("unlock --stage prod ").nth(1).unwrap()[..12].to_owned();
+    tenantry(&fleet, &project, &["unlock", "--stage", "prod", &id]).exits(0);
+    let answer = tenantry(&fleet, &project, &["resume", &rollout, "--output", "json"]).exits(5).json();
+    assert_eq!((&counts(&answer)["deployed"], &counts(&answer)["rolled-back"]), (&199.into(), &1.into()), "{answer}");
+    assert_each_once(&fleet, 200);
+}
+
+/// Begins a run, and returns it once it has told something, with all that it has told.
+fn begun(fleet: &Fleet, project: &Project, arguments: &[&str], until: &str) -> (Child, String) {
+    let mut command = command(project, None, arguments);
+    let mut child = command.envs(fleet.variables()).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut heard = String::new();
+    for line in lines.by_ref().map(Result::unwrap) {
+        heard.push_str(&line);
+        heard.push('\n');
+        if line.contains(until) {
+            break;
+        }
+    }
+    // What it tells from now on is read and left, so that it is never held up.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, heard)
+}
