@@ -4,6 +4,7 @@
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tenantry
 BED := $(CACHE)/bed
 TOOLS := $(CACHE)/tools
+CLI := $(CACHE)/aws-cli
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 NEXTEST := 0.9.143
 DENY := 0.20.2
@@ -13,7 +14,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export TENANTRY_BED_PYTHON := $(BED)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: demo ci fmt clippy doc deny test simulate static bed tools schema snapshots claim
+.PHONY: demo ci fmt clippy doc deny test simulate bench static bed tools schema snapshots claim
 .DEFAULT_GOAL := ci
 
 # Run the main job: a release to three accounts of a local AWS, from package to status.
@@ -51,6 +52,11 @@ simulate: claim
 	cargo build --locked --quiet --release --tests
 	$(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) cargo test --locked --quiet --release --test simulation -- --nocapture
 
+# Measure rollouts from 1 to 10,000 tenants, and the same with the AWS CLI in a loop; SIZES says how many tenants.
+bench: claim
+	@test -x $(CLI)/bin/aws || { python3 -m venv $(CLI) && $(CLI)/bin/pip install --quiet --disable-pip-version-check awscli==1.46.3; }
+	AWS_CLI=$(CLI)/bin/aws cargo bench --locked --bench fleet -- $(SIZES)
+
 # Build the static binary and run it where there is nothing else.
 static: claim
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(HOST)
@@ -81,4 +87,4 @@ snapshots: bed tools claim
 claim:
 	@mkdir -p $(CARGO_TARGET_DIR)
 	@echo "$(CURDIR)" | cmp -s - $(CARGO_TARGET_DIR)/.clone || { \
-		find src tests -name '*.rs' -exec touch {} + && echo "$(CURDIR)" >$(CARGO_TARGET_DIR)/.clone; }
+		find src tests benches -name '*.rs' -exec touch {} + && echo "$(CURDIR)" >$(CARGO_TARGET_DIR)/.clone; }

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 
 use jiff::Timestamp;
 
-use crate::domain::{ChangeSet, Digest, Drift, Fault, ParameterValue, Stack, StackEvent, StackOptions, Target};
+use crate::domain::{
+    AlarmState, ChangeSet, Digest, Drift, Fault, ParameterValue, Stack, StackEvent, StackOptions, Target,
+};
 
 /// The way into tenants' accounts.
 #[async_trait]
@@ -16,6 +18,9 @@ pub trait Accounts: Send + Sync {
     /// Assumes the target's access role and compares the account behind it with the one configured, before
     /// anything else (safety rule 1). Entering again is free.
     async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault>;
+
+    /// Returns those of some alarms of the tooling account that exist, as they are now.
+    async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault>;
 }
 
 /// What is asked for when a change set is created.
@@ -45,6 +50,8 @@ pub struct ChangeSetRequest {
     pub nested: bool,
     /// What is asked beside the template.
     pub options: StackOptions,
+    /// ARNs of the alarms that roll the stack back.
+    pub rollback_alarms: Vec<String>,
 }
 
 /// A function's answer.
@@ -86,6 +93,12 @@ pub trait TenantAccount: Send + Sync {
 
     /// Returns what a detection has found; none while it goes on.
     async fn drift(&self, stack: &str, detection: &str) -> Result<Option<Drift>, Fault>;
+
+    /// Sets a stack's policy.
+    async fn set_policy(&self, stack: &str, policy: &str) -> Result<(), Fault>;
+
+    /// Returns those of some alarms that exist, as they are now.
+    async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault>;
 
     /// Protects a stack against deletion.
     async fn protect(&self, stack: &str) -> Result<(), Fault>;

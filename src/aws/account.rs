@@ -21,10 +21,10 @@ use aws_types::request_id::RequestId;
 use jiff::Timestamp;
 
 use super::session::TenantCredentials;
-use super::{fault, http};
+use super::{alarms, fault, http};
 use crate::domain::{
-    Change, ChangeAction, ChangeSet, ChangeSetStatus, Drift, DriftedResource, Fault, FaultKind, OnStackFailure,
-    ParameterValue, PropertyChange, Replacement, Stack, StackEvent, StackStatus,
+    AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Drift, DriftedResource, Fault, FaultKind,
+    OnStackFailure, ParameterValue, PropertyChange, Replacement, Stack, StackEvent, StackStatus,
 };
 use crate::ports::{Answer, ChangeSetRequest, TenantAccount};
 
@@ -177,6 +177,7 @@ impl TenantAccount for Account {
                 OnStackFailure::Rollback | OnStackFailure::Delete => None,
                 OnStackFailure::DoNothing => Some(cfn::types::OnStackFailure::DoNothing),
             })
+            .set_rollback_configuration(rollback_configuration(request))
             .send()
             .await;
         answer.map(drop).map_err(|error| self.fault("CreateChangeSet", &error))
@@ -297,6 +298,15 @@ impl TenantAccount for Account {
         }
     }
 
+    async fn set_policy(&self, stack: &str, policy: &str) -> Result<(), Fault> {
+        let answer = self.cloudformation.set_stack_policy().stack_name(stack).stack_policy_body(policy).send().await;
+        answer.map(drop).map_err(|error| self.fault("SetStackPolicy", &error))
+    }
+
+    async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
+        alarms::read(&self.config, names).await
+    }
+
     async fn protect(&self, stack: &str) -> Result<(), Fault> {
         let request = self.cloudformation.update_termination_protection().stack_name(stack);
         let answer = request.enable_termination_protection(true).send().await;
@@ -384,6 +394,20 @@ impl TenantAccount for Account {
     async fn fetch(&self, url: &str, timeout: Duration) -> Result<u16, Fault> {
         http::status(&self.http, url, timeout).await
     }
+}
+
+/// Returns what CloudFormation watches itself.
+fn rollback_configuration(request: &ChangeSetRequest) -> Option<cfn::types::RollbackConfiguration> {
+    let trigger = |arn: &String| {
+        let trigger = cfn::types::RollbackTrigger::builder().arn(arn);
+        trigger.r#type("AWS::CloudWatch::Alarm").build()
+    };
+    let minutes = request.options.monitoring_minutes;
+    (!request.rollback_alarms.is_empty()).then(|| {
+        let configuration = cfn::types::RollbackConfiguration::builder();
+        let configuration = configuration.set_monitoring_time_in_minutes(minutes.map(i32::from));
+        configuration.set_rollback_triggers(Some(request.rollback_alarms.iter().map(trigger).collect())).build()
+    })
 }
 
 fn time(at: Option<&aws_smithy_types::DateTime>) -> Option<Timestamp> {

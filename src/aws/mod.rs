@@ -1,6 +1,7 @@
 //! The only place that knows AWS's SDK. Everything that leaves it is a value of `domain`.
 
 mod account;
+mod alarms;
 mod fault;
 mod http;
 mod pipeline;

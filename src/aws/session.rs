@@ -11,14 +11,13 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_sts::config::{IdentityCache, Region as SdkRegion};
-use aws_smithy_runtime::client::retries::{ClientRateLimiter, RetryPartition, TokenBucket};
+use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use aws_smithy_types::retry::RetryConfig;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::account::Account;
 use super::{Tooling, fault, http};
-use crate::domain::{AccountId, Fault, FaultKind, Target};
+use crate::domain::{AccountId, AlarmState, Fault, FaultKind, Target};
 use crate::ports::{Accounts, TenantAccount};
 
 /// How long a session is asked for. Role chaining allows no more than an hour.
@@ -103,6 +102,10 @@ impl Session {
 
 #[async_trait]
 impl Accounts for Sessions {
+    async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
+        super::alarms::read(&self.tooling.config, names).await
+    }
+
     async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault> {
         let session = self.session(target);
         let region = target.id.region.as_str();

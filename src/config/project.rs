@@ -11,7 +11,7 @@ use super::variables::expand;
 use super::waves;
 use crate::domain::release::Provenance;
 use crate::domain::{
-    AccountId, ApprovalPolicy, Artifact, AutoRule, Check, Digest, Gate, Masks, ParameterValue, Region, Release,
+    AccountId, Alarm, ApprovalPolicy, Artifact, AutoRule, Check, Digest, Gate, Masks, ParameterValue, Region, Release,
     ReleaseId, Rollout, StackOptions, Target, TargetId, TemplateObject, is_reference,
 };
 use crate::plan::Selection;
@@ -560,6 +560,15 @@ impl Project {
         let stack = scope.expand(&self.file.stack, &config(&["stack"]), problems);
         let checks = (0..).zip(&stage_file.verify);
         let checks: Vec<Check> = checks.filter_map(|(place, check)| scope.check(check, place, problems)).collect();
+        let alarms = (0..).zip(&stage_file.rollout.alarms);
+        let alarms = alarms.filter(|(_, alarm)| alarm.account == schema::AlarmAccount::Tenant);
+        let alarms: Vec<Alarm> = alarms
+            .map(|(place, alarm)| {
+                let place: i32 = place;
+                let at = config(&["stages", &stage.name, "rollout", "alarms", &place.to_string(), "name"]);
+                Alarm { name: scope.expand(&alarm.name, &at, problems), roll_back: alarm.roll_back }
+            })
+            .collect();
         let role = |own: &Option<String>, all: &Option<String>, standard: &str| {
             let name = own.as_deref().or(all.as_deref()).unwrap_or(standard);
             if name.starts_with("arn:") {
@@ -585,6 +594,7 @@ impl Project {
             capabilities: self.file.capabilities.clone(),
             wave: 0,
             checks,
+            alarms,
         };
         (problems.len() == before).then_some(Resolved { target, tenant: number, parameters_at })
     }

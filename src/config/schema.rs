@@ -186,12 +186,40 @@ pub struct Rollout {
     pub concurrency_mode: ConcurrencyMode,
     /// What more failures than tolerated do: `stop`, or `continue` with all the same.
     pub on_failure: OnFailure,
+    /// CloudWatch alarms that stop the rollout: they are watched after each wave, while it bakes.
+    pub alarms: Vec<Alarm>,
     /// Stop after so many targets that failed for the same reason.
     pub breaker: Option<u32>,
     /// Try what has failed once more at the end.
     pub requeue: bool,
     /// For how long a target is followed; it then goes on in CloudFormation alone. 12h where none is given.
     pub deadline: Option<Span>,
+}
+
+/// A CloudWatch alarm that stops a rollout.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Alarm {
+    /// Its name, with variables where it is the tenants'.
+    pub name: String,
+    /// Where it is: in each tenant's account, or in the tooling account.
+    #[serde(default)]
+    pub account: AlarmAccount,
+    /// Whether CloudFormation watches it too, and rolls a stack back when it goes off: only of tenants' alarms that are
+    /// there before their stack is changed.
+    #[serde(default)]
+    pub roll_back: bool,
+}
+
+/// Where an alarm is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AlarmAccount {
+    /// In each tenant's account and region.
+    #[default]
+    Tenant,
+    /// In the tooling account, in the bucket's region.
+    Tooling,
 }
 
 /// Targets that go first: by their tenants' label or by name.

@@ -14,6 +14,12 @@ pub(super) fn policy(given: &schema::Rollout) -> Rollout {
         concurrency_mode: given.concurrency_mode,
         waves: waves(given),
         on_failure: given.on_failure,
+        alarms: given
+            .alarms
+            .iter()
+            .filter(|alarm| alarm.account == schema::AlarmAccount::Tooling)
+            .map(|alarm| alarm.name.clone())
+            .collect(),
         breaker: given.breaker,
         requeue: given.requeue,
         deadline: given.deadline.map_or(standard.deadline, |span| span.0),

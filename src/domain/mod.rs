@@ -1,5 +1,6 @@
 //! Pure values and the rules between them. Nothing here does I/O, reads a clock or knows AWS's SDK.
 
+pub mod alarm;
 pub mod change_set;
 pub mod check;
 pub mod digest;
@@ -18,6 +19,7 @@ pub mod stack;
 pub mod stateful;
 pub mod target;
 
+pub use alarm::{Alarm, AlarmState};
 pub use change_set::{Change, ChangeAction, ChangeSet, ChangeSetStatus, PropertyChange, Replacement};
 pub use check::Check;
 pub use digest::Digest;

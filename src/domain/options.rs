@@ -15,6 +15,15 @@ pub struct StackOptions {
     pub leftovers: Leftovers,
     /// Whether stacks are protected against deletion once they are deployed.
     pub termination_protection: bool,
+    /// For how many minutes CloudFormation watches the alarms that roll a stack back, after it has changed it: 0 to 180.
+    /// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_RollbackConfiguration.html>
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monitoring_minutes: Option<u8>,
+    /// A stack policy: what updates may not do, whoever asks for it. It is set before a stack is updated, and after it
+    /// was created.
+    /// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/protect-stack-resources.html>
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stack_policy: Option<serde_json::Value>,
 }
 
 /// What becomes of a stack that fails.

@@ -50,6 +50,9 @@ pub struct Rollout {
     pub waves: Vec<Wave>,
     /// What more failures than tolerated do.
     pub on_failure: OnFailure,
+    /// Names of alarms in the tooling account that stop the rollout.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<String>,
     /// After so many targets that failed for the same reason no further one is started.
     pub breaker: Option<u32>,
     /// Whether what has failed is tried once more at the end.
@@ -103,6 +106,7 @@ impl Default for Rollout {
             concurrency_mode: ConcurrencyMode::Soft,
             waves: Vec::new(),
             on_failure: OnFailure::Stop,
+            alarms: Vec::new(),
             breaker: None,
             requeue: false,
             deadline: Duration::from_hours(12),

@@ -49,6 +49,8 @@ pub struct Target {
     pub wave: u32,
     /// What has to hold after the stack was deployed.
     pub checks: Vec<super::Check>,
+    /// The alarms in its account that are watched after it was deployed.
+    pub alarms: Vec<super::Alarm>,
 }
 
 /// What a template parameter gets.

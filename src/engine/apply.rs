@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::access::Entered;
 use super::brakes::Brakes;
@@ -12,6 +13,7 @@ use super::pace::Pace;
 use super::patience::{Patience, patiently};
 use super::plan::{Attempt, PlanRequest, Planned, Planning, Ready};
 use super::verify::verify;
+use super::watch::Watched;
 use super::window::{self, Flow};
 use super::{Engine, LedgerEntry, Progress, Stop, ledger, records};
 use crate::domain::lifecycle::{State, Step};
@@ -35,7 +37,7 @@ impl Engine {
     ///
     /// Where the brakes hold, nothing new is started; what runs is followed to its end. What has failed is tried once
     /// more at the end, if the stage wants that and CloudFormation would still do the same.
-    pub async fn apply(&self, rollout: &str, planning: Planning, request: &PlanRequest) -> Vec<Finished> {
+    pub async fn apply(&self, rollout: &str, planning: Planning, request: &PlanRequest) -> Applied {
         let Planning { plan, ready, unchanged, settled } = planning;
         let stage = plan.content.stage.clone();
         if !ready.is_empty() {
@@ -47,14 +49,26 @@ impl Engine {
             brakes.seen(&target.id, outcome);
         }
         if brakes.held().is_none() {
-            run.bake_again(&settled, &ready).await;
+            run.bake_again(&settled, &ready, &mut brakes).await;
+        }
+        if !ready.is_empty() {
+            run.watch_wave(&[], Duration::ZERO, &mut brakes).await;
         }
         let mut finished = run.waves(ready, unchanged, &mut brakes).await;
         finished.extend(settled.into_iter().map(|(target, outcome)| (target.id, outcome)));
         let tally = Tally::of(finished.iter().map(|(_, outcome)| outcome));
         self.events.emit(Event::PhaseFinished { phase: Phase::Apply, stage, tally });
-        finished
+        Applied { finished, alarm: brakes.alarm().map(str::to_owned) }
     }
+}
+
+/// How a plan's execution has ended.
+#[derive(Debug)]
+pub struct Applied {
+    /// How every target ended.
+    pub finished: Vec<Finished>,
+    /// The alarm that has stopped it, if one has.
+    pub alarm: Option<String>,
 }
 
 /// A target that needs no change, with the way into its account.
@@ -134,6 +148,8 @@ impl Run {
             if brakes.held().is_none() {
                 items.append(&mut held);
             }
+            let watched: Vec<Watched> =
+                items.iter().map(|ready| (ready.target.clone(), ready.account.clone())).collect();
             let work = |ready| self.clone().target(ready);
             let judge = |tried: &Tried| {
                 let (target, outcome) = tried.outcome();
@@ -158,8 +174,12 @@ impl Run {
                 }
             }
             let is_last = waves.values().all(|(_, ready)| ready.is_empty());
-            if let Some(policy) = policy.filter(|_| !is_last && self.why_not(brakes).is_none()) {
-                self.bake(policy).await;
+            if self.why_not(brakes).is_none() {
+                let bake = policy.filter(|_| !is_last).map_or(Duration::ZERO, |policy| policy.bake);
+                if let Some(policy) = policy.filter(|_| !bake.is_zero()) {
+                    events.emit(Event::Baking { wave: policy.name.clone(), seconds: bake.as_secs() });
+                }
+                self.watch_wave(&watched, bake, brakes).await;
             }
         }
         finished.extend(self.requeue(again, brakes).await);
@@ -188,28 +208,27 @@ impl Run {
     }
 
     /// Waits after a wave that was over when the rollout was interrupted: how long it had baked is not known.
-    async fn bake_again(&self, settled: &[(Target, Outcome)], ready: &[Ready]) {
+    async fn bake_again(&self, settled: &[(Target, Outcome)], ready: &[Ready], brakes: &mut Brakes<'_>) {
         let executed = |outcome: &Outcome| {
             matches!(outcome, Outcome::Deployed | Outcome::RolledBack(_) | Outcome::RollbackFailed(_))
         };
         let before = settled.iter().filter(|(_, outcome)| executed(outcome)).map(|(target, _)| target.wave);
         let next = ready.iter().map(|ready| ready.target.wave).min();
         let (Some(last), Some(next)) = (before.max(), next) else { return };
-        if let Some(wave) = self.plan.content.rollout.waves.get(last as usize).filter(|_| next > last) {
-            self.bake(wave).await;
+        if let Some(Wave { name, bake, .. }) =
+            self.plan.content.rollout.waves.get(last as usize).filter(|wave| next > last && !wave.bake.is_zero())
+        {
+            self.engine.events.emit(Event::Baking { wave: name.clone(), seconds: bake.as_secs() });
+            self.watch_wave(&[], *bake, brakes).await;
         }
     }
 
-    /// Waits after a wave.
-    async fn bake(&self, wave: &Wave) {
-        if wave.bake.is_zero() {
-            return;
-        }
-        self.engine.events.emit(Event::Baking { wave: wave.name.clone(), seconds: wave.bake.as_secs() });
-        tokio::select! {
-            biased;
-            () = sleep(wave.bake) => {}
-            () = self.engine.stop.requested() => {}
+    /// Waits after a wave with an eye on its alarms and on those of the tooling account. One that has gone off stops
+    /// the rollout.
+    async fn watch_wave(&self, wave: &[Watched], bake: Duration, brakes: &mut Brakes<'_>) {
+        if let Some(why) = self.engine.watch(&self.plan.content.rollout.alarms, wave, bake).await {
+            self.engine.events.notice(format!("the rollout stops: {why}"));
+            brakes.alarm_raised(why);
         }
     }
 
@@ -323,15 +342,20 @@ impl Run {
             return outcome;
         }
         progress.take(Step::Verify);
-        let Ready { target, account, stack_id, protected, .. } = ready;
+        let Ready { target, account, stack_id, protected, creates, begun, .. } = ready;
         let Engine { events, stop, .. } = &self.engine;
-        if self.plan.content.options.termination_protection
+        let options = &self.plan.content.options;
+        if let Some(policy) = options.stack_policy.as_ref().filter(|_| *creates || *begun) {
+            let policy = policy.to_string();
+            if let Err(fault) = patiently(stop, || account.set_policy(stack_id, &policy)).await {
+                return undone("the stack's policy could not be set", &fault);
+            }
+        }
+        if options.termination_protection
             && !protected
             && let Err(fault) = patiently(stop, || account.protect(stack_id)).await
         {
-            let failure = Failure::because(format!("the stack could not be protected against deletion: {fault}"));
-            let failure = failure.hint("the stack itself is deployed");
-            return if fault.passes() { Outcome::Detached(failure) } else { Outcome::Failed(failure) };
+            return undone("the stack could not be protected against deletion", &fault);
         }
         let checked = verify(account.as_ref(), target, stack_id, events, stop).await;
         checked.err().unwrap_or(Outcome::Deployed)
@@ -382,6 +406,12 @@ impl Run {
         if let Some(why) = self.engine.halted() {
             return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
         }
+        if let Some(policy) = self.plan.content.options.stack_policy.as_ref().filter(|_| !ready.creates) {
+            // It has to hold for this update already.
+            let policy = policy.to_string();
+            let set = patiently(stop, || account.set_policy(stack_id, &policy)).await;
+            set.map_err(|fault| if fault.passes() { unstarted(&fault) } else { not_started(fault) })?;
+        }
         let mut patience = Patience::new();
         while let Err(fault) = account.execute_change_set(&target.stack, change_set, &token).await {
             // Whatever the answer was: an earlier one may have been lost after CloudFormation began.
@@ -418,6 +448,12 @@ impl Run {
             Ending::Detached(failure) => Err(Outcome::Detached(failure)),
         }
     }
+}
+
+/// Returns the outcome of a target whose stack is deployed, while something beside it could not be done.
+fn undone(what: &str, fault: &Fault) -> Outcome {
+    let failure = Failure::because(format!("{what}: {fault}")).hint("the stack itself is deployed");
+    if fault.passes() { Outcome::Detached(failure) } else { Outcome::Failed(failure) }
 }
 
 /// Returns the token of a plan's operation on a stack: the same plan and the same change set make the same token, so

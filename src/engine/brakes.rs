@@ -16,6 +16,7 @@ pub struct Brakes<'a> {
     waves: BTreeMap<u32, (usize, usize)>,
     signatures: BTreeMap<String, usize>,
     held: Option<String>,
+    alarm: Option<String>,
 }
 
 impl<'a> Brakes<'a> {
@@ -29,7 +30,7 @@ impl<'a> Brakes<'a> {
             wave.failure_tolerance.map(|tolerance| (number, (tolerance.of(size), 0)))
         };
         let waves = (0..).zip(&content.rollout.waves).filter_map(may).collect();
-        Self { content, targets, limit, failures: 0, waves, signatures: BTreeMap::new(), held: None }
+        Self { content, targets, limit, failures: 0, waves, signatures: BTreeMap::new(), held: None, alarm: None }
     }
 
     /// Counts how a target has ended, and says how many others may be in work from now on.
@@ -45,6 +46,17 @@ impl<'a> Brakes<'a> {
             self.judge(target, wave, outcome);
         }
         self.flow()
+    }
+
+    /// An alarm has gone off: nothing more is started.
+    pub fn alarm_raised(&mut self, why: String) {
+        self.held.get_or_insert_with(|| why.clone());
+        self.alarm.get_or_insert(why);
+    }
+
+    /// Returns the alarm that has stopped the rollout, if one has.
+    pub fn alarm(&self) -> Option<&str> {
+        self.alarm.as_deref()
     }
 
     /// Takes back a failure that was mended by trying again.

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 use super::{Engine, Entered, Stop, StopHandle};
 use crate::domain::release::Provenance;
 use crate::domain::{
-    AccountId, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Drift, Fault, FaultKind, Identity,
-    Region, Release, Replacement, Stack, StackEvent, StackStatus, Target, TargetId, TemplateObject,
+    AccountId, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Drift, Fault, FaultKind,
+    Identity, Region, Release, Replacement, Stack, StackEvent, StackStatus, Target, TargetId, TemplateObject,
 };
 use crate::event::{Events, Timed};
 use crate::ports::{Accounts, Answer, ChangeSetRequest, Store, TenantAccount};
@@ -45,6 +45,10 @@ pub struct Script {
     pub others_plan: bool,
     /// Whether a change set of that name is there before the first is created.
     pub finds_change_set: bool,
+    /// Whether what fails is a nested stack.
+    pub nested: bool,
+    /// For how long somebody else's operation runs on the stack.
+    pub busy_for: Duration,
     /// What a function returns.
     pub answers: serde_json::Value,
 }
@@ -64,6 +68,8 @@ impl Default for Script {
             becomes: None,
             others_plan: false,
             finds_change_set: false,
+            nested: false,
+            busy_for: Duration::ZERO,
             answers: serde_json::json!({"statusCode": 200}),
         }
     }
@@ -76,12 +82,15 @@ pub struct Fleet {
     states: Mutex<BTreeMap<String, State>>,
     /// Every call, as `tenant Operation`.
     pub calls: Mutex<Vec<String>>,
+    /// How long after the first execution the alarm `loud` goes off.
+    pub loud_after: Mutex<Option<Duration>>,
 }
 
 #[allow(clippy::struct_excessive_bools, reason = "each is something that happened by itself")]
 #[derive(Default, Clone)]
 struct State {
     executed: Option<Instant>,
+    first_look: Option<Instant>,
     /// The token of the operation that was begun last.
     token: Option<String>,
     faults_answered: usize,
@@ -113,6 +122,19 @@ impl Fleet {
         let state = states.entry(tenant.to_owned()).or_default();
         state.changed += 1;
         state.needs_change = needs_change;
+    }
+
+    /// Every alarm exists but `missing`; `loud` goes off when it should.
+    fn alarms(&self, names: &[String]) -> Vec<AlarmState> {
+        let first = self.states.lock().unwrap().values().filter_map(|state| state.executed).min();
+        let after = *self.loud_after.lock().unwrap();
+        let is_loud = first.zip(after).is_some_and(|(first, after)| first.elapsed() >= after);
+        let state = |name: &String| AlarmState {
+            name: name.clone(),
+            state: if name == "loud" && is_loud { "ALARM" } else { "OK" }.to_owned(),
+            reason: "5 errors in a minute".to_owned(),
+        };
+        names.iter().filter(|name| *name != "missing").map(state).collect()
     }
 
     /// Returns how often a call was made.
@@ -175,6 +197,7 @@ pub fn target(tenant: &str) -> Target {
             payload: serde_json::json!({}),
             expect: serde_json::json!({"statusCode": 200}),
         }],
+        alarms: vec![],
     }
 }
 
@@ -188,6 +211,10 @@ struct Way(Arc<Fleet>);
 
 #[async_trait]
 impl Accounts for Way {
+    async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
+        Ok(self.0.alarms(names))
+    }
+
     async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault> {
         let tenant = Tenant { name: target.id.tenant.clone(), fleet: self.0.clone() };
         tenant.call("AssumeRole")?;
@@ -247,6 +274,11 @@ impl TenantAccount for Tenant {
         let status = match self.state(|state| state.executed) {
             Some(executed) if executed.elapsed() >= delay => Some(last),
             Some(_) => Some("UPDATE_IN_PROGRESS"),
+            None if self.state(|state| *state.first_look.get_or_insert_with(Instant::now)).elapsed()
+                < self.script().busy_for =>
+            {
+                Some("UPDATE_IN_PROGRESS")
+            }
             None => {
                 let made = placeholder.then_some(self.script().becomes.unwrap_or("REVIEW_IN_PROGRESS"));
                 self.script().status.or(made)
@@ -346,12 +378,28 @@ impl TenantAccount for Tenant {
         Ok(Some(Drift::default()))
     }
 
+    async fn set_policy(&self, _: &str, _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
+        Ok(self.fleet.alarms(names))
+    }
+
     async fn protect(&self, _: &str) -> Result<(), Fault> {
         self.call("UpdateTerminationProtection")
     }
 
-    async fn events(&self, _: &str, since: Option<Timestamp>) -> Result<Vec<StackEvent>, Fault> {
+    async fn events(&self, stack: &str, since: Option<Timestamp>) -> Result<Vec<StackEvent>, Fault> {
         self.call("DescribeStackEvents")?;
+        if stack == "arn:nested" {
+            let event = self.event(1, "CREATE_FAILED", Some("bucket is taken"), false);
+            return Ok(vec![StackEvent {
+                logical_id: "Table".into(),
+                resource_type: "AWS::DynamoDB::Table".into(),
+                ..event
+            }]);
+        }
         let (last, delay) = self.script().ends;
         let Some(executed) = self.state(|state| state.executed) else { return Ok(vec![]) };
         let mut events = vec![
@@ -360,7 +408,17 @@ impl TenantAccount for Tenant {
         ];
         if executed.elapsed() >= delay {
             if last.contains("ROLLBACK") {
-                events.push(self.event(2, "UPDATE_FAILED", Some("bucket is taken"), false));
+                let failed = self.event(2, "UPDATE_FAILED", Some("bucket is taken"), false);
+                events.push(if self.script().nested {
+                    StackEvent {
+                        physical_id: Some("arn:nested".into()),
+                        resource_type: "AWS::CloudFormation::Stack".into(),
+                        reason: Some("Embedded stack arn:nested was not successfully updated".into()),
+                        ..failed
+                    }
+                } else {
+                    failed
+                });
                 events.push(self.event(3, "UPDATE_FAILED", Some("Resource update cancelled"), false));
             }
             if !self.script().hides_last_event {

@@ -28,6 +28,7 @@ mod rollouts;
 mod status;
 mod stop;
 mod verify;
+mod watch;
 mod window;
 
 #[cfg(test)]

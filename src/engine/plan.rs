@@ -16,8 +16,8 @@ use super::{Engine, Progress, Stop};
 use crate::domain::lifecycle::{State, Step};
 use crate::domain::stack::{Decision, Settled};
 use crate::domain::{
-    Change, ChangeSet, ChangeSetStatus, Digest, Failure, Fault, FaultKind, Gate, Leftovers, Outcome, ParameterValue,
-    Release, Rollout, Stack, StackOptions, StackStatus, Tally, Target, TargetId,
+    Alarm, Change, ChangeSet, ChangeSetStatus, Digest, Failure, Fault, FaultKind, Gate, Leftovers, Outcome,
+    ParameterValue, Release, Rollout, Stack, StackOptions, StackStatus, Tally, Target, TargetId,
 };
 use crate::event::{Event, Phase};
 use crate::plan::{Content, Intent, Origin, Plan, Secrets, Selection, StackVersion, TargetContent};
@@ -427,6 +427,11 @@ impl Attempt {
             return Err(failure.hint("give this tenant a value for the first time, then `previous: true` again"));
         }
         let version = stack.map(|stack| format!("{} {:?}", stack.id, stack.changed));
+        let alarm = |alarm: &Alarm| {
+            let (region, account) = (&target.id.region, &target.account);
+            format!("arn:{}:cloudwatch:{region}:{account}:alarm:{}", region.partition(), alarm.name)
+        };
+        let rollback_alarms: Vec<String> = target.alarms.iter().filter(|alarm| alarm.roll_back).map(alarm).collect();
         let covered = secrets.cover_parameters(&target.parameters);
         let asked = serde_json::json!([
             target.stack,
@@ -436,6 +441,7 @@ impl Attempt {
             target.capabilities,
             self.url,
             options,
+            rollback_alarms,
             version,
         ]);
         let hash = Digest::of(asked.to_string());
@@ -452,6 +458,7 @@ impl Attempt {
             description: format!("{application} {id} for {}", target.id),
             nested: *nested,
             options: options.clone(),
+            rollback_alarms,
         })
     }
 }

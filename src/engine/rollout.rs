@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::access::Entered;
+use super::apply::Applied;
 use super::{Engine, Finished, History, LockError, PlanRequest, Planning};
 use crate::domain::{Exit, Fault, Gate, Outcome, Release, ReleaseId, Target, TargetId};
 use crate::event::Event;
@@ -213,7 +214,7 @@ impl Engine {
     async fn execute(&self, rollout: Option<String>, planning: Planning, request: &PlanRequest) -> RolledOut {
         let plan = planning.plan.clone();
         let begun = self.events.now();
-        let finished = match &rollout {
+        let Applied { finished, alarm } = match &rollout {
             Some(rollout) => {
                 let application = &plan.content.application;
                 let apply = async |engine: Engine| engine.apply(rollout, planning, request).await;
@@ -221,7 +222,10 @@ impl Engine {
             }
             None => self.apply("", planning, request).await,
         };
-        let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), plan.content.tolerated());
+        let exit = match alarm {
+            Some(_) => Exit::Failed,
+            None => Exit::of(finished.iter().map(|(_, outcome)| outcome), plan.content.tolerated()),
+        };
         self.keep_rollout(rollout.as_deref(), &plan, &request.secrets, begun, &finished, exit).await;
         RolledOut { rollout, finished, exit }
     }

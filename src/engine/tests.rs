@@ -43,7 +43,7 @@ fn request(rollout: Rollout) -> PlanRequest {
 async fn released(fleet: &std::sync::Arc<Fleet>, rollout: Rollout) -> Vec<Finished> {
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(fleet, &engine, rollout.clone()).await;
-    engine.apply("r", planning, &request(rollout)).await
+    engine.apply("r", planning, &request(rollout)).await.finished
 }
 
 fn names(finished: &[Finished]) -> Vec<(String, &'static str)> {
@@ -92,7 +92,7 @@ async fn in_waves(fleet: &std::sync::Arc<Fleet>, rollout: Rollout) -> (Vec<Finis
         target.wave = wave(&target.target.tenant);
     }
     let begun = tokio::time::Instant::now();
-    let finished = engine.apply("r", planning, &request(rollout)).await;
+    let finished = engine.apply("r", planning, &request(rollout)).await.finished;
     (finished, begun.elapsed())
 }
 
@@ -145,7 +145,7 @@ async fn an_interrupted_canary_still_counts() {
         let canary = planning.ready.remove(0);
         planning.settled.push((canary.target, ended));
         let begun = tokio::time::Instant::now();
-        let finished = engine.apply("r", planning, &request(rollout.clone())).await;
+        let finished = engine.apply("r", planning, &request(rollout.clone())).await.finished;
         assert_eq!(outcome(&finished, "b-1").name(), expected);
         assert_eq!(begun.elapsed() > hour, waits);
     }
@@ -246,7 +246,7 @@ async fn no_changes_is_an_outcome_and_leaves_nothing_behind() {
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(1, 0)).await;
     assert!(planning.ready.is_empty() && fleet.is_tidy("same"));
-    let finished = engine.apply("r", planning, &request(rollout(1, 0))).await;
+    let finished = engine.apply("r", planning, &request(rollout(1, 0))).await.finished;
     assert_eq!(names(&finished), [("same".into(), "unchanged")]);
     assert_eq!(Exit::of(finished.iter().map(|(_, outcome)| outcome), 0), Exit::Done);
 }
@@ -290,7 +290,7 @@ async fn a_target_within_the_tolerance_is_left_out_of_the_plan() {
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(9, 1)).await;
     assert_eq!(planning.plan.content.targets[0].intent, Intent::Excluded);
-    let finished = engine.apply("r", planning, &request(rollout(1, 0))).await;
+    let finished = engine.apply("r", planning, &request(rollout(1, 0))).await.finished;
     assert_eq!(names(&finished), [("bad".into(), "failed"), ("good".into(), "deployed")]);
 }
 
@@ -369,7 +369,8 @@ async fn a_missed_last_event_ends_the_following_all_the_same() {
     let planning = plan(&fleet, &engine, rollout(1, 0)).await;
     let finished = tokio::time::timeout(Duration::from_mins(10), engine.apply("r", planning, &request(rollout(1, 0))))
         .await
-        .unwrap();
+        .unwrap()
+        .finished;
     assert_eq!(names(&finished), [("a".into(), "rolled-back")]);
 }
 
@@ -384,7 +385,8 @@ async fn what_somebody_else_does_to_the_stack_is_not_taken_for_ours() {
     let planning = plan(&fleet, &engine, rollout(9, 0)).await;
     let finished = tokio::time::timeout(Duration::from_mins(30), engine.apply("r", planning, &request(rollout(1, 0))))
         .await
-        .unwrap();
+        .unwrap()
+        .finished;
     for tenant in ["refused", "taken"] {
         assert!(!matches!(outcome(&finished, tenant), Outcome::Deployed), "{finished:?}");
     }
@@ -420,10 +422,10 @@ async fn an_unchanged_target_is_verified_until_it_is_known_to_be_on_the_release(
     let fleet = Fleet::new([("bad", unchanged(500)), ("good", unchanged(200))]);
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(9, 9)).await;
-    let finished = engine.apply("r", planning, &request(rollout(1, 0))).await;
+    let finished = engine.apply("r", planning, &request(rollout(1, 0))).await.finished;
     assert_eq!(names(&finished), [("bad".into(), "failed"), ("good".into(), "unchanged")]);
     let planning = plan(&fleet, &engine, rollout(9, 9)).await;
-    engine.apply("r", planning, &request(rollout(1, 0))).await;
+    engine.apply("r", planning, &request(rollout(1, 0))).await.finished;
     assert_eq!(fleet.count("good Invoke"), 1, "what is known is not looked at again");
     assert_eq!(fleet.count("bad Invoke"), 10);
 }
@@ -524,7 +526,8 @@ async fn a_stop_detaches_what_runs_and_starts_nothing() {
         handle.request();
     };
     let request = request(rollout(1, 0));
-    let (finished, ()) = tokio::join!(engine.apply("r", planning, &request), stop_later);
+    let (applied, ()) = tokio::join!(engine.apply("r", planning, &request), stop_later);
+    let finished = applied.finished;
     assert_eq!(names(&finished), [("a-runs".into(), "detached"), ("b-waits".into(), "skipped")]);
     assert_eq!(fleet.count("b-waits ExecuteChangeSet"), 0);
     assert_eq!(fleet.count("a-runs DeleteStack"), 0);
@@ -561,7 +564,7 @@ async fn status_tells_stack_release_and_what_cannot_be_read() {
     ]);
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(1, 1)).await;
-    engine.apply("r", planning, &request(rollout(1, 0))).await;
+    engine.apply("r", planning, &request(rollout(1, 0))).await.finished;
     let status = engine.status("app", "prod", fleet.entered(&engine).await, vec![], false).await;
     assert_eq!(status[0].release, Some(release().id));
     assert_eq!(status[0].status.as_deref(), Some("UPDATE_COMPLETE"));
@@ -577,7 +580,7 @@ async fn every_target_moves_only_forward_and_ends_once() {
     ]);
     let (engine, mut heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(9, 3)).await;
-    engine.apply("r", planning, &request(rollout(1, 0))).await;
+    engine.apply("r", planning, &request(rollout(1, 0))).await.finished;
     let mut ends = 0;
     while let Ok(event) = heard.try_recv() {
         match event.event {
@@ -604,8 +607,8 @@ async fn nothing_is_executed_under_a_lock_that_is_lost() {
         let (_handle, deaf) = super::Stop::new();
         let deaf = Engine { stop: deaf, ..engine.clone() };
         (
-            engine.apply("r", planning, &request(rollout(1, 0))).await,
-            deaf.apply("r", late, &request(rollout(1, 0))).await,
+            engine.apply("r", planning, &request(rollout(1, 0))).await.finished,
+            deaf.apply("r", late, &request(rollout(1, 0))).await.finished,
         )
     });
     let (stopped, deaf) = work.await.ok().unwrap();
@@ -656,4 +659,177 @@ async fn a_lost_change_set_is_made_again_and_cleared_away_where_it_says_somethin
     assert_eq!(problems, ["target a/eu-west-1: CloudFormation would now do otherwise: Modify Other"]);
     assert!(fleet.is_tidy("a"), "what was made again is cleared away");
     assert!(!fleet.is_tidy("b"), "what the plan has made stays");
+}
+
+/// An alarm of the tooling account or of a canary's account stops the rollout while it bakes; that is a failure.
+#[tokio::test(start_paused = true)]
+async fn an_alarm_that_goes_off_while_a_wave_bakes_stops_the_rollout() {
+    for (tooling, tenants, off) in [("loud", "quiet", true), ("quiet", "loud", true), ("quiet", "quiet", false)] {
+        let fleet = Fleet::new([("a-0", Script::default()), ("b-1", Script::default())]);
+        *fleet.loud_after.lock().unwrap() = Some(Duration::from_mins(5));
+        let (engine, _heard, _handle) = fleet.engine();
+        let waves = vec![wave("canary", Duration::from_mins(10), Some(0)), wave("rest", Duration::ZERO, None)];
+        let rollout = Rollout { waves, alarms: vec![tooling.to_owned()], ..rollout(9, 0) };
+        let mut planning = plan(&fleet, &engine, rollout.clone()).await;
+        let alarm = crate::domain::Alarm { name: tenants.into(), roll_back: false };
+        for (number, ready) in (0..).zip(&mut planning.ready) {
+            ready.target.wave = number;
+            ready.target.alarms = vec![alarm.clone()];
+        }
+        for (number, target) in (0..).zip(&mut planning.plan.content.targets) {
+            target.wave = number;
+        }
+        let begun = tokio::time::Instant::now();
+        let applied = engine.apply("r", planning, &request(rollout)).await;
+        assert_eq!(applied.alarm.is_some(), off, "{tooling} {tenants}");
+        let expected = if off { "skipped" } else { "deployed" };
+        assert_eq!(names(&applied.finished), [("a-0", "deployed"), ("b-1", expected)].map(named));
+        let at_once = begun.elapsed() < Duration::from_mins(6);
+        assert_eq!(at_once, off, "it does not wait for the end of the bake: {:?}", begun.elapsed());
+    }
+}
+
+/// What is not there watches nothing: that is known before anything is executed.
+#[tokio::test(start_paused = true)]
+async fn an_alarm_that_does_not_exist_stops_the_rollout_before_it_begins() {
+    let fleet = Fleet::new([("a", Script::default())]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let rollout = Rollout { alarms: vec!["missing".to_owned()], ..rollout(9, 0) };
+    let planning = plan(&fleet, &engine, rollout.clone()).await;
+    let applied = engine.apply("r", planning, &request(rollout)).await;
+    assert_eq!(applied.alarm.as_deref(), Some("alarm missing does not exist"));
+    assert_eq!(fleet.count("a ExecuteChangeSet"), 0);
+}
+
+/// A canary that was deployed before and whose check fails holds back the others, although it needs no change.
+#[tokio::test(start_paused = true)]
+async fn an_unchanged_canary_that_is_not_well_holds_back_the_rest() {
+    let ill = script(|s| {
+        s.change_set = ChangeSetStatus::NoChanges;
+        s.answers = serde_json::json!({"statusCode": 500});
+    });
+    let fleet = Fleet::new([("a", ill), ("b", Script::default())]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let waves = vec![wave("canary", Duration::ZERO, Some(0)), wave("rest", Duration::ZERO, None)];
+    let rollout = Rollout { waves, ..rollout(9, 1) };
+    let mut planning = plan(&fleet, &engine, rollout.clone()).await;
+    planning.ready[0].target.wave = 1;
+    planning.plan.content.targets[1].wave = 1;
+    let finished = engine.apply("r", planning, &request(rollout)).await.finished;
+    assert_eq!(names(&finished), [("a", "failed"), ("b", "skipped")].map(named));
+}
+
+/// Why a nested stack has failed stands in its own events.
+#[tokio::test(start_paused = true)]
+async fn the_cause_of_a_nested_stacks_failure_is_found_within_it() {
+    let nested = script(|s| {
+        s.ends = ("UPDATE_ROLLBACK_COMPLETE", Duration::from_secs(5));
+        s.nested = true;
+    });
+    let finished = released(&Fleet::new([("a", nested)]), rollout(1, 0)).await;
+    let failure = outcome(&finished, "a").failure().unwrap().to_string();
+    assert_eq!(failure, "Function/Table (AWS::DynamoDB::Table): bucket is taken");
+}
+
+/// Safety rule 6: a stop while a target is verified fails nobody.
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_a_target_is_verified_is_no_failure() {
+    let ill = script(|s| s.answers = serde_json::json!({"statusCode": 500}));
+    let fleet = Fleet::new([("a", ill)]);
+    let (engine, _heard, handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    let stop = async {
+        while fleet.count("a Invoke") == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        handle.request();
+    };
+    let request = request(rollout(1, 0));
+    let (applied, ()) = tokio::join!(engine.apply("r", planning, &request), stop);
+    assert_eq!(names(&applied.finished), [("a", "detached")].map(named));
+}
+
+/// A busy stack is waited for: what a run that was killed has begun comes to its end.
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_somebody_else_changes_is_waited_for() {
+    let fleet = Fleet::new([("a", script(|s| s.busy_for = Duration::from_mins(4)))]);
+    let begun = tokio::time::Instant::now();
+    let finished = released(&fleet, rollout(1, 0)).await;
+    assert_eq!(names(&finished), [("a", "deployed")].map(named));
+    assert!(begun.elapsed() > Duration::from_mins(4));
+    let fleet = Fleet::new([("a", script(|s| s.busy_for = Duration::from_hours(9)))]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    assert!(matches!(planning.settled[0].1, Outcome::Blocked(_)), "{:?}", planning.settled);
+}
+
+/// Safety rule 7: what a tenant's stack says may repeat a secret; it is in no record.
+#[tokio::test(start_paused = true)]
+async fn what_stacks_say_is_kept_without_secrets() {
+    let fleet = Fleet::new([("a", fails())]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let (engine, _heard) = super::fake::on_the_clock(engine);
+    let secrets = Secrets::new(Default::default(), Masks::new(["bucket is taken".to_owned()]), b"key".to_vec());
+    let request = PlanRequest { secrets, ..request(rollout(1, 0)) };
+    let planning = engine.plan(&request, fleet.entered(&engine).await).await;
+    let plan = planning.plan.clone();
+    let execution =
+        super::Execution { plan: &plan, request: &request, settled: None, before: None, wait: Duration::ZERO };
+    let done = engine.roll_out(execution, planning.entered()).await.unwrap();
+    assert_eq!(done.finished[0].1.failure().unwrap().reason, "bucket is taken", "the console masks it by itself");
+    let mut read = 0;
+    for key in engine.store.list("").await.unwrap() {
+        let (bytes, _) = engine.store.get(&key).await.unwrap().unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(!text.contains("bucket is taken"), "{key}: {text}");
+        read += usize::from(text.contains("hmac-sha256:"));
+    }
+    assert!(read >= 2, "the journal and the record of the rollout have the covered reason");
+}
+
+/// One answer from elsewhere counts for one plan and one round, whether it was read alone or together with others.
+#[tokio::test(start_paused = true)]
+async fn an_answer_from_elsewhere_counts_once() {
+    use crate::domain::{ApprovalPolicy, Identity};
+    use crate::engine::Recorded;
+    use crate::plan::{Approval, Decision};
+    let fleet = Fleet::new([("a", Script::default())]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let secrets = Secrets::sealing(b"key".to_vec());
+    let policy = ApprovalPolicy::default();
+    let gate = Gate::Approval(policy.clone());
+    let request = PlanRequest { secrets: secrets.clone(), gate, ..request(rollout(1, 0)) };
+    let mut plan = engine.plan(&request, fleet.entered(&engine).await).await.plan;
+    engine.keep_plan(&mut plan, &secrets).await.unwrap();
+    let review = |plan: &crate::plan::Plan, number: u32| Approval {
+        version: 1,
+        application: "app".into(),
+        stage: "prod".into(),
+        plan: plan.digest,
+        round: plan.round,
+        decision: Decision::Approved,
+        by: Identity { principal: "github:octocat".into(), source_identity: None },
+        recorded_by: None,
+        via: "github".into(),
+        source: Some(format!("run 1, review {number}")),
+        at: jiff::Timestamp::UNIX_EPOCH,
+        until: jiff::Timestamp::UNIX_EPOCH + Duration::from_hours(1),
+        seen: vec![],
+        comment: None,
+    };
+    // Two reviews by one person, read together.
+    assert_eq!(engine.decide(&plan, &policy, review(&plan, 1), &secrets).await.unwrap(), Recorded::New);
+    assert_eq!(engine.decide(&plan, &policy, review(&plan, 2), &secrets).await.unwrap(), Recorded::Known);
+    engine.use_up(&plan, "rollout").await.unwrap();
+    // Planned again, neither opens the next round, nor another plan.
+    engine.keep_plan(&mut plan, &secrets).await.unwrap();
+    assert_eq!(plan.round, 1);
+    let mut other = plan.clone();
+    other.digest = crate::domain::Digest::of("another");
+    for plan in [&plan, &other] {
+        for number in [1, 2] {
+            assert_eq!(engine.decide(plan, &policy, review(plan, number), &secrets).await.unwrap(), Recorded::Spent);
+        }
+    }
+    assert_eq!(engine.decide(&plan, &policy, review(&plan, 3), &secrets).await.unwrap(), Recorded::New);
 }

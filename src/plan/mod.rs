@@ -21,8 +21,8 @@ pub use secrets::Secrets;
 pub use signature::signature;
 
 use crate::domain::{
-    AccountId, Change, Digest, Gate, Identity, ParameterValue, Release, ReleaseId, Rollout, StackOptions, Target,
-    TargetId,
+    AccountId, Alarm, Change, Digest, Gate, Identity, ParameterValue, Release, ReleaseId, Rollout, StackOptions,
+    Target, TargetId,
 };
 
 /// A plan as it is kept in the store, under its digest.
@@ -125,6 +125,9 @@ pub struct TargetContent {
     /// sha256 of what has to hold after the stack was deployed, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Digest>,
+    /// The alarms that are watched after it was deployed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<Alarm>,
     /// The release that the target stays on, if it is pinned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<ReleaseId>,
@@ -246,6 +249,7 @@ impl TargetContent {
             access_role: target.access_role.clone(),
             deployment_role: target.deployment_role.clone(),
             checks: (!target.checks.is_empty()).then(|| Digest::of_json(&target.checks)),
+            alarms: target.alarms.clone(),
             pin: target.pin.clone(),
             variants: own.map(|(name, artifact)| (name.clone(), artifact.sha256)).collect(),
             parameters: secrets.cover_parameters(&target.parameters),
@@ -381,7 +385,7 @@ impl TargetContent {
             () if self.parameters != now.parameters => format!("other parameters: {}", changed_parameters()),
             () if self.intent != now.intent => format!("CloudFormation would now {}", self.intent.instead(&now.intent)),
             () if self.wave != now.wave => "it is in another wave".to_owned(),
-            () if self.checks != now.checks => "its checks differ".to_owned(),
+            () if self.checks != now.checks || self.alarms != now.alarms => "its checks or alarms differ".to_owned(),
             () => "its tags, roles or capabilities differ".to_owned(),
         }
     }
@@ -420,6 +424,7 @@ pub(crate) mod tests {
             access_role: "access".into(),
             deployment_role: "role".into(),
             checks: None,
+            alarms: vec![],
             pin: None,
             variants: BTreeMap::new(),
             parameters: BTreeMap::from([("Name".into(), tenant.into())]),

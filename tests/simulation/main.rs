@@ -76,6 +76,7 @@ fn policy(random: &mut fastrand::Rng, targets: usize) -> Rollout {
             })
             .collect(),
         on_failure: if random.u8(..4) == 0 { OnFailure::Continue } else { OnFailure::Stop },
+        alarms: vec![],
         breaker: (random.u8(..4) == 0).then(|| random.u32(1..6)),
         requeue: random.u8(..3) == 0,
         deadline: Duration::from_hours(2),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tenantry::domain::{
-    AccountId, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Drift, Fault, FaultKind,
+    AccountId, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Drift, Fault, FaultKind,
     PropertyChange, Region, Replacement, Stack, StackEvent, StackStatus, Target, TargetId,
 };
 use tenantry::ports::{Accounts, Answer, ChangeSetRequest, Store, TenantAccount};
@@ -312,11 +312,16 @@ pub fn target(number: usize) -> Target {
             payload: serde_json::json!({}),
             expect: serde_json::json!({"statusCode": 200}),
         }],
+        alarms: vec![],
     }
 }
 
 #[async_trait]
 impl Accounts for World {
+    async fn alarms(&self, _: &[String]) -> Result<Vec<AlarmState>, Fault> {
+        Ok(Vec::new())
+    }
+
     async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault> {
         let tenant = target.id.tenant.clone();
         self.call(&tenant, "AssumeRole", |_| Ok(())).await?;
@@ -469,6 +474,14 @@ impl TenantAccount for Account {
 
     async fn drift(&self, _: &str, _: &str) -> Result<Option<Drift>, Fault> {
         Ok(Some(Drift::default()))
+    }
+
+    async fn set_policy(&self, _: &str, _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn alarms(&self, _: &[String]) -> Result<Vec<AlarmState>, Fault> {
+        Ok(Vec::new())
     }
 
     async fn protect(&self, _: &str) -> Result<(), Fault> {

@@ -1,0 +1,148 @@
+//! What a rollout costs at 1 to 10,000 tenants, and what the same work costs with the AWS CLI in a parallel loop.
+//!
+//! The real binary runs against the fleet server on this machine, which answers after 100 ms and whose stacks take two
+//! seconds. Only ratios within one run say anything: server and client share the cores.
+//!
+//! `cargo bench --bench fleet -- [TENANTS ...]`; with AWS_CLI naming an `aws` program, that is measured too.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "its result")]
+#![allow(clippy::cast_precision_loss, reason = "counts are small")]
+
+#[path = "../tests/fleet/mod.rs"]
+mod fleet;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fleet::{Fleet, Weather, account, project, tenant};
+use wait4::Wait4 as _;
+
+/// Requests that are in flight at most: the tool's own bound, and the concurrency of the rollouts measured.
+const IN_FLIGHT: usize = 256;
+const LATENCY: Duration = Duration::from_millis(100);
+const STACK: Duration = Duration::from_secs(2);
+
+/// What a run has cost.
+struct Cost {
+    wall: Duration,
+    cpu: Duration,
+    /// Bytes.
+    memory: u64,
+}
+
+fn run(mut command: Command) -> Cost {
+    let begun = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let used = child.wait4().unwrap();
+    assert!(used.status.success(), "{command:?}: {:?}", used.status);
+    let cpu = used.rusage.utime + used.rusage.stime;
+    Cost { wall: begun.elapsed(), cpu, memory: used.rusage.maxrss }
+}
+
+fn weather() -> Weather {
+    Weather { latency: LATENCY, stack: STACK, ..Weather::default() }
+}
+
+fn release(fleet: &Fleet, folder: &Path) -> Cost {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
+    command.args(["deploy", "--log-format", "plain"]).current_dir(folder).env_clear().envs(fleet.variables());
+    run(command)
+}
+
+/// One row: a first release to so many tenants. Returns CPU a tenant in milliseconds.
+fn rollout(tenants: usize, path: &mut Option<(Duration, Duration)>) -> f64 {
+    let folder = tempfile::tempdir().unwrap();
+    project(folder.path(), tenants, &format!("rollout: {{ max-concurrency: {IN_FLIGHT} }}"));
+    let fleet = Fleet::start(weather());
+    let cost = release(&fleet, folder.path());
+    let calls = fleet.calls();
+    let aws: u64 =
+        calls.iter().filter(|(name, _)| !matches!(name.as_str(), "sessions" | "versions")).map(|(_, n)| n).sum();
+    assert_eq!(fleet.executions().len(), tenants);
+    let delays = fleet.delays();
+    let median = delays[delays.len() / 2];
+    let rounds = u32::try_from(tenants.div_ceil(IN_FLIGHT)).unwrap();
+    // The first row tells how long one tenant takes, and how much of that is not of the tenant: what the run does once.
+    let (one, own) = *path.get_or_insert_with(|| {
+        let looks = calls["DescribeStackEvents"] - 1;
+        let own = u32::try_from(aws - calls["s3"] - looks - 1).unwrap() + 2;
+        (cost.wall, LATENCY * own + STACK)
+    });
+    let ideal = one + own * (rounds - 1);
+    let cpu = cost.cpu.as_secs_f64() * 1000.0 / tenants as f64;
+    println!(
+        "| {tenants} | {:.2} s | {:.2} s | {:.2} | {cpu:.2} ms | {:.0} us | {:.1} | {:.2} | {:.0} MB | {:.2} s |",
+        cost.wall.as_secs_f64(),
+        ideal.as_secs_f64(),
+        cost.wall.as_secs_f64() / ideal.as_secs_f64(),
+        cost.cpu.as_secs_f64() * 1e6 / aws as f64,
+        aws as f64 / tenants as f64,
+        calls["AssumeRole"] as f64 / tenants as f64,
+        cost.memory as f64 / 1e6,
+        median.as_secs_f64(),
+    );
+    cpu
+}
+
+/// The same by assuming each role and running `aws cloudformation deploy`, sixteen at a time. Returns CPU a tenant in
+/// milliseconds.
+fn loop_over_the_cli(aws: &str, tenants: usize) -> f64 {
+    let folder = tempfile::tempdir().unwrap();
+    project(folder.path(), tenants, "");
+    let fleet = Fleet::start(weather());
+    let script = format!(
+        "read -r AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN < <({aws} sts assume-role --role-arn \
+         \"arn:aws:iam::$2:role/CodePipelineCrossAccountRole\" --role-session-name bench --output text \
+         --query 'Credentials.[AccessKeyId,SecretAccessKey,SessionToken]')\n\
+         export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN\n\
+         exec {aws} cloudformation deploy --template-file template.yaml --stack-name \"app-$1\"\n"
+    );
+    std::fs::write(folder.path().join("one.sh"), script).unwrap();
+    let list: String = (0..tenants).map(|number| format!("{} {}\n", tenant(number), account(number))).collect();
+    std::fs::write(folder.path().join("list"), list).unwrap();
+    let mut command = Command::new("bash");
+    command.args(["-c", "xargs -a list -L 1 -P 16 bash one.sh"]).current_dir(folder.path());
+    command.envs(fleet.variables()).env("AWS_DEFAULT_REGION", "eu-west-1");
+    let cost = run(command);
+    assert_eq!(fleet.executions().len(), tenants);
+    let calls: u64 = fleet.calls().iter().filter(|(name, _)| *name != "sessions").map(|(_, n)| n).sum();
+    let cpu = cost.cpu.as_secs_f64() * 1000.0 / tenants as f64;
+    println!("| {tenants} | {:.1} s | {cpu:.0} ms | {:.1} |", cost.wall.as_secs_f64(), calls as f64 / tenants as f64);
+    cpu
+}
+
+/// At 50 % throttling no target is lost.
+fn throttled(tenants: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    project(folder.path(), tenants, &format!("rollout: {{ max-concurrency: {IN_FLIGHT} }}"));
+    let fleet = Fleet::start(Weather { throttled: 50, ..weather() });
+    let cost = release(&fleet, folder.path());
+    assert_eq!(fleet.executions().len(), tenants);
+    println!(
+        "\nHalf of all calls throttled: {tenants} of {tenants} tenants deployed in {:.0} s.",
+        cost.wall.as_secs_f64()
+    );
+}
+
+fn main() {
+    let sizes: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let sizes = if sizes.is_empty() { vec![10, 100, 1000, 10_000] } else { sizes };
+    println!(
+        "| tenants | wall | ideal | wall / ideal | CPU a tenant | CPU a call | calls a tenant | AssumeRole a tenant | peak memory | end known after (median) |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    let mut path = None;
+    rollout(1, &mut path);
+    let cpu: Vec<f64> = sizes.iter().map(|tenants| rollout(*tenants, &mut path)).collect();
+    if sizes.contains(&100) {
+        throttled(100);
+    }
+    if let Ok(aws) = std::env::var("AWS_CLI") {
+        println!("\n| tenants, by the AWS CLI | wall | CPU a tenant | calls a tenant |\n|---|---|---|---|");
+        let theirs = [10, 50].map(|tenants| loop_over_the_cli(&aws, tenants));
+        let ours = cpu.last().copied().unwrap_or_default();
+        println!("\nCPU a tenant, AWS CLI / Tenantry at the largest fleet: {:.0}", theirs[1] / ours);
+    }
+}

@@ -1,0 +1,69 @@
+//! Watching alarms while a wave bakes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Engine;
+use super::patience::patiently;
+use super::window::{self, Flow};
+use crate::domain::alarm::forbids;
+use crate::domain::{Fault, Target};
+use crate::ports::TenantAccount;
+
+/// How often alarms are looked at.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// A target whose alarms are watched.
+pub type Watched = (Target, Arc<dyn TenantAccount>);
+
+impl Engine {
+    /// Watches alarms for a while, at least once: those of the tooling account and those of targets. Returns why the
+    /// rollout must not go on, as soon as one says so. What cannot be read says nothing (safety rule 5).
+    pub(super) async fn watch(&self, tooling: &[String], targets: &[Watched], span: Duration) -> Option<String> {
+        let end = Instant::now() + span;
+        loop {
+            let why = match self.look_at_alarms(tooling, targets).await {
+                Ok(why) => why,
+                Err(fault) => {
+                    self.events.notice(format!("alarms cannot be read: {fault}"));
+                    None
+                }
+            };
+            let left = end.saturating_duration_since(Instant::now());
+            if why.is_some() || left.is_zero() || self.halted().is_some() {
+                return why;
+            }
+            tokio::select! {
+                biased;
+                () = sleep(LOOK.min(left)) => {}
+                () = self.stop.requested() => return None,
+            }
+        }
+    }
+
+    async fn look_at_alarms(&self, tooling: &[String], targets: &[Watched]) -> Result<Option<String>, Fault> {
+        if !tooling.is_empty() {
+            let states = patiently(&self.stop, || self.accounts.alarms(tooling)).await?;
+            if let Some(why) = forbids(tooling, &states) {
+                return Ok(Some(why));
+            }
+        }
+        let look = |(target, account): Watched| {
+            let stop = self.stop.clone();
+            async move {
+                let names: Vec<String> = target.alarms.iter().map(|alarm| alarm.name.clone()).collect();
+                let states = patiently(&stop, || account.alarms(&names)).await?;
+                Ok::<_, Fault>(forbids(&names, &states).map(|why| format!("{}: {why}", target.id)))
+            }
+        };
+        let watched = targets.iter().filter(|(target, _)| !target.alarms.is_empty()).cloned().collect();
+        for result in window::run(watched, window::WIDE, &self.stop, look, |_| Flow::Start).await {
+            if let Ok(Ok(Some(why))) = result {
+                return Ok(Some(why));
+            }
+        }
+        Ok(None)
+    }
+}
