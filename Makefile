@@ -53,9 +53,9 @@ simulate: claim
 	$(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) cargo test --locked --quiet --release --test simulation -- --nocapture
 
 # Measure rollouts from 1 to 10,000 tenants, and the same with the AWS CLI in a loop; SIZES says how many tenants.
-bench: claim
+bench: static
 	@test -x $(CLI)/bin/aws || { python3 -m venv $(CLI) && $(CLI)/bin/pip install --quiet --disable-pip-version-check awscli==1.46.3; }
-	AWS_CLI=$(CLI)/bin/aws cargo bench --locked --bench fleet -- $(SIZES)
+	TENANTRY="$(CARGO_TARGET_DIR)/$(HOST)/dist/tenantry" AWS_CLI=$(CLI)/bin/aws cargo bench --locked --bench fleet -- $(SIZES)
 
 # Build the static binary and run it where there is nothing else.
 static: claim

@@ -80,7 +80,7 @@ pub enum Event {
     /// A plan is ready for its gate.
     Planned {
         /// The plan.
-        plan: Box<Plan>,
+        plan: Arc<Plan>,
     },
     /// Somebody at the terminal is asked.
     Question {

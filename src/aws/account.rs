@@ -6,11 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_config::SdkConfig;
 use aws_sdk_cloudformation as cfn;
 use aws_sdk_cloudformation::types::{ChangeSetType, DeploymentMode, Parameter, StackResourceDriftStatus, Tag};
-use aws_smithy_runtime::client::retries::RetryPartition;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::Blob;
@@ -20,7 +17,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::request_id::RequestId;
 use jiff::Timestamp;
 
-use super::session::TenantCredentials;
+use super::session::Session;
 use super::{alarms, fault, http};
 use crate::domain::{
     AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Drift, DriftedResource, Fault, FaultKind,
@@ -31,11 +28,9 @@ use crate::ports::{Answer, ChangeSetRequest, TenantAccount};
 /// The clients of one tenant and region; cheap, since they share connections and credentials.
 pub struct Account {
     cloudformation: cfn::Client,
-    config: SdkConfig,
-    retries: RetryPartition,
+    session: Arc<Session>,
+    region: String,
     lambda: OnceLock<aws_sdk_lambda::Client>,
-    http: SharedHttpClient,
-    credentials: Arc<TenantCredentials>,
 }
 
 /// A function's longest time, and a little.
@@ -47,16 +42,11 @@ const LONGEST_INVOCATION: Duration = Duration::from_mins(16);
 const BEGIN: Duration = Duration::from_secs(20);
 
 impl Account {
-    /// Builds the client of CloudFormation; `http` has no bound on the requests in flight.
-    pub fn new(
-        config: SdkConfig,
-        retries: RetryPartition,
-        http: SharedHttpClient,
-        credentials: Arc<TenantCredentials>,
-    ) -> Self {
-        let cloudformation = cfn::config::Builder::from(&config).retry_partition(retries.clone()).build();
-        let cloudformation = cfn::Client::from_conf(cloudformation);
-        Self { cloudformation, config, retries, lambda: OnceLock::new(), http, credentials }
+    /// Builds the client of CloudFormation.
+    pub fn new(session: Arc<Session>, region: &str) -> Self {
+        let config = cfn::config::Builder::from(&session.config(region)).retry_partition(session.retries()).build();
+        let cloudformation = cfn::Client::from_conf(config);
+        Self { cloudformation, session, region: region.to_owned(), lambda: OnceLock::new() }
     }
 
     /// Returns the client of Lambda. Most of a large fleet is never asked for it at one time.
@@ -67,11 +57,11 @@ impl Account {
                 .connect_timeout(Duration::from_secs(5))
                 .read_timeout(LONGEST_INVOCATION)
                 .build();
-            let lambda = aws_sdk_lambda::config::Builder::from(&self.config)
-                .retry_partition(self.retries.clone())
+            let lambda = aws_sdk_lambda::config::Builder::from(&self.session.config(&self.region))
+                .retry_partition(self.session.retries())
                 .retry_config(RetryConfig::disabled())
                 .timeout_config(patient)
-                .http_client(self.http.clone())
+                .http_client(self.session.unbounded().clone())
                 .build();
             aws_sdk_lambda::Client::from_conf(lambda)
         })
@@ -84,7 +74,7 @@ impl Account {
     {
         let fault = fault::read(operation, error);
         if fault.kind == FaultKind::Credentials && !fault.code.is_empty() {
-            self.credentials.spoil();
+            self.session.spoil();
         }
         fault
     }
@@ -304,7 +294,7 @@ impl TenantAccount for Account {
     }
 
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
-        alarms::read(&self.config, names).await
+        alarms::read(&self.session.config(&self.region), names).await
     }
 
     async fn protect(&self, stack: &str) -> Result<(), Fault> {
@@ -392,7 +382,7 @@ impl TenantAccount for Account {
     }
 
     async fn fetch(&self, url: &str, timeout: Duration) -> Result<u16, Fault> {
-        http::status(&self.http, url, timeout).await
+        http::status(self.session.unbounded(), url, timeout).await
     }
 }
 

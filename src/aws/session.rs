@@ -40,63 +40,92 @@ pub struct Visit {
 /// The way into all tenants' accounts.
 pub struct Sessions {
     tooling: Tooling,
-    visit: Visit,
+    visit: Arc<Visit>,
+    /// One for all tenants: STS limits the caller's account, whichever role is asked for.
+    sts: aws_sdk_sts::Client,
     /// One session an account and role; one set of clients a session and region.
     by_role: Mutex<HashMap<String, Arc<Session>>>,
     accounts: Mutex<HashMap<(String, String), Arc<Account>>>,
 }
 
-/// A session, with the account that is truly behind it.
-struct Session {
+/// A session in a tenant's account.
+pub struct Session {
+    tooling: Tooling,
     credentials: Arc<TenantCredentials>,
     retries: RetryPartition,
     /// Bounds the requests of one account.
     http: SharedHttpClient,
+    /// The account that is truly behind the role.
     account: OnceCell<AccountId>,
 }
 
 impl Sessions {
     /// Prepares sessions from the tooling account's credentials. Nothing is called yet.
     pub fn new(tooling: Tooling, visit: Visit) -> Self {
-        Self { tooling, visit, by_role: Mutex::default(), accounts: Mutex::default() }
+        let retries = RetryPartition::custom("sts").token_bucket(TokenBucket::unlimited()).build();
+        let sts = tooling.config.to_builder().http_client(tooling.bounded.clone()).build();
+        let sts = aws_sdk_sts::config::Builder::from(&sts).retry_partition(retries).build();
+        let (visit, sts) = (Arc::new(visit), aws_sdk_sts::Client::from_conf(sts));
+        Self { tooling, visit, sts, by_role: Mutex::default(), accounts: Mutex::default() }
     }
 
     fn session(&self, target: &Target) -> Arc<Session> {
         let mut sessions = self.by_role.lock().unwrap_or_else(PoisonError::into_inner);
         let key = format!("{} {}", target.access_role, target.id.tenant);
-        sessions.entry(key).or_insert_with(|| Arc::new(Session::new(&self.tooling, &self.visit, target))).clone()
+        sessions.entry(key).or_insert_with(|| Arc::new(Session::new(self, target))).clone()
     }
 }
 
 impl Session {
-    fn new(tooling: &Tooling, visit: &Visit, target: &Target) -> Self {
+    fn new(sessions: &Sessions, target: &Target) -> Self {
         // The SDK's token bucket is shared by all clients of a service: one throttled tenant would use up the retries of
         // a thousand others.
         let retries = RetryPartition::custom(target.id.tenant.clone()).token_bucket(TokenBucket::default()).build();
-        let http = http::bounded(tooling.bounded.clone(), PER_ACCOUNT);
-        let base = tooling.config.to_builder().http_client(http.clone()).build();
-        let sts = aws_sdk_sts::config::Builder::from(&base).retry_partition(retries.clone()).build();
         let credentials = TenantCredentials {
-            sts: aws_sdk_sts::Client::from_conf(sts),
+            sts: sessions.sts.clone(),
             role_arn: target.access_role.clone(),
             tenant: target.id.tenant.clone(),
             external_id: target.external_id.clone(),
-            visit: visit.clone(),
+            visit: sessions.visit.clone(),
             current: AsyncMutex::new(None),
             spoilt: AtomicBool::new(false),
         };
-        Self { credentials: Arc::new(credentials), retries, http, account: OnceCell::new() }
+        Self {
+            tooling: sessions.tooling.clone(),
+            credentials: Arc::new(credentials),
+            retries,
+            http: http::bounded(sessions.tooling.bounded.clone(), PER_ACCOUNT),
+            account: OnceCell::new(),
+        }
     }
 
-    /// Returns a configuration with which clients act in the tenant's account.
-    fn config(&self, base: &SdkConfig, region: &str) -> SdkConfig {
-        base.to_builder()
+    /// Returns a configuration with which clients act in the tenant's account. It is built where it is needed: thousands
+    /// that are kept take more memory than all else.
+    pub fn config(&self, region: &str) -> SdkConfig {
+        self.tooling
+            .config
+            .to_builder()
             .http_client(self.http.clone())
             .credentials_provider(SharedCredentialsProvider::new(ProvideTenantCredentials(self.credentials.clone())))
             // Our provider keeps the credentials itself, for all services at once.
             .identity_cache(IdentityCache::no_cache())
             .region(SdkRegion::new(region.to_owned()))
             .build()
+    }
+
+    /// Returns the retries of this account, which no other one uses up.
+    pub fn retries(&self) -> RetryPartition {
+        self.retries.clone()
+    }
+
+    /// Returns the client without a bound on the requests in flight.
+    pub fn unbounded(&self) -> &SharedHttpClient {
+        &self.tooling.http
+    }
+
+    /// Remembers that AWS takes the current credentials no more: the next call asks for new ones.
+    pub fn spoil(&self) {
+        self.credentials.spoilt.store(true, Ordering::Relaxed);
     }
 }
 
@@ -109,31 +138,15 @@ impl Accounts for Sessions {
     async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault> {
         let session = self.session(target);
         let region = target.id.region.as_str();
-        let account = session
-            .account
-            .get_or_try_init(|| async {
-                session.credentials.current().await?;
-                let config = session.config(&self.tooling.config, region);
-                let sts = aws_sdk_sts::config::Builder::from(&config).retry_partition(session.retries.clone()).build();
-                super::caller(&aws_sdk_sts::Client::from_conf(sts)).await.map(|caller| caller.account)
-            })
-            .await?;
+        let account = session.account.get_or_try_init(|| session.credentials.enter()).await?;
         if account != &target.account {
             let message =
                 format!("{} leads to account {account}, but {} is configured", target.access_role, target.account);
-            return Err(Fault::new(FaultKind::WrongAccount, "GetCallerIdentity", message));
+            return Err(Fault::new(FaultKind::WrongAccount, "AssumeRole", message));
         }
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (format!("{} {}", target.access_role, target.id.tenant), region.to_owned());
-        let entered = accounts.entry(key).or_insert_with(|| {
-            let config = session.config(&self.tooling.config, region);
-            Arc::new(Account::new(
-                config,
-                session.retries.clone(),
-                self.tooling.http.clone(),
-                session.credentials.clone(),
-            ))
-        });
+        let entered = accounts.entry(key).or_insert_with(|| Arc::new(Account::new(session.clone(), region)));
         Ok(entered.clone())
     }
 }
@@ -141,12 +154,12 @@ impl Accounts for Sessions {
 /// Credentials of a tenant's session. The SDK's own provider can send no source identity.
 ///
 /// When they end is counted from when they were asked for: the machine's clock may be wrong.
-pub struct TenantCredentials {
+struct TenantCredentials {
     sts: aws_sdk_sts::Client,
     role_arn: String,
     tenant: String,
     external_id: Option<String>,
-    visit: Visit,
+    visit: Arc<Visit>,
     current: AsyncMutex<Option<(Credentials, Instant)>>,
     /// Whether AWS has refused the current ones, as after a revocation.
     spoilt: AtomicBool,
@@ -163,7 +176,7 @@ impl TenantCredentials {
             return Ok(credentials.clone());
         }
         match (self.assume().await, current.as_ref()) {
-            (Ok(credentials), _) => {
+            (Ok((credentials, _)), _) => {
                 *current = Some((credentials.clone(), asked + SESSION));
                 Ok(credentials)
             }
@@ -178,12 +191,18 @@ impl TenantCredentials {
         }
     }
 
-    /// Remembers that AWS takes the current credentials no more: the next call asks for new ones.
-    pub fn spoil(&self) {
-        self.spoilt.store(true, Ordering::Relaxed);
+    /// Assumes the role for the first time, and returns the account behind it, as STS tells it.
+    async fn enter(&self) -> Result<AccountId, Fault> {
+        let mut current = self.current.lock().await;
+        let asked = Instant::now();
+        let (credentials, account) = self.assume().await?;
+        *current = Some((credentials, asked + SESSION));
+        Ok(account)
     }
 
-    async fn assume(&self) -> Result<Credentials, Fault> {
+    /// Assumes the role, and returns the session's credentials and its account.
+    /// Source: AssumedRoleUser in <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+    async fn assume(&self) -> Result<(Credentials, AccountId), Fault> {
         const OPERATION: &str = "AssumeRole";
         let broken = |why: String| Fault::new(FaultKind::Mismatch, OPERATION, why);
         let tag = aws_sdk_sts::types::Tag::builder().key("TenantID").value(&self.tenant).build();
@@ -200,13 +219,18 @@ impl TenantCredentials {
             .await
             .map_err(|error| fault::read(OPERATION, &error))?;
         let given = answer.credentials().ok_or_else(|| broken("the answer has no credentials".to_owned()))?;
-        Ok(Credentials::new(
+        let arn = answer.assumed_role_user().map(|user| user.arn()).unwrap_or_default();
+        let account = AccountId::new(arn.split(':').nth(4).unwrap_or_default());
+        let account =
+            account.map_err(|error| broken(format!("the answer does not say whose session it is: {error}")))?;
+        let credentials = Credentials::new(
             given.access_key_id(),
             given.secret_access_key(),
             Some(given.session_token().to_owned()),
             None,
             "tenantry",
-        ))
+        );
+        Ok((credentials, account))
     }
 }
 

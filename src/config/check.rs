@@ -6,7 +6,7 @@ use globset::Glob;
 
 use super::document::Problem;
 use super::project::{ArtifactSource, Place, Project, Resolved, StageConfig, TEMPLATE};
-use super::schema::{Approval, Gate, Rollout};
+use super::schema::{self, Approval, Gate, Rollout};
 use crate::domain::Quota;
 use crate::package;
 
@@ -24,6 +24,9 @@ mod limit {
 }
 
 const CONFIG: usize = 0;
+/// Alarms that CloudFormation watches of one stack.
+/// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_RollbackConfiguration.html>
+const MOST_TRIGGERS: usize = 5;
 const CAPABILITIES: [&str; 3] = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"];
 
 /// Returns everything that is wrong with a project.
@@ -95,6 +98,38 @@ fn names(project: &Project, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Alarms that CloudFormation cannot watch, and options that it would refuse.
+fn stack_options(project: &Project, name: &str, stage: &schema::Stage, problems: &mut Vec<Problem>) {
+    let config = &project.documents[CONFIG];
+    let rolls_back = (0..).zip(&stage.rollout.alarms).filter(|(_, alarm)| alarm.roll_back);
+    for (place, (number, alarm)) in rolls_back.enumerate() {
+        let number: usize = number;
+        let bytes = config.value(&["stages", name, "rollout", "alarms", &number.to_string(), "roll-back"]);
+        if alarm.account == schema::AlarmAccount::Tooling {
+            let problem = Problem::new("CloudFormation cannot watch an alarm of the tooling account");
+            problems.push(problem.at(CONFIG, bytes).hint("only alarms in the tenants' accounts roll stacks back"));
+        } else if place >= MOST_TRIGGERS {
+            let problem = Problem::new(format!("CloudFormation watches at most {MOST_TRIGGERS} alarms of a stack"));
+            problems.push(problem.at(CONFIG, bytes));
+        }
+    }
+    let option = |key: &str| config.value(&["stages", name, "stack-options", key]);
+    let options = &stage.stack_options;
+    if options.monitoring_minutes.is_some_and(|minutes| minutes > 180) {
+        let problem = Problem::new("CloudFormation watches alarms for 180 minutes at most");
+        problems.push(problem.at(CONFIG, option("monitoring-minutes")));
+    }
+    if options.monitoring_minutes.is_some() && !stage.rollout.alarms.iter().any(|alarm| alarm.roll_back) {
+        let problem = Problem::new("there is no alarm that CloudFormation would watch");
+        let hint = "give `rollout.alarms` one with `roll-back: true`";
+        problems.push(problem.at(CONFIG, option("monitoring-minutes")).hint(hint));
+    }
+    if options.stack_policy.as_ref().is_some_and(|policy| policy.get("Statement").is_none()) {
+        let problem = Problem::new("a stack policy has a `Statement`");
+        problems.push(problem.at(CONFIG, option("stack-policy")));
+    }
+}
+
 /// Waves that select nobody, and limits under which nothing could go on.
 fn rollout(project: &Project, stage: &str, policy: &Rollout, problems: &mut Vec<Problem>) {
     let config = &project.documents[CONFIG];
@@ -104,6 +139,10 @@ fn rollout(project: &Project, stage: &str, policy: &Rollout, problems: &mut Vec<
             let problem = Problem::new("a wave has at least one target");
             problems.push(problem.at(CONFIG, value(&["waves", &number.to_string()])));
         }
+    }
+    if policy.deadline.is_some_and(|deadline| deadline.0.is_zero()) {
+        let problem = Problem::new("a deadline of nothing would let go of every target at once");
+        problems.push(problem.at(CONFIG, value(&["deadline"])));
     }
     if policy.breaker == Some(0) {
         let problem = Problem::new("a breaker of 0 would stop every rollout at its beginning");
@@ -207,6 +246,7 @@ fn stages(project: &Project, problems: &mut Vec<Problem>) {
                 .push(Problem::new("with a max-concurrency of 0 no target would ever be started").at(CONFIG, bytes));
         }
         rollout(project, name, &stage.rollout, problems);
+        stack_options(project, name, stage, problems);
         if stage.gate.approvers == Some(0) {
             let bytes = config.value(&["stages", name, "gate", "approvers"]);
             let problem = Problem::new("a gate without approvers is open").at(CONFIG, bytes);

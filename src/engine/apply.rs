@@ -78,7 +78,7 @@ type Entrance = (Target, Arc<dyn TenantAccount>);
 struct Run {
     engine: Engine,
     rollout: String,
-    plan: Plan,
+    plan: Arc<Plan>,
     release: Release,
     attempt: Arc<Attempt>,
 }
@@ -109,7 +109,7 @@ impl Tried {
 }
 
 impl Run {
-    fn new(engine: &Engine, rollout: &str, request: &PlanRequest, plan: Plan) -> Self {
+    fn new(engine: &Engine, rollout: &str, request: &PlanRequest, plan: Arc<Plan>) -> Self {
         let attempt = Arc::new(Attempt::new(engine, request));
         let rollout = rollout.to_owned();
         Self { engine: engine.clone(), rollout, plan, release: request.release.clone(), attempt }
@@ -381,7 +381,7 @@ impl Run {
     /// Writes into the ledger that the target is on this release.
     async fn remember(&self, target: &TargetId) {
         let Release { application, id, .. } = &self.release;
-        let Plan { content, digest, .. } = &self.plan;
+        let Plan { content, digest, .. } = self.plan.as_ref();
         self.engine.remember(application, &content.stage, target, Some(id), Some(*digest)).await;
     }
 

@@ -55,7 +55,7 @@ pub struct Ready {
 /// The result of planning a stage.
 pub struct Planning {
     /// What would be done, and the digest that names it.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// The targets with a change set, in the order of the configuration.
     pub ready: Vec<Ready>,
     /// The targets whose stacks need no change, with the way into their accounts.
@@ -651,6 +651,6 @@ impl Engine {
             asked: now,
             round: 0,
         };
-        Planning { plan, ready, unchanged, settled }
+        Planning { plan: Arc::new(plan), ready, unchanged, settled }
     }
 }

@@ -25,13 +25,13 @@ impl Engine {
     /// Names everything that differs from the plan, or that could not be read; what was made again is cleared away.
     pub async fn recheck(
         &self,
-        plan: &Plan,
+        plan: &Arc<Plan>,
         request: &PlanRequest,
         entered: Vec<Entered>,
     ) -> Result<Planning, Vec<String>> {
         // What is asked for is compared before any call: nothing is made anew for a plan that is another one.
         let asked = request.content(entered.iter().map(|entered| (&entered.target, Intent::Excluded)).collect());
-        let problems = plan.content.asked().differences(&asked);
+        let problems = plan.content.differences_in_what_is_asked(&asked);
         if !problems.is_empty() {
             return Err(problems);
         }

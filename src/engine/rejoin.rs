@@ -30,7 +30,7 @@ impl Engine {
     /// rest is to be executed where it is still what the plan says.
     pub(super) async fn rejoin(
         &self,
-        plan: &Plan,
+        plan: &Arc<Plan>,
         request: &PlanRequest,
         entered: Vec<Entered>,
         history: &History,

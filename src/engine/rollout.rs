@@ -1,6 +1,7 @@
 //! Rolling a plan out: under the stage's lock, from the last comparison to the record of how it ended.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::Entered;
@@ -13,7 +14,7 @@ use crate::plan::{Content, Origin, Plan, Standing};
 /// What is to be executed in a stage.
 pub struct Execution<'a> {
     /// The plan.
-    pub plan: &'a Plan,
+    pub plan: &'a Arc<Plan>,
     /// What was planned by it.
     pub request: &'a PlanRequest,
     /// The outcomes that are known already, where this run has planned.
@@ -141,7 +142,7 @@ impl Engine {
         let done = self.locked(application, stage, wait, async |engine| {
             let asked =
                 request.content(entered.iter().map(|one| (&one.target, crate::plan::Intent::Excluded)).collect());
-            let differences = plan.content.asked().differences(&asked);
+            let differences = plan.content.differences_in_what_is_asked(&asked);
             if !differences.is_empty() {
                 return Err(Refusal::Differs(differences));
             }

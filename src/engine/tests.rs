@@ -88,7 +88,7 @@ async fn in_waves(fleet: &std::sync::Arc<Fleet>, rollout: Rollout) -> (Vec<Finis
     for ready in &mut planning.ready {
         ready.target.wave = wave(&ready.target.id.tenant);
     }
-    for target in &mut planning.plan.content.targets {
+    for target in &mut std::sync::Arc::make_mut(&mut planning.plan).content.targets {
         target.wave = wave(&target.target.tenant);
     }
     let begun = tokio::time::Instant::now();
@@ -139,7 +139,9 @@ async fn an_interrupted_canary_still_counts() {
         let fleet = Fleet::new([("a-0", Script::default()), ("b-1", Script::default())]);
         let (engine, _heard, _handle) = fleet.engine();
         let mut planning = plan(&fleet, &engine, rollout.clone()).await;
-        for (number, (ready, target)) in (0..).zip(planning.ready.iter_mut().zip(&mut planning.plan.content.targets)) {
+        for (number, (ready, target)) in
+            (0..).zip(planning.ready.iter_mut().zip(&mut std::sync::Arc::make_mut(&mut planning.plan).content.targets))
+        {
             (ready.target.wave, target.wave) = (number, number);
         }
         let canary = planning.ready.remove(0);
@@ -676,7 +678,7 @@ async fn an_alarm_that_goes_off_while_a_wave_bakes_stops_the_rollout() {
             ready.target.wave = number;
             ready.target.alarms = vec![alarm.clone()];
         }
-        for (number, target) in (0..).zip(&mut planning.plan.content.targets) {
+        for (number, target) in (0..).zip(&mut std::sync::Arc::make_mut(&mut planning.plan).content.targets) {
             target.wave = number;
         }
         let begun = tokio::time::Instant::now();
@@ -714,7 +716,7 @@ async fn an_unchanged_canary_that_is_not_well_holds_back_the_rest() {
     let rollout = Rollout { waves, ..rollout(9, 1) };
     let mut planning = plan(&fleet, &engine, rollout.clone()).await;
     planning.ready[0].target.wave = 1;
-    planning.plan.content.targets[1].wave = 1;
+    std::sync::Arc::make_mut(&mut planning.plan).content.targets[1].wave = 1;
     let finished = engine.apply("r", planning, &request(rollout)).await.finished;
     assert_eq!(names(&finished), [("a", "failed"), ("b", "skipped")].map(named));
 }
@@ -799,7 +801,8 @@ async fn an_answer_from_elsewhere_counts_once() {
     let policy = ApprovalPolicy::default();
     let gate = Gate::Approval(policy.clone());
     let request = PlanRequest { secrets: secrets.clone(), gate, ..request(rollout(1, 0)) };
-    let mut plan = engine.plan(&request, fleet.entered(&engine).await).await.plan;
+    let planning = engine.plan(&request, fleet.entered(&engine).await).await;
+    let mut plan = crate::plan::Plan::clone(&planning.plan);
     engine.keep_plan(&mut plan, &secrets).await.unwrap();
     let review = |plan: &crate::plan::Plan, number: u32| Approval {
         version: 1,

@@ -313,18 +313,17 @@ impl Content {
         self.targets.iter().any(|target| target.intent.is_executable())
     }
 
-    /// Returns the content as it was asked for, before CloudFormation said anything.
-    #[must_use]
-    pub fn asked(&self) -> Self {
-        let mut asked = self.clone();
-        for target in asked.targets.iter_mut().filter(|target| target.intent != Intent::Pinned) {
-            target.intent = Intent::Excluded;
-        }
-        asked
-    }
-
     /// Names what differs between this content and `now`, for a person who wonders why a plan is refused.
     pub fn differences(&self, now: &Self) -> Vec<String> {
+        self.differ(now, |before, after| before == after)
+    }
+
+    /// The same, but for what CloudFormation says: only what is asked for is compared.
+    pub fn differences_in_what_is_asked(&self, now: &Self) -> Vec<String> {
+        self.differ(now, TargetContent::asks_the_same)
+    }
+
+    fn differ(&self, now: &Self, is_same: impl Fn(&TargetContent, &TargetContent) -> bool) -> Vec<String> {
         let mut found = Vec::new();
         let mut differ = |what: &str, before: &dyn std::fmt::Display, after: &dyn std::fmt::Display| {
             let (before, after) = (before.to_string(), after.to_string());
@@ -351,25 +350,37 @@ impl Content {
         if self.artifacts != now.artifacts || self.version != now.version {
             found.push("the artifacts differ".to_owned());
         }
-        let by_id = |content: &Self| -> BTreeMap<String, TargetContent> {
-            content.targets.iter().map(|target| (target.target.to_string(), target.clone())).collect()
-        };
-        let (before, after) = (by_id(self), by_id(now));
-        for (id, target) in &before {
-            match after.get(id) {
+        for target in &self.targets {
+            let id = &target.target;
+            match now.target(id) {
                 None => found.push(format!("target {id} is gone")),
-                Some(other) if other != target => found.push(format!("target {id}: {}", target.difference(other))),
+                Some(other) if !is_same(target, other) => {
+                    found.push(format!("target {id}: {}", target.difference(other)));
+                }
                 Some(_) => {}
             }
         }
+        let is_new = |target: &&TargetContent| self.target(&target.target).is_none();
         found.extend(
-            after.keys().filter(|id| !before.contains_key(*id)).map(|id| format!("target {id} was not in the plan")),
+            now.targets.iter().filter(is_new).map(|target| format!("target {} was not in the plan", target.target)),
         );
         found
     }
 }
 
 impl TargetContent {
+    /// Tells whether the same is asked for, whatever CloudFormation would do about it.
+    fn asks_the_same(&self, other: &Self) -> bool {
+        let is_pinned = |target: &Self| target.intent == Intent::Pinned;
+        let Self { target, account, stack, wave, access_role, deployment_role, .. } = self;
+        let Self { checks, alarms, pin, variants, parameters, tags, capabilities, .. } = self;
+        (target, account, stack, *wave) == (&other.target, &other.account, &other.stack, other.wave)
+            && (access_role, deployment_role) == (&other.access_role, &other.deployment_role)
+            && (checks, alarms, pin, variants) == (&other.checks, &other.alarms, &other.pin, &other.variants)
+            && (parameters, tags, capabilities) == (&other.parameters, &other.tags, &other.capabilities)
+            && is_pinned(self) == is_pinned(other)
+    }
+
     fn difference(&self, now: &Self) -> String {
         let changed_parameters = || {
             let names = self.parameters.keys().chain(now.parameters.keys());

@@ -4,9 +4,10 @@ Starts MiniStack on a free loopback port with authentication on, closes the gaps
 deployment, sets the accounts up, prints one line of JSON that says how to reach it, and ends when its standard
 input ends: whoever started it cannot leave it behind, not even by being killed.
 
-    bed.py [--delay SECONDS] [--log FILE] [--misroute FROM=TO] [--page-size N] [--tenants N]
+    bed.py [--delay SECONDS] [--log FILE] [--planted TEXT] [--misroute FROM=TO] [--page-size N] [--tenants N]
 
---delay keeps stacks IN_PROGRESS for so long; --log appends a line of JSON for every request; --misroute lets a
+--delay keeps stacks IN_PROGRESS for so long; --log appends a line of JSON for every request,
+and says of records in the store which of the --planted texts they tell; --misroute lets a
 role of one account lead into another account; --page-size answers in pages of so many changes or events;
 --tenants adds so many further tenants, t001 with the account 500000000001 and so on.
 Where MiniStack differs from AWS is written down in tests/bed/README.md.
@@ -187,7 +188,7 @@ def small_pages(size):
             table["DescribeChangeSet"] = page
 
 
-def log_requests(path):
+def log_requests(path, planted=()):
     """Writes a line for every request: who calls what in which account, and for queries with all parameters."""
     import ministack.app as gateway
 
@@ -223,6 +224,9 @@ def log_requests(path):
         else:
             line["headers"] = {name: value for name, value in headers.items() if name.startswith("x-amz-") or name.startswith("if-")}
             line["headers"].pop("x-amz-security-token", None)
+        # A record that tells a secret is a finding, whichever test wrote it.
+        if service == "s3" and scope["method"] == "PUT" and "/tenantry/" in scope["path"]:
+            line["tells"] = [secret for secret in planted if secret.encode() in b"".join(body)]
         log.write(json.dumps(line) + "\n")
 
     gateway.app = app
@@ -391,6 +395,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, default=0)
     parser.add_argument("--log")
+    parser.add_argument("--planted", action="append", default=[])
     parser.add_argument("--misroute", metavar="FROM=TO")
     parser.add_argument("--page-size", type=int)
     parser.add_argument("--tenants", type=int, default=0)
@@ -408,7 +413,7 @@ def main():
         misroute(arguments.misroute)
     if arguments.page_size:
         small_pages(arguments.page_size)
-    log_requests(arguments.log)
+    log_requests(arguments.log, arguments.planted)
     threading.Thread(target=wait_and_set_up, args=(port,), daemon=True).start()
     sys.argv = ["ministack"]
     from ministack.app import main as serve

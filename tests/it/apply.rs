@@ -286,3 +286,21 @@ fn a_person_approves_at_the_terminal() {
     assert_eq!(code, 0, "{screen}");
     assert_eq!(bed.actions("ExecuteChangeSet").len(), 2);
 }
+
+/// Safety rule 7: CloudFormation's reasons can repeat a parameter. Nobody reads it, and no record has it.
+#[test]
+fn a_secret_that_cloudformation_repeats_is_masked_everywhere() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    project.replace(
+        "application.yaml",
+        "Resources:\n",
+        "  Secret: { Type: String, NoEcho: true }\n\nResources:\n  Data: { Type: AWS::S3::Bucket, Properties: { BucketName: !Ref Secret } }\n",
+    );
+    project.replace("tenantry.yaml", "parameters:\n", "parameters:\n  Secret: planted-5ecret\n");
+    // The name is taken, and CloudFormation says which.
+    bed.boto3("222222222222", "client('s3').create_bucket(Bucket='planted-5ecret', CreateBucketConfiguration={'LocationConstraint': 'eu-west-1'})");
+    let failed =
+        tenantry(&bed, &project, &["deploy", "--stage", "dev", "--log-format", "json", "--output", "json"]).exits(1);
+    assert!(failed.stdout.contains("***"), "the reason names the bucket: {}", failed.stdout);
+    assert!(bed.records().contains("hmac-sha256:"), "and so do the records, covered");
+}

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
-use crate::bed::{Bed, Project, Ran, command, ran, snapshot, tenantry, tenantry_as};
+use crate::bed::{Bed, Project, Ran, assert_untold, command, ran, snapshot, tenantry, tenantry_as};
 use crate::deploy::{deployed, planned};
 
 /// The hello example with another gate for prod.
@@ -258,7 +258,12 @@ fn begun_and_read(
     while !heard.contains(until) {
         assert!(reader.read_line(&mut heard).unwrap() > 0, "{heard}");
     }
-    let rest = std::thread::spawn(move || std::io::read_to_string(reader).unwrap_or_default());
+    assert_untold(&heard);
+    let rest = std::thread::spawn(move || {
+        let rest = std::io::read_to_string(reader).unwrap_or_default();
+        assert_untold(&rest);
+        rest
+    });
     (child, heard, rest)
 }
 
@@ -580,4 +585,28 @@ fn changes_in_nested_stacks_are_part_of_the_plan() {
     inner_is_there.store(false, Ordering::SeqCst);
     let unread = plan().exits(1).stdout;
     assert!(unread.contains("without the change set of the nested stack Network/Storage"), "{unread}");
+}
+
+/// A rejection that somebody has edited is none the less for it.
+#[test]
+fn an_edited_rejection_opens_nothing() {
+    let (bed, project) = (Bed::start(), gated(""));
+    let digest = planned(&bed, &project);
+    tenantry_as("second", &bed, &project, &["reject", &digest, "--why", "it rains"]).exits(0);
+    bed.edit("/rejected-", "body.replace(b'it rains', b'it shines')");
+    tenantry_as("approver", &bed, &project, &["approve", &digest]).exits(4);
+    let refused = tenantry(&bed, &project, &["apply", &digest]).exits(4).stderr;
+    assert!(refused.contains("somebody has refused it, and the record of that was edited"), "{refused}");
+}
+
+/// Where nothing changes there is nothing to approve, also where plan and apply are two runs.
+#[test]
+fn a_plan_that_changes_nothing_needs_no_approval() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    let digest = planned(&bed, &project);
+    tenantry(&bed, &project, &["apply", &digest, "--approve", &digest]).exits(0);
+    let nothing = planned(&bed, &project);
+    assert_ne!(nothing, digest);
+    tenantry(&bed, &project, &["apply", &nothing]).exits(0);
+    tenantry(&bed, &project, &["status", "--stage", "prod", "--not-on", "000000000000"]).exits(2);
 }

@@ -50,6 +50,7 @@ impl Bed {
             .arg(root().join("tests/bed/bed.py"))
             .arg("--log")
             .arg(folder.path().join("requests.jsonl"))
+            .args(PLANTED.iter().flat_map(|secret| ["--planted", secret]))
             .args(arguments)
             .env("TMPDIR", folder.path())
             .stdin(Stdio::piped())
@@ -126,8 +127,16 @@ impl Bed {
         );
     }
 
+    /// Lets no record in the store tell a planted secret.
+    fn assert_secrets_untold(&self) {
+        let tells = |request: &Value| request["tells"].as_array().is_some_and(|told| !told.is_empty());
+        let telling: Vec<Value> = self.requests().into_iter().filter(tells).collect();
+        assert!(telling.is_empty(), "a record tells a secret: {telling:?}");
+    }
+
     /// Forgets the requests so far.
     pub fn forget(&self) {
+        self.assert_secrets_untold();
         fs::write(self.folder.path().join("requests.jsonl"), "").unwrap();
     }
 
@@ -175,6 +184,9 @@ impl Drop for Bed {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
             let _ = child.wait();
+            if !std::thread::panicking() {
+                self.assert_secrets_untold();
+            }
         }
     }
 }
@@ -280,14 +292,20 @@ pub fn ran(mut command: Command) -> Ran {
     Ran::of(&command.output().unwrap())
 }
 
+/// Lets no line of a text tell a planted secret, but where GitHub's runner is told to hide it.
+pub fn assert_untold(text: &str) {
+    for line in text.lines().filter(|line| !line.starts_with("::add-mask::")) {
+        assert!(!PLANTED.iter().any(|secret| line.contains(secret)), "a secret is told: {line}");
+    }
+}
+
 impl Ran {
     /// Takes what a process said, in which no secret may be but where GitHub's runner is told to hide it.
     pub fn of(output: &Output) -> Self {
         let stdout = String::from_utf8(output.stdout.clone()).unwrap();
         let stderr = String::from_utf8(output.stderr.clone()).unwrap();
-        for line in stdout.lines().chain(stderr.lines()).filter(|line| !line.starts_with("::add-mask::")) {
-            assert!(!PLANTED.iter().any(|secret| line.contains(secret)), "a secret is told: {line}");
-        }
+        assert_untold(&stdout);
+        assert_untold(&stderr);
         Self { stdout, stderr, code: output.status.code().unwrap_or(-1) }
     }
 

@@ -16,7 +16,7 @@ fn check_finds_nothing_in_the_example() {
 /// Each mistake, one at a time: what is wrong, where, and what to do.
 #[test]
 fn every_mistake_is_told_with_its_place() {
-    let cases: [(&str, &str, &str, &str); 39] = [
+    let cases: [(&str, &str, &str, &str); 43] = [
         ("variable", "tenantry.yaml", "\"{artifacts.code.key}\"", "\"{artifacts.code.kee}\""),
         ("variable-far-off", "tenantry.yaml", "\"{application}-{tenant}\"\n  S3Bucket", "\"{customer}\"\n  S3Bucket"),
         ("account-id", "tenants.yaml", "\"222222222222\"", "\"22222222222\""),
@@ -65,6 +65,15 @@ fn every_mistake_is_told_with_its_place() {
         ("no-canary", "tenantry.yaml", "max-concurrency: 50", "canary: { label: ring=nobody }"),
         ("canary-elsewhere", "tenantry.yaml", "max-concurrency: 50", "canary: { tenants: [unicron] }"),
         ("canary-label", "tenantry.yaml", "max-concurrency: 50", "canary: { label: canary }"),
+        (
+            "tooling-alarm",
+            "tenantry.yaml",
+            "max-concurrency: 50",
+            "alarms: [{ name: a, account: tooling, roll-back: true }]",
+        ),
+        ("nothing-watched", "tenantry.yaml", "    gate:", "    stack-options: { monitoring-minutes: 5 }\n    gate:"),
+        ("watched-too-long", "tenantry.yaml", "    gate:", "    stack-options: { monitoring-minutes: 200 }\n    gate:"),
+        ("no-policy", "tenantry.yaml", "    gate:", "    stack-options: { stack-policy: { Effect: Deny } }\n    gate:"),
         ("bake-of-nothing", "tenantry.yaml", "max-concurrency: 50", "bake: 10m"),
         ("breaker", "tenantry.yaml", "max-concurrency: 50", "breaker: 0"),
         ("bucket", "tenantry.yaml", "tenantry-artifacts-111111111111", "My_Bucket"),

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_yaml::Value;
 
-use crate::bed::{Bed, Project, binary, python, root};
+use crate::bed::{Bed, Project, assert_untold, binary, python, root};
 
 /// The target folder that the tests were built in, so that the steps' own build finds its dependencies there.
 fn target() -> PathBuf {
@@ -75,6 +75,7 @@ fn the_action_plans_in_one_job_and_applies_in_another() {
     }
     let output = act.output().unwrap();
     let log = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert_untold(&log);
     assert!(output.status.success(), "{log}");
     for said in ["SAID code=3 changes=true deployed=1", "SAID code=0 deployed=2 failed=0", "SAID hostile=2"] {
         assert!(log.contains(said), "{said} is missing in {log}");
@@ -118,6 +119,7 @@ fn codebuild(bed: &Bed, project: &Project, variables: &[(&str, &str)]) -> (Strin
         .output()
         .unwrap();
     let log = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert_untold(&log);
     (log, output.status.success())
 }
 

@@ -128,7 +128,7 @@ async fn play(seed: u64) -> Told {
     if !plan.content.is_executable() {
         return Told::default();
     }
-    planner.engine.keep_plan(&mut plan, &request.secrets).await.unwrap();
+    planner.engine.keep_plan(Arc::make_mut(&mut plan), &request.secrets).await.unwrap();
     approve(&planner.engine, &plan, &request.secrets).await;
 
     // And then anything may happen.
@@ -224,7 +224,7 @@ async fn play(seed: u64) -> Told {
 /// What all processes of a seed work on.
 struct Scene<'a> {
     world: &'a World,
-    plan: &'a Plan,
+    plan: &'a Arc<Plan>,
     request: &'a PlanRequest,
     targets: &'a [tenantry::domain::Target],
 }

@@ -54,7 +54,7 @@ async fn run_plan(
     let secrets = subject.secrets(project, engine).await?;
     let scope = subject.scope(run, &stage, &plan.selection).await?;
     let request = subject.request(&stage, &scope, plan.content.origin.clone(), &secrets);
-    engine.events.emit(Event::Planned { plan: Box::new(plan.clone()) });
+    engine.events.emit(Event::Planned { plan: plan.clone() });
 
     let mut answer = Answer::new(&subject.release);
     // The approval of what was interrupted is used already: for that rollout, and for no other.

@@ -1,5 +1,6 @@
 //! `tenantry approve`, `tenantry reject`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -58,7 +59,7 @@ pub async fn decide(workspace: Workspace, digest: Digest, wish: Wish) -> Result<
                     let error = CommandError::usage(format!("stage {} needs no approval", stage.name));
                     return Err(error.hint("its gate is open: `tenantry apply` executes the plan"));
                 };
-                engine.events.emit(Event::Planned { plan: Box::new(plan.clone()) });
+                engine.events.emit(Event::Planned { plan: plan.clone() });
                 match engine.standing(&plan, policy, &secrets).await? {
                     Standing::Rejected(why) => {
                         return Err(CommandError::usage(format!("the plan was refused {why}")).exit(Exit::Refused));
@@ -157,13 +158,13 @@ pub async fn read_plan(
     application: &str,
     digest: Digest,
     secrets: &Secrets,
-) -> Result<Plan, CommandError> {
+) -> Result<Arc<Plan>, CommandError> {
     let plan = engine.read_plan(application, digest, secrets).await.map_err(|fault| {
         let refused = fault.kind == FaultKind::Mismatch;
         let error = CommandError::from(fault);
         if refused { error.exit(Exit::Refused).hint("plan again") } else { error }
     })?;
-    plan.ok_or_else(|| {
+    plan.map(Arc::new).ok_or_else(|| {
         CommandError::usage(format!("there is no plan {digest}"))
             .hint("make one with `tenantry plan`, which prints its digest")
     })

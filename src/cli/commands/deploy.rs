@@ -220,7 +220,7 @@ impl Pass<'_> {
         keep(engine, &mut planning, &request).await?;
         let plan = planning.plan.clone();
         plan_outputs(run.console, &plan, &run.project.store)?;
-        engine.events.emit(Event::Planned { plan: Box::new(plan.clone()) });
+        engine.events.emit(Event::Planned { plan: plan.clone() });
         if let Err(end) = pass_gate(run, stage, &plan, secrets, way).await {
             if end.refused {
                 engine.discard(planning.ready).await;

@@ -1,5 +1,7 @@
 //! What plan, apply and deploy do alike to one stage.
 
+use std::sync::Arc;
+
 use super::answer::{StageAnswer, StageEnd};
 use super::gate::opened;
 use crate::cli::error::CommandError;
@@ -11,7 +13,7 @@ use crate::plan::Plan;
 
 /// Keeps a plan, or clears it away where it cannot be kept: nobody could apply it.
 pub async fn keep(engine: &Engine, planning: &mut Planning, request: &PlanRequest) -> Result<(), CommandError> {
-    if let Err(fault) = engine.keep_plan(&mut planning.plan, &request.secrets).await {
+    if let Err(fault) = engine.keep_plan(Arc::make_mut(&mut planning.plan), &request.secrets).await {
         engine.discard(planning.ready.clone()).await;
         return Err(fault.into());
     }
