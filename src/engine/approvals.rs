@@ -212,7 +212,7 @@ impl Engine {
 
     /// Claims an answer from elsewhere for a plan's round; tells who has claimed it before, if somebody has.
     async fn claim(&self, plan: &Plan, source: &str) -> Result<Option<Claim>, Fault> {
-        let key = format!("tenantry/{}/answers/{}.json", plan.content.application, Digest::of(source));
+        let key = format!("tenantry/{}/approvals/answers/{}.json", plan.content.application, Digest::of(source));
         let (digest, round) = (plan.digest, plan.round);
         let claim = Answered { source: source.to_owned(), plan: digest, round };
         if self.store.put_once(&key, written(&claim)).await? {

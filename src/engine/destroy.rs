@@ -5,12 +5,12 @@ use std::future::Future;
 use tokio::time::Instant;
 
 use super::access::Entered;
-use super::apply::{Begun, has_begun};
-use super::follow::{Ending, Operation, follow};
+use super::follow::Ending;
+use super::operate::Wanted;
 use super::patience::patiently;
 use super::window::{self, Flow};
 use super::{Engine, Finished, Progress};
-use crate::domain::lifecycle::{State, Step};
+use crate::domain::lifecycle::State;
 use crate::domain::stack::Settled;
 use crate::domain::{Digest, Failure, Outcome, Rollout, StackStatus, Tally, TargetId};
 use crate::event::{Event, Phase};
@@ -75,12 +75,9 @@ impl Engine {
         let id = target.id.clone();
         let attempt = async {
             let account = account.map_err(Outcome::Failed)?;
-            let failed = |fault: crate::domain::Fault| {
-                let failure = Failure::because(fault.to_string());
-                if self.stop.is_requested() { Outcome::Skipped(failure) } else { Outcome::Failed(failure) }
-            };
-            let stack = patiently(&self.stop, || account.stack(&target.stack)).await.map_err(failed)?;
-            let Some(stack) = stack else { return Err(Outcome::Deleted) };
+            let stack = patiently(&self.stop, || account.stack(&target.stack)).await;
+            let Some(stack) = stack.map_err(|fault| self.unbegun(&fault))? else { return Err(Outcome::Deleted) };
+            let is_in_review = stack.status == StackStatus::ReviewInProgress;
             match stack.status {
                 StackStatus::DeleteComplete => return Err(Outcome::Deleted),
                 StackStatus::ReviewInProgress => {}
@@ -90,30 +87,16 @@ impl Engine {
                 }
                 _ => {}
             }
-            let seen = patiently(&self.stop, || account.newest_event(&stack.id)).await.map_err(failed)?;
-            // A deletion that failed before must be a new request, and a repeated call the same.
-            let token = format!("tenantry-{}", Digest::of(format!("delete {} {seen:?}", stack.id)));
-            if let Some(why) = self.halted() {
-                return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
+            if is_in_review {
+                // CloudFormation removes it at once, and tells no events of it.
+                let token = format!("tenantry-{}", Digest::of(format!("delete {}", stack.id)));
+                let deleted = account.delete_stack(&stack.id, &target.deployment_role, &token).await;
+                return deleted.map_err(|fault| self.unbegun(&fault));
             }
-            progress.take(Step::Execute);
-            let operation = Operation { stack_id: &stack.id, token: &token, since: seen, until };
-            if let Err(fault) = account.delete_stack(&stack.id, &target.deployment_role, &token).await {
-                // The answer may have been lost after CloudFormation began.
-                match has_begun(account.as_ref(), &operation, &self.stop).await {
-                    Begun::Yes => {}
-                    Begun::No => return Err(failed(fault)),
-                    Begun::Unknown(why) => {
-                        let why = format!("whether the deletion began is not known: {fault}; {why}");
-                        return Err(Outcome::Detached(Failure::because(why)));
-                    }
-                }
-            }
-            // CloudFormation removes a stack in review at once, and tells no events of it.
-            if stack.status == StackStatus::ReviewInProgress {
-                return Err(Outcome::Deleted);
-            }
-            match follow(account.as_ref(), &target.id, operation, &self.events, &self.stop).await {
+            let (account, seed) = (account.as_ref(), "delete".to_owned());
+            let wanted = Wanted { account, stack_id: &stack.id, what: "the deletion", seed, until };
+            let delete = async |token: &str| account.delete_stack(&stack.id, &target.deployment_role, token).await;
+            match self.operate(wanted, &mut progress, delete).await? {
                 Ending::Settled(Settled::Gone, ..) => Ok(()),
                 Ending::Settled(_, failure) => Err(Outcome::Failed(failure)),
                 Ending::Detached(failure) => Err(Outcome::Detached(failure)),

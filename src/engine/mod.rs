@@ -15,6 +15,7 @@ mod journal;
 mod ledger;
 mod lock;
 mod news;
+mod operate;
 mod pace;
 mod patience;
 mod plan;

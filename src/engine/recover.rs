@@ -3,15 +3,15 @@
 use tokio::time::Instant;
 
 use super::access::Entered;
-use super::apply::{Begun, has_begun};
 use super::causes::of_resource;
-use super::follow::{Ending, Operation, follow};
+use super::follow::Ending;
+use super::operate::Wanted;
 use super::patience::patiently;
 use super::window::{self, Flow};
 use super::{Engine, Finished, Progress, Stop};
-use crate::domain::lifecycle::{State, Step};
+use crate::domain::lifecycle::State;
 use crate::domain::stack::Settled;
-use crate::domain::{Digest, Failure, Fault, Outcome, Rollout, StackEvent, StackStatus, Target};
+use crate::domain::{Failure, Fault, Outcome, Rollout, StackEvent, StackStatus, Target};
 use crate::event::Phase;
 use crate::ports::TenantAccount;
 
@@ -64,28 +64,11 @@ impl Engine {
         let mut progress = Progress::new(&target.id, State::Planned, &self.events);
         let attempt = async {
             let account = account.map_err(Outcome::Failed)?;
-            let failed = |fault: Fault| {
-                let failure = Failure::because(fault.to_string());
-                if self.stop.is_requested() { Outcome::Skipped(failure) } else { Outcome::Failed(failure) }
-            };
-            let seen = patiently(&self.stop, || account.newest_event(&stack_id)).await.map_err(failed)?;
-            let token = format!("tenantry-{}", Digest::of(format!("recover {stack_id} {seen:?} {skip:?}")));
-            if let Some(why) = self.halted() {
-                return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
-            }
-            progress.take(Step::Execute);
-            let operation = Operation { stack_id: &stack_id, token: &token, since: seen, until };
-            if let Err(fault) = account.continue_rollback(&stack_id, &target.deployment_role, &skip, &token).await {
-                match has_begun(account.as_ref(), &operation, &self.stop).await {
-                    Begun::Yes => {}
-                    Begun::No => return Err(failed(fault)),
-                    Begun::Unknown(why) => {
-                        let why = format!("whether the rollback goes on is not known: {fault}; {why}");
-                        return Err(Outcome::Detached(Failure::because(why)));
-                    }
-                }
-            }
-            match follow(account.as_ref(), &target.id, operation, &self.events, &self.stop).await {
+            let (account, seed) = (account.as_ref(), format!("recover {skip:?}"));
+            let wanted = Wanted { account, stack_id: &stack_id, what: "the rollback", seed, until };
+            let go_on =
+                async |token: &str| account.continue_rollback(&stack_id, &target.deployment_role, &skip, token).await;
+            match self.operate(wanted, &mut progress, go_on).await? {
                 Ending::Settled(Settled::RolledBack, _) => Ok(()),
                 Ending::Settled(Settled::RollbackFailed, failure) => Err(Outcome::RollbackFailed(failure)),
                 Ending::Settled(_, failure) => Err(Outcome::Failed(failure)),

@@ -20,16 +20,18 @@ pub type Watched = (Target, Arc<dyn TenantAccount>);
 
 impl Engine {
     /// Watches alarms for a while, at least once: those of the tooling account and those of targets. Returns why the
-    /// rollout must not go on, as soon as one says so. What cannot be read says nothing (safety rule 5).
+    /// rollout must not go on, as soon as one says so. What cannot be read in passing says nothing (safety rule 5).
     pub(super) async fn watch(&self, tooling: &[String], targets: &[Watched], span: Duration) -> Option<String> {
         let end = Instant::now() + span;
         loop {
             let why = match self.look_at_alarms(tooling, targets).await {
                 Ok(why) => why,
-                Err(fault) => {
-                    self.events.notice(format!("alarms cannot be read: {fault}"));
+                Err(fault) if fault.passes() => {
+                    self.events.notice(format!("alarms cannot be read for now: {fault}"));
                     None
                 }
+                // Nobody watches what cannot be read.
+                Err(fault) => Some(format!("alarms cannot be read: {fault}")),
             };
             let left = end.saturating_duration_since(Instant::now());
             if why.is_some() || left.is_zero() || self.halted().is_some() {
@@ -59,11 +61,14 @@ impl Engine {
             }
         };
         let watched = targets.iter().filter(|(target, _)| !target.alarms.is_empty()).cloned().collect();
+        let mut unread = None;
         for result in window::run(watched, window::WIDE, &self.stop, look, |_| Flow::Start).await {
-            if let Ok(Ok(Some(why))) = result {
-                return Ok(Some(why));
+            match result {
+                Ok(Ok(Some(why))) => return Ok(Some(why)),
+                Ok(Err(fault)) => unread = Some(fault),
+                Ok(Ok(None)) | Err(_) => {}
             }
         }
-        Ok(None)
+        unread.map_or(Ok(None), Err)
     }
 }

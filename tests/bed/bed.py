@@ -293,6 +293,7 @@ def set_up(endpoint):
             allow(["s3:ListBucket"], arn),
             allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [f"{arn}/{PREFIX}*", f"{arn}/tenantry/*"]),
             allow(["kms:GenerateDataKey", "kms:Decrypt"], KEY_ARN),
+            allow("cloudwatch:DescribeAlarms", f"arn:aws:cloudwatch:{REGION}:{TOOLING}:alarm:*"),
         ),
     )
     approvals = policy(
@@ -355,6 +356,7 @@ def set_up_tenant(iam, account, external_id):
                         "ListChangeSets",
                         "DeleteStack",
                         "UpdateTerminationProtection",
+                        "SetStackPolicy",
                         "ContinueUpdateRollback",
                         "DetectStackDrift",
                         "DescribeStackResourceDrifts",
@@ -364,6 +366,7 @@ def set_up_tenant(iam, account, external_id):
             ),
             # A detection is no stack: this action knows no resources.
             allow("cloudformation:DescribeStackDriftDetectionStatus", "*"),
+            allow("cloudwatch:DescribeAlarms", f"arn:aws:cloudwatch:{REGION}:{account}:alarm:*"),
             allow("iam:PassRole", f"arn:aws:iam::{account}:role/CloudFormationDeploymentRole"),
             allow(["s3:GetObject", "s3:GetObjectVersion"], [folder("shared"), folder(account)]),
             allow("kms:Decrypt", KEY_ARN),

@@ -1,6 +1,7 @@
 //! Looking at a fleet that others touch too, and bringing back what is stuck.
 
 use crate::bed::{Bed, Project, tenantry};
+use crate::deploy::planned;
 
 #[test]
 fn what_was_changed_by_hand_is_found() {
@@ -55,4 +56,56 @@ fn a_rollback_that_has_failed_goes_on_without_what_somebody_has_named() {
     assert!(skipped.stdout.contains("sandbox/eu-west-1  recovered"), "{}", skipped.stdout);
     let nothing = recover(&["--confirm", "dev"]).exits(0);
     assert!(nothing.stderr.contains("there is nothing to recover"), "{}", nothing.stderr);
+}
+
+/// Alarms over the wire: one that is there and quiet lets a rollout pass and is handed to CloudFormation; one that has
+/// gone off stops the rollout after the canary; and stack options are sent.
+#[test]
+fn an_alarm_stops_the_rollout_after_the_canary() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    project.replace(
+        "tenantry.yaml",
+        "rollout: { max-concurrency: 50, failure-tolerance: 0 }",
+        "rollout:\n      canary: { tenants: [unicorn] }\n      alarms: [{ name: \"errors-{tenant}\", roll-back: true }, { name: fleet, account: tooling }]\n    \
+         stack-options:\n      monitoring-minutes: 0\n      termination-protection: true\n      \
+         stack-policy: { Statement: [{ Effect: Allow, Action: \"Update:*\", Principal: \"*\", Resource: \"*\" }] }",
+    );
+    let alarm = |account: &str, name: &str, state: &str| {
+        bed.boto3(
+            account,
+            &format!(
+                "c = client('cloudwatch')\nc.put_metric_alarm(AlarmName='{name}', MetricName='Errors', Namespace='AWS/Lambda', Statistic='Sum', \
+                 Period=60, EvaluationPeriods=1, Threshold=1, ComparisonOperator='GreaterThanThreshold')\n\
+                 c.set_alarm_state(AlarmName='{name}', StateValue='{state}', StateReason='as the test wants it')"
+            ),
+        );
+    };
+    let deploy = || {
+        let digest = planned(&bed, &project);
+        tenantry(&bed, &project, &["apply", &digest, "--approve", &digest])
+    };
+    // One that is not there watches nothing.
+    let missing = deploy().exits(1);
+    assert!(missing.stderr.contains("the rollout stops: alarm fleet does not exist"), "{}", missing.stderr);
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
+
+    alarm("111111111111", "fleet", "OK");
+    alarm("444444444444", "errors-gnome", "OK");
+    alarm("333333333333", "errors-unicorn", "ALARM");
+    project.replace("src/index.js", "it greets", "it smiles");
+    let stopped = deploy().exits(1);
+    let why = "unicorn/eu-west-1: alarm errors-unicorn has gone off: as the test wants it";
+    assert!(stopped.stderr.contains(&format!("the rollout stops: {why}")), "{}", stopped.stderr);
+    assert!(stopped.stdout.contains("1 deployed, 1 skipped"), "{}", stopped.stdout);
+
+    alarm("333333333333", "errors-unicorn", "OK");
+    project.replace("src/index.js", "it smiles", "it says hello");
+    deploy().exits(0);
+    let sent = bed.actions("CreateChangeSet");
+    let triggers = sent.iter().filter(|call| {
+        let arn = call["RollbackConfiguration.RollbackTriggers.member.1.Arn"].as_str().unwrap_or_default();
+        arn.starts_with("arn:aws:cloudwatch:eu-west-1:") && arn.contains(":alarm:errors-")
+    });
+    assert_eq!(triggers.count(), sent.len(), "{sent:?}");
+    assert!(bed.actions("SetStackPolicy").len() >= 3 && bed.actions("UpdateTerminationProtection").len() == 2);
 }
