@@ -294,7 +294,12 @@ impl TenantAccount for Account {
     }
 
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
-        alarms::read(&self.session.config(&self.region), names).await
+        let read = alarms::read(&self.session.config(&self.region), names).await;
+        read.inspect_err(|fault| {
+            if fault.kind == FaultKind::Credentials && !fault.code.is_empty() {
+                self.session.spoil();
+            }
+        })
     }
 
     async fn protect(&self, stack: &str) -> Result<(), Fault> {
@@ -393,7 +398,8 @@ fn rollback_configuration(request: &ChangeSetRequest) -> Option<cfn::types::Roll
         trigger.r#type("AWS::CloudWatch::Alarm").build()
     };
     let minutes = request.options.monitoring_minutes;
-    (!request.rollback_alarms.is_empty()).then(|| {
+    // Without any word CloudFormation keeps those of the last update; an empty list removes them.
+    (!request.rollback_alarms.is_empty() || !request.creates).then(|| {
         let configuration = cfn::types::RollbackConfiguration::builder();
         let configuration = configuration.set_monitoring_time_in_minutes(minutes.map(i32::from));
         configuration.set_rollback_triggers(Some(request.rollback_alarms.iter().map(trigger).collect())).build()

@@ -16,7 +16,7 @@ pub async fn read(config: &SdkConfig, names: &[String]) -> Result<Vec<AlarmState
     let client = Client::new(config);
     let mut found = Vec::new();
     for names in names.chunks(MOST) {
-        let request = client.describe_alarms().set_alarm_names(Some(names.to_vec()));
+        let request = client.describe_alarms().set_alarm_names(Some(names.to_vec())).max_records(100);
         let request = request.alarm_types(AlarmType::MetricAlarm).alarm_types(AlarmType::CompositeAlarm);
         let answer = request.send().await.map_err(|error| fault::read("DescribeAlarms", &error))?;
         let state = |name: Option<&str>, state: Option<&str>, reason: Option<&str>| AlarmState {

@@ -40,7 +40,10 @@ impl Masks {
                 // A document may stand in another one as a text.
                 let once = quoted(text);
                 let spellings = [quoted(&once), once, text.to_owned()].into_iter();
-                known.spellings.extend(spellings.filter(|spelling| spelling.len() >= Self::SHORTEST));
+                // What JSON writes without quotes is no secret, and masking it would leave no JSON.
+                let is_secret =
+                    |text: &String| text.len() >= Self::SHORTEST && !matches!(text.as_str(), "true" | "false" | "null");
+                known.spellings.extend(spellings.filter(is_secret));
             }
         }
         if known.spellings.len() > before {

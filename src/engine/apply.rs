@@ -1,6 +1,6 @@
 //! Executing exactly a plan, and following every stack to its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -179,6 +179,14 @@ impl Run {
                 if let Some(policy) = policy.filter(|_| !bake.is_zero()) {
                     events.emit(Event::Baking { wave: policy.name.clone(), seconds: bake.as_secs() });
                 }
+                // Those that failed have been judged already, and need not have their alarms.
+                let deployed: BTreeSet<&TargetId> = finished
+                    .iter()
+                    .filter(|(_, outcome): &&Finished| *outcome == Outcome::Deployed)
+                    .map(|(target, _)| target)
+                    .collect();
+                let watched: Vec<Watched> =
+                    watched.into_iter().filter(|(target, _)| deployed.contains(&target.id)).collect();
                 self.watch_wave(&watched, bake, brakes).await;
             }
         }
@@ -215,12 +223,21 @@ impl Run {
         let before = settled.iter().filter(|(_, outcome)| executed(outcome)).map(|(target, _)| target.wave);
         let next = ready.iter().map(|ready| ready.target.wave).min();
         let (Some(last), Some(next)) = (before.max(), next) else { return };
-        if let Some(Wave { name, bake, .. }) =
-            self.plan.content.rollout.waves.get(last as usize).filter(|wave| next > last && !wave.bake.is_zero())
-        {
+        let wave =
+            self.plan.content.rollout.waves.get(last as usize).filter(|wave| next > last && !wave.bake.is_zero());
+        if let Some(Wave { name, bake, .. }) = wave {
             self.engine.events.emit(Event::Baking { wave: name.clone(), seconds: bake.as_secs() });
-            self.watch_wave(&[], *bake, brakes).await;
         }
+        // What was deployed before is watched too, once at least.
+        let mut watched = Vec::new();
+        let deployed = settled.iter().filter(|(_, outcome)| *outcome == Outcome::Deployed).map(|(target, _)| target);
+        for target in deployed.filter(|target| !target.alarms.is_empty()) {
+            match patiently(&self.engine.stop, || self.engine.accounts.enter(target)).await {
+                Ok(account) => watched.push((target.clone(), account)),
+                Err(fault) => return brakes.alarm_raised(format!("{}: alarms cannot be read: {fault}", target.id)),
+            }
+        }
+        self.watch_wave(&watched, wave.map_or(Duration::ZERO, |wave| wave.bake), brakes).await;
     }
 
     /// Waits after a wave with an eye on its alarms and on those of the tooling account. One that has gone off stops
@@ -399,18 +416,18 @@ impl Run {
             let operation = Operation { stack_id, token: &token, since: ready.since, until };
             return self.followed(account, target, operation).await;
         }
+        if let Some(policy) = self.plan.content.options.stack_policy.as_ref().filter(|_| !ready.creates) {
+            // It has to hold for this update already.
+            let policy = policy.to_string();
+            let set = patiently(stop, || account.set_policy(stack_id, &policy)).await;
+            set.map_err(|fault| if fault.passes() { unstarted(&fault) } else { not_started(fault) })?;
+        }
         let seen = patiently(stop, || account.newest_event(stack_id)).await;
         let since = seen.map_err(|fault| if fault.passes() { unstarted(&fault) } else { not_started(fault) })?;
         let operation = Operation { stack_id, token: &token, since, until };
         // Reading took time: the run may have been stopped since, or its lock be somebody else's.
         if let Some(why) = self.engine.halted() {
             return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
-        }
-        if let Some(policy) = self.plan.content.options.stack_policy.as_ref().filter(|_| !ready.creates) {
-            // It has to hold for this update already.
-            let policy = policy.to_string();
-            let set = patiently(stop, || account.set_policy(stack_id, &policy)).await;
-            set.map_err(|fault| if fault.passes() { unstarted(&fault) } else { not_started(fault) })?;
         }
         let mut patience = Patience::new();
         while let Err(fault) = account.execute_change_set(&target.stack, change_set, &token).await {

@@ -35,8 +35,8 @@ impl<'a> Brakes<'a> {
 
     /// Counts how a target has ended, and says how many others may be in work from now on.
     pub fn seen(&mut self, target: &TargetId, outcome: &Outcome) -> Flow {
-        // What can be seen no longer may have failed.
-        if outcome.is_failure() || matches!(outcome, Outcome::Detached(_)) {
+        // What can be seen no longer may have failed, and a wave whose targets could not be started has shown nothing.
+        if outcome.is_failure() || matches!(outcome, Outcome::Detached(_) | Outcome::Skipped(_)) {
             self.failures += 1;
             let wave = self.targets.get(target).and_then(|target| self.waves.get_mut(&target.wave));
             let wave = wave.map(|(may, failures)| {

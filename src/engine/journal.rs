@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
-use super::records::{edited, written};
+use super::records::{covered, edited, written};
 use super::window::{self, Flow};
 use super::{Engine, Planning};
 use crate::domain::{Digest, Fault, FaultKind, Identity, Outcome, TargetId};
@@ -83,8 +83,7 @@ impl Journal {
     async fn flush(&mut self) -> Result<(), Fault> {
         if self.segment.is_none() && !self.pending.is_empty() {
             // What tenants' stacks say can repeat a parameter.
-            let line =
-                |event: Timed| self.secrets.cover_known(&serde_json::to_string(&event).expect("events are plain JSON"));
+            let line = |event: Timed| covered(&event, &self.secrets).to_string();
             let lines: Vec<String> = self.pending.drain(..).map(line).collect();
             self.segment = Some(lines.join("\n").into_bytes());
         }

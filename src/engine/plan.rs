@@ -25,6 +25,8 @@ use crate::ports::{ChangeSetRequest, TenantAccount};
 
 /// For how long a stack is waited for on which somebody else's operation is running.
 const WAIT: Duration = Duration::from_mins(30);
+/// The same while the stage's lock is held, and others wait.
+pub(super) const WAIT_BRIEFLY: Duration = Duration::from_mins(2);
 
 /// A target whose change set waits for its execution.
 #[allow(clippy::struct_excessive_bools, reason = "each says something else of the target")]
@@ -176,7 +178,7 @@ impl Engine {
         let events = self.events.clone();
         let work = |entered: Entered| {
             Progress::new(&entered.target.id, State::Pending, &events).take(Step::Plan);
-            look(entered, request.options.leftovers, self.clone())
+            look(entered, request.options.leftovers, self.clone(), WAIT)
         };
         let looked = window::run(entered, window::WIDE, &self.stop, work, |_| Flow::Start).await;
         let looked: Vec<Looked> = looked.into_iter().map(|result| result.unwrap_or_else(never_looked)).collect();
@@ -249,12 +251,12 @@ fn not_tried(looked: Looked) -> Tried {
 
 /// Looks at a target's stack and decides whether it may be planned. Where another operation is running, as that of a run
 /// that was killed, its end is waited for.
-pub(super) async fn look(entered: Entered, leftovers: Leftovers, engine: Engine) -> Looked {
+pub(super) async fn look(entered: Entered, leftovers: Leftovers, engine: Engine, wait: Duration) -> Looked {
     let Entered { target, account } = entered;
     let next = match account {
         Err(failure) => Err(Outcome::Failed(failure)),
         Ok(account) => {
-            let stack = at_rest(account.as_ref(), &target, &engine).await;
+            let stack = at_rest(account.as_ref(), &target, &engine, wait).await;
             stack.and_then(|stack| may_be_planned(&target, stack, leftovers)).map(|stack| (account, stack))
         }
     };
@@ -262,7 +264,12 @@ pub(super) async fn look(entered: Entered, leftovers: Leftovers, engine: Engine)
 }
 
 /// Returns a target's stack once nothing is running on it, or as it is after a long while.
-async fn at_rest(account: &dyn TenantAccount, target: &Target, engine: &Engine) -> Result<Option<Stack>, Outcome> {
+async fn at_rest(
+    account: &dyn TenantAccount,
+    target: &Target,
+    engine: &Engine,
+    wait: Duration,
+) -> Result<Option<Stack>, Outcome> {
     let Engine { stop, events, .. } = engine;
     let begun = Instant::now();
     let mut pace = Pace::new();
@@ -274,7 +281,7 @@ async fn at_rest(account: &dyn TenantAccount, target: &Target, engine: &Engine) 
             Ok(stack) => stack,
         };
         match stack {
-            Some(stack) if stack.status.decision() == Decision::Wait && begun.elapsed() < WAIT => {
+            Some(stack) if stack.status.decision() == Decision::Wait && begun.elapsed() < wait => {
                 if !std::mem::replace(&mut told, true) {
                     let Target { id, stack: name, .. } = target;
                     events.notice(format!("{id}: waiting for stack {name}, which is {}", stack.status));
@@ -572,7 +579,7 @@ async fn create(account: &dyn TenantAccount, request: &ChangeSetRequest, stop: &
     let lost = AtomicBool::new(false);
     let answer = patiently(stop, async || {
         let answer = account.create_change_set(request).await;
-        if answer.as_ref().is_err_and(Fault::passes) {
+        if answer.as_ref().is_err_and(|fault| fault.kind == FaultKind::Unreachable) {
             lost.store(true, Ordering::Relaxed);
         }
         answer

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::access::Entered;
 use super::patience::patiently;
-use super::plan::{Attempt, Looked, PlanRequest, Planned, Planning, Ready, Tried, in_use, look, version};
+use super::plan::{Attempt, Looked, PlanRequest, Planned, Planning, Ready, Tried, WAIT_BRIEFLY, in_use, look, version};
 use super::window::{self, Flow};
 use crate::domain::{ChangeSetStatus, Failure, Fault, Outcome, Stack, Target, TargetId};
 use crate::plan::{Intent, Plan, StackVersion};
@@ -85,7 +85,7 @@ impl Attempt {
     /// Looks at a target again, and plans it anew where what was planned is of no more use. `found` is the version in
     /// which its stack needed no change.
     pub(super) async fn again(self: Arc<Self>, entered: Entered, found: Option<StackVersion>) -> Tried {
-        let Looked { target, next } = look(entered, self.leftovers(), self.engine.clone()).await;
+        let Looked { target, next } = look(entered, self.leftovers(), self.engine.clone(), WAIT_BRIEFLY).await;
         let (account, stack) = match next {
             Ok(next) => next,
             Err(outcome) => return Tried { target, result: Err(outcome) },

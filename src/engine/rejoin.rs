@@ -14,7 +14,7 @@ use super::plan::{Attempt, PlanRequest, Planned, Planning, Ready, Tried};
 use super::window::{self, Flow};
 use super::{Engine, History};
 use crate::domain::stack::{Decision, Settled};
-use crate::domain::{Digest, Failure, Fault, FaultKind, Outcome, StackStatus, Target, TargetId};
+use crate::domain::{Digest, Failure, Fault, FaultKind, Outcome, StackEvent, StackStatus, Target, TargetId};
 use crate::event::Prepared;
 use crate::plan::{Intent, Plan, StackVersion};
 use crate::ports::TenantAccount;
@@ -128,8 +128,10 @@ impl Attempt {
             Err(Outcome::Detached(failure.hint("resume the rollout again")))
         };
         let mut pace = Pace::new();
+        // The whole history is read only where its end does not tell: the journal's clock may be wrong by more.
+        let mut since = begun.checked_sub(CLOCKS).ok();
         for look in 1..=LOOKS {
-            let looked = self.look_for(plan, begun, account.as_ref(), &target, &prepared, look == LOOKS).await;
+            let looked = self.look_for(plan, since, account.as_ref(), &target, &prepared, look == LOOKS).await;
             let (found, tokens_seen) = match looked {
                 Ok(looked) => looked,
                 Err(fault) => return Tried { target, result: unread(fault) },
@@ -145,7 +147,7 @@ impl Attempt {
                         creates: false,
                         ours: false,
                         begun: true,
-                        since: Some(begun - CLOCKS),
+                        since,
                         last_try: tokens_seen > 1,
                         protected: false,
                     };
@@ -156,6 +158,7 @@ impl Attempt {
                     let failure = failure.hint("see what it runs with `tenantry status`, and plan again");
                     return Tried { target, result: Err(Outcome::Skipped(failure)) };
                 }
+                Found::Nothing if since.take().is_some() => {}
                 Found::Nothing => break,
                 Found::Unclear => pace.pause().await,
             }
@@ -168,7 +171,7 @@ impl Attempt {
     async fn look_for(
         &self,
         plan: Digest,
-        begun: Timestamp,
+        since: Option<Timestamp>,
         account: &dyn TenantAccount,
         target: &Target,
         prepared: &[Prepared],
@@ -179,7 +182,7 @@ impl Attempt {
         let stacks: BTreeSet<&str> = prepared.iter().map(|one| one.stack_id.as_str()).collect();
         let mut events = Vec::new();
         for stack_id in stacks {
-            match patiently(stop, || account.events(stack_id, Some(begun - CLOCKS))).await {
+            match patiently(stop, || account.events(stack_id, since)).await {
                 Ok(found) => events.extend(found),
                 Err(fault) if fault.kind == FaultKind::NotFound => {}
                 Err(fault) => return Err(fault),
@@ -189,7 +192,9 @@ impl Attempt {
         let seen: BTreeSet<&str> = events.iter().filter_map(|event| event.token.as_deref()).collect();
         let count =
             tokens.iter().collect::<BTreeSet<_>>().into_iter().filter(|one| seen.contains(one.as_str())).count();
-        let newest = events.iter().rev().find(|event| event.is_stack && event.token.is_some());
+        // Whoever has changed the stack, with a token or without.
+        let changes = |event: &&StackEvent| event.is_stack && event.status != "REVIEW_IN_PROGRESS";
+        let newest = events.iter().rev().find(changes);
         let place = newest.and_then(|newest| tokens.iter().rposition(|one| newest.token.as_ref() == Some(one)));
         let is_over = newest.is_some_and(|event| StackStatus::read(&event.status).settled() != Settled::NotYet);
         if let Some(place) = place.filter(|_| !is_over) {

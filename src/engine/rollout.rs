@@ -158,7 +158,10 @@ impl Engine {
                 engine.discard(planning.ready).await;
                 return Err(Refusal::Halted(why));
             }
-            engine.begin_journal(rollout, &planning).await?;
+            if let Err(fault) = engine.begin_journal(rollout, &planning).await {
+                engine.discard(planning.ready).await;
+                return Err(fault.into());
+            }
             engine.started(rollout, plan);
             Ok(engine.execute(Some(rollout.to_owned()), planning, request).await)
         });

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::records::{read, written};
+use super::records::{covered, read, written};
 use super::{Engine, Finished};
 use crate::domain::{Digest, Exit, Fault, FaultKind, Identity, Outcome, ReleaseId, TargetId};
 use crate::plan::{Content, Origin, Plan, Secrets};
@@ -111,8 +111,7 @@ impl Engine {
                     return Err(Fault::new(FaultKind::Conflict, "PutObject", why));
                 }
                 let version = known.as_ref().map(|(_, version)| version.as_str());
-                let record = secrets.cover_known(&String::from_utf8_lossy(&written(&rollout)));
-                self.store.replace(&key, record.into_bytes(), version).await?;
+                self.store.replace(&key, written(&covered(&rollout, secrets)), version).await?;
             }
             let is_there = |(_, outcome): &Finished| matches!(outcome, Outcome::Deployed | Outcome::Unchanged);
             let is_well = matches!(exit, Exit::Done | Exit::Tolerated);

@@ -836,3 +836,14 @@ async fn an_answer_from_elsewhere_counts_once() {
     }
     assert_eq!(engine.decide(&plan, &policy, review(&plan, 3), &secrets).await.unwrap(), Recorded::New);
 }
+
+/// A canary that could not be started has shown nothing: the others wait.
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_cannot_be_started_holds_back_the_rest() {
+    let throttled = script(|s| s.faults = vec![("ExecuteChangeSet", FaultKind::Throttled); 500]);
+    let fleet = Fleet::new([("a-0", throttled), ("b-1", Script::default())]);
+    let waves = vec![wave("canary", Duration::ZERO, Some(0)), wave("rest", Duration::ZERO, None)];
+    let (finished, _) = in_waves(&fleet, Rollout { waves, ..rollout(9, 5) }).await;
+    assert_eq!(names(&finished), [("a-0", "skipped"), ("b-1", "skipped")].map(named));
+    assert_eq!(fleet.count("b-1 ExecuteChangeSet"), 0);
+}

@@ -33,7 +33,9 @@ pub async fn verify(
                     sleep(PAUSE).await;
                     continue;
                 }
-                Problem::Refused(text) | Problem::Unmet(text) => (text, true),
+                Problem::Refused(text) => (text, true),
+                // What a stop has cut short is not known to be ill.
+                Problem::Unmet(text) => (text, attempt >= ATTEMPTS),
                 Problem::Passing(text) => (text, false),
             };
             let failure = Failure::because(format!("{check}: {text}"));

@@ -18,24 +18,34 @@ const LOOK: Duration = Duration::from_secs(15);
 /// A target whose alarms are watched.
 pub type Watched = (Target, Arc<dyn TenantAccount>);
 
+fn unread(fault: &Fault) -> String {
+    format!("alarms cannot be read: {fault}")
+}
+
 impl Engine {
     /// Watches alarms for a while, at least once: those of the tooling account and those of targets. Returns why the
-    /// rollout must not go on, as soon as one says so. What cannot be read in passing says nothing (safety rule 5).
+    /// rollout must not go on, as soon as one says so. What cannot be read in
+    /// passing says nothing (safety rule 5), but by the end of the while it has to be known.
     pub(super) async fn watch(&self, tooling: &[String], targets: &[Watched], span: Duration) -> Option<String> {
         let end = Instant::now() + span;
+        let mut last = None;
         loop {
             let why = match self.look_at_alarms(tooling, targets).await {
-                Ok(why) => why,
+                Ok(why) => {
+                    last = None;
+                    why
+                }
                 Err(fault) if fault.passes() => {
                     self.events.notice(format!("alarms cannot be read for now: {fault}"));
+                    last = Some(fault);
                     None
                 }
                 // Nobody watches what cannot be read.
-                Err(fault) => Some(format!("alarms cannot be read: {fault}")),
+                Err(fault) => Some(unread(&fault)),
             };
             let left = end.saturating_duration_since(Instant::now());
             if why.is_some() || left.is_zero() || self.halted().is_some() {
-                return why;
+                return why.or(last.as_ref().map(unread));
             }
             tokio::select! {
                 biased;
@@ -61,11 +71,12 @@ impl Engine {
             }
         };
         let watched = targets.iter().filter(|(target, _)| !target.alarms.is_empty()).cloned().collect();
-        let mut unread = None;
+        let mut unread: Option<Fault> = None;
         for result in window::run(watched, window::WIDE, &self.stop, look, |_| Flow::Start).await {
             match result {
                 Ok(Ok(Some(why))) => return Ok(Some(why)),
-                Ok(Err(fault)) => unread = Some(fault),
+                // One that lasts says more than one that passes.
+                Ok(Err(fault)) => unread = unread.filter(|known| !known.passes()).or(Some(fault)),
                 Ok(Ok(None)) | Err(_) => {}
             }
         }

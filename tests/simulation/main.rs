@@ -194,7 +194,11 @@ async fn play(seed: u64) -> Told {
             None => told.crashes += 1,
             Some(Ok(rolled_out)) => {
                 // Where CloudFormation did not answer for minutes, somebody resumes.
-                let unanswered = |(_, outcome): &(TargetId, Outcome)| matches!(outcome, Outcome::Skipped(failure) if failure.reason.contains("as the seed wants it"));
+                let faults = ["as the seed wants it", "the session has ended", "the answer was lost"];
+                let unanswered = |(_, outcome): &(TargetId, Outcome)| match outcome {
+                    Outcome::Skipped(failure) => faults.iter().any(|fault| failure.reason.ends_with(fault)),
+                    _ => false,
+                };
                 if !handle.is_requested() && !rolled_out.finished.iter().any(unanswered) {
                     last = Some(rolled_out);
                     break;
