@@ -2,7 +2,7 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_cloudwatch::Client;
-use aws_sdk_cloudwatch::types::AlarmType;
+use aws_sdk_cloudwatch::types::{AlarmType, StateValue};
 
 use super::fault;
 use crate::domain::{AlarmState, Fault};
@@ -24,12 +24,16 @@ pub async fn read(config: &SdkConfig, names: &[String]) -> Result<Vec<AlarmState
             state: state.unwrap_or_default().to_owned(),
             reason: reason.unwrap_or_default().to_owned(),
         };
-        found.extend(answer.metric_alarms().iter().map(|alarm| {
-            state(alarm.alarm_name(), alarm.state_value().map(|value| value.as_str()), alarm.state_reason())
-        }));
-        found.extend(answer.composite_alarms().iter().map(|alarm| {
-            state(alarm.alarm_name(), alarm.state_value().map(|value| value.as_str()), alarm.state_reason())
-        }));
+        found.extend(
+            answer.metric_alarms().iter().map(|alarm| {
+                state(alarm.alarm_name(), alarm.state_value().map(StateValue::as_str), alarm.state_reason())
+            }),
+        );
+        found.extend(
+            answer.composite_alarms().iter().map(|alarm| {
+                state(alarm.alarm_name(), alarm.state_value().map(StateValue::as_str), alarm.state_reason())
+            }),
+        );
     }
     Ok(found)
 }

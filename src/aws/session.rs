@@ -11,6 +11,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_sts::config::{IdentityCache, Region as SdkRegion};
+use aws_sdk_sts::types::AssumedRoleUser;
 use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
@@ -219,7 +220,7 @@ impl TenantCredentials {
             .await
             .map_err(|error| fault::read(OPERATION, &error))?;
         let given = answer.credentials().ok_or_else(|| broken("the answer has no credentials".to_owned()))?;
-        let arn = answer.assumed_role_user().map(|user| user.arn()).unwrap_or_default();
+        let arn = answer.assumed_role_user().map(AssumedRoleUser::arn).unwrap_or_default();
         let account = AccountId::new(arn.split(':').nth(4).unwrap_or_default());
         let account =
             account.map_err(|error| broken(format!("the answer does not say whose session it is: {error}")))?;

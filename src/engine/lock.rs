@@ -91,7 +91,7 @@ impl Lease {
 
     fn renew(&self, begun: Until) {
         let Until { steady, wall } = begun;
-        let lasts = LEASE - MARGIN;
+        let lasts = LEASE.saturating_sub(MARGIN);
         *self.until() = Some(Until { steady: steady + lasts, wall: wall.saturating_add(lasts).unwrap_or(wall) });
     }
 

@@ -50,7 +50,7 @@ mod tests {
             ends.push(begun.elapsed());
         }
         assert!(ends.len() < 850, "{} looks in an hour", ends.len());
-        let late = |end: Duration| ends.iter().find(|look| **look >= end).map(|look| *look - end);
+        let late = |end: Duration| ends.iter().find(|look| **look >= end).map(|look| look.saturating_sub(end));
         let mut lates: Vec<Duration> =
             (1..600).filter_map(|tenths| late(Duration::from_millis(tenths * 100))).collect();
         lates.sort();

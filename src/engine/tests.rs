@@ -427,7 +427,7 @@ async fn an_unchanged_target_is_verified_until_it_is_known_to_be_on_the_release(
     let finished = engine.apply("r", planning, &request(rollout(1, 0))).await.finished;
     assert_eq!(names(&finished), [("bad".into(), "failed"), ("good".into(), "unchanged")]);
     let planning = plan(&fleet, &engine, rollout(9, 9)).await;
-    engine.apply("r", planning, &request(rollout(1, 0))).await.finished;
+    engine.apply("r", planning, &request(rollout(1, 0))).await;
     assert_eq!(fleet.count("good Invoke"), 1, "what is known is not looked at again");
     assert_eq!(fleet.count("bad Invoke"), 10);
 }
@@ -566,7 +566,7 @@ async fn status_tells_stack_release_and_what_cannot_be_read() {
     ]);
     let (engine, _heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(1, 1)).await;
-    engine.apply("r", planning, &request(rollout(1, 0))).await.finished;
+    engine.apply("r", planning, &request(rollout(1, 0))).await;
     let status = engine.status("app", "prod", fleet.entered(&engine).await, vec![], false).await;
     assert_eq!(status[0].release, Some(release().id));
     assert_eq!(status[0].status.as_deref(), Some("UPDATE_COMPLETE"));
@@ -582,7 +582,7 @@ async fn every_target_moves_only_forward_and_ends_once() {
     ]);
     let (engine, mut heard, _handle) = fleet.engine();
     let planning = plan(&fleet, &engine, rollout(9, 3)).await;
-    engine.apply("r", planning, &request(rollout(1, 0))).await.finished;
+    engine.apply("r", planning, &request(rollout(1, 0))).await;
     let mut ends = 0;
     while let Ok(event) = heard.try_recv() {
         match event.event {
@@ -771,7 +771,8 @@ async fn what_stacks_say_is_kept_without_secrets() {
     let fleet = Fleet::new([("a", fails())]);
     let (engine, _heard, _handle) = fleet.engine();
     let (engine, _heard) = super::fake::on_the_clock(engine);
-    let secrets = Secrets::new(Default::default(), Masks::new(["bucket is taken".to_owned()]), b"key".to_vec());
+    let secrets =
+        Secrets::new(std::collections::BTreeSet::new(), Masks::new(["bucket is taken".to_owned()]), b"key".to_vec());
     let request = PlanRequest { secrets, ..request(rollout(1, 0)) };
     let planning = engine.plan(&request, fleet.entered(&engine).await).await;
     let plan = planning.plan.clone();

@@ -168,9 +168,10 @@ async fn play(seed: u64) -> Told {
                 told.stops += 1;
                 tokio::select! { biased; ended = &mut work => Some(ended), () = stop => None }
             }
-            2 if number <= crashes => match timeout(early, &mut work).await {
-                Ok(ended) => Some(ended),
-                Err(_) => {
+            2 if number <= crashes => {
+                if let Ok(ended) = timeout(early, &mut work).await {
+                    Some(ended)
+                } else {
                     // It stands still while another process comes to an end, and then goes on as if nothing had been.
                     told.frozen += 1;
                     let other = process(&world, number + 1000);
@@ -181,7 +182,7 @@ async fn play(seed: u64) -> Told {
                     }
                     Some(ended)
                 }
-            },
+            }
             _ => Some(work.as_mut().await),
         };
         drop(work);

@@ -145,19 +145,16 @@ pub async fn narrow(
         let is_over = |outcome: &Outcome| {
             matches!(outcome, Outcome::Deployed | Outcome::Unchanged | Outcome::Deleted | Outcome::Pinned { .. })
         };
-        let failed: BTreeSet<TargetId> = match engine.rollout(&project.application, id).await? {
-            Some(rollout) => {
-                let ended = rollout.targets.into_iter();
-                ended.filter(|ended| !is_over(&ended.outcome)).map(|ended| ended.target).collect()
-            }
+        let failed: BTreeSet<TargetId> = if let Some(rollout) = engine.rollout(&project.application, id).await? {
+            let ended = rollout.targets.into_iter();
+            ended.filter(|ended| !is_over(&ended.outcome)).map(|ended| ended.target).collect()
+        } else {
             // One that was killed has no record of its end: what its journal does not know to be over is meant.
-            None => {
-                let history = engine.history(&project.application, id).await?;
-                let history = history.ok_or_else(|| CommandError::usage(format!("there is no rollout {id}")))?;
-                let over = |target: &TargetId| history.outcomes.get(target).is_some_and(is_over);
-                let prepared = history.prepared.iter().map(|one| one.target.clone());
-                prepared.chain(history.outcomes.keys().cloned()).filter(|target| !over(target)).collect()
-            }
+            let history = engine.history(&project.application, id).await?;
+            let history = history.ok_or_else(|| CommandError::usage(format!("there is no rollout {id}")))?;
+            let over = |target: &TargetId| history.outcomes.get(target).is_some_and(is_over);
+            let prepared = history.prepared.iter().map(|one| one.target.clone());
+            prepared.chain(history.outcomes.keys().cloned()).filter(|target| !over(target)).collect()
         };
         targets.retain(|target| failed.contains(&target.id));
     }
