@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "its result")]
 #![allow(clippy::cast_precision_loss, reason = "counts are small")]
+#![allow(clippy::format_collect, reason = "a list of names")]
 
 #[path = "../tests/fleet/mod.rs"]
 mod fleet;

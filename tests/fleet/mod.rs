@@ -4,6 +4,12 @@
 //! what a template of one function would make them do; the store is one bucket.
 
 #![allow(dead_code, reason = "tests and benchmarks each use a part")]
+#![allow(
+    clippy::result_large_err,
+    clippy::assigning_clones,
+    clippy::format_collect,
+    reason = "a test server, read by people"
+)]
 
 mod cloudformation;
 mod s3;

@@ -73,7 +73,7 @@ async fn answer(world: &World, request: Request<Incoming>) -> Answer {
         return Some(error(400, "Throttling", "Rate exceeded"));
     }
     let is_reset = dice / 100 % 100 < weather.reset;
-    if is_reset && dice / 10_000 % 2 == 0 {
+    if is_reset && (dice / 10_000).is_multiple_of(2) {
         return None;
     }
     let answer = cloudformation::answer(world, &weather, &account, &action, &parameters);

@@ -148,6 +148,8 @@ async fn play(seed: u64) -> Told {
     let mut told = Told::default();
     let crashes = random.usize(..4);
     let mut last: Option<RolledOut> = None;
+    // Within the tolerance other waves go on without them, and whoever resumes starts them.
+    let mut late: BTreeSet<String> = BTreeSet::new();
     let meddled_later = (random.u8(..4) == 0).then(|| format!("t{:03}", random.usize(..count)));
     let scene = Scene { world: &world, plan: &plan, request: &request, targets: &targets };
     for number in 1..200 {
@@ -176,9 +178,9 @@ async fn play(seed: u64) -> Told {
                     told.frozen += 1;
                     let other = process(&world, number + 1000);
                     let ended = scene.go_on(&other.engine).await;
-                    let late = work.as_mut().await;
+                    let thawed = work.as_mut().await;
                     if std::env::var("SEED").is_ok() {
-                        println!("process {number}, thawed: {late:?}");
+                        println!("process {number}, thawed: {thawed:?}");
                     }
                     Some(ended)
                 }
@@ -200,6 +202,8 @@ async fn play(seed: u64) -> Told {
                     Outcome::Skipped(failure) => faults.iter().any(|fault| failure.reason.ends_with(fault)),
                     _ => false,
                 };
+                let skipped = rolled_out.finished.iter().filter(|end| unanswered(end));
+                late.extend(skipped.map(|(target, _)| target.tenant.clone()));
                 if !handle.is_requested() && !rolled_out.finished.iter().any(unanswered) {
                     last = Some(rolled_out);
                     break;
@@ -218,7 +222,7 @@ async fn play(seed: u64) -> Told {
     let last = last.expect("two hundred tries were not enough");
     // Whatever is detached may still be read too early: nothing may change any more.
     sleep(Duration::from_hours(1)).await;
-    check(&world, &plan, &rollout, &last, meddled.is_some() || meddled_later.is_some());
+    check(&world, &plan, &rollout, &last, &late, meddled.is_some() || meddled_later.is_some());
     told.executions = world.state().executions.len();
     for (_, outcome) in &last.finished {
         *told.outcomes.entry(outcome.name()).or_default() += 1;
@@ -297,7 +301,7 @@ fn check_events(heard: &mut UnboundedReceiver<Timed>, verbose: bool) {
 }
 
 /// What has to hold when all is over.
-fn check(world: &World, plan: &Plan, rollout: &Rollout, last: &RolledOut, meddled: bool) {
+fn check(world: &World, plan: &Plan, rollout: &Rollout, last: &RolledOut, late: &BTreeSet<String>, meddled: bool) {
     let executions = world.state().executions.clone();
     let of = |target: &TargetId| -> Vec<&world::Execution> {
         executions.iter().filter(|one| one.tenant == target.tenant).collect()
@@ -334,7 +338,7 @@ fn check(world: &World, plan: &Plan, rollout: &Rollout, last: &RolledOut, meddle
         };
         assert!(failed <= may, "{failed} failed, {may} may");
     }
-    let stopped_by = check_waves(world, plan, rollout, &executions);
+    let stopped_by = check_waves(world, plan, rollout, &executions, late);
 
     // Every target has exactly one outcome: the one that its last execution has led to.
     let mut ends: BTreeMap<&TargetId, &Outcome> = BTreeMap::new();
@@ -376,14 +380,22 @@ fn check(world: &World, plan: &Plan, rollout: &Rollout, last: &RolledOut, meddle
 
 /// The waves come one after the other, each after its bake, and none comes after what stops the rollout. Returns what
 /// has stopped it, if anything may have.
-fn check_waves(world: &World, plan: &Plan, rollout: &Rollout, executions: &[world::Execution]) -> Option<String> {
+fn check_waves(
+    world: &World,
+    plan: &Plan,
+    rollout: &Rollout,
+    executions: &[world::Execution],
+    late: &BTreeSet<String>,
+) -> Option<String> {
     let hangs = |one: &world::Execution| one.ends > one.began + rollout.deadline;
     let mut stopped_by = None;
     let (mut failures, mut alike, mut hanging) = (0, 0, 0);
     let mut before: Option<(tokio::time::Instant, Duration)> = None;
     let waves = u32::try_from(rollout.waves.len().max(1)).unwrap();
     for wave in 0..waves {
-        let members: Vec<_> = plan.content.targets.iter().filter(|target| target.wave == wave).collect();
+        let is_member =
+            |target: &&tenantry::plan::TargetContent| target.wave == wave && !late.contains(&target.target.tenant);
+        let members: Vec<_> = plan.content.targets.iter().filter(is_member).collect();
         // Second tries come at the end.
         let first = |tenant: &str| executions.iter().find(|one| one.tenant == tenant);
         let executed: Vec<_> = members.iter().filter_map(|target| first(&target.target.tenant)).collect();
@@ -408,7 +420,9 @@ fn check_waves(world: &World, plan: &Plan, rollout: &Rollout, executions: &[worl
         failures += bad;
         alike += executed.iter().filter(|one| one.fate != Fate::Succeeds && !hangs(one)).count();
         if rollout.on_failure == OnFailure::Stop {
-            let may = policy.and_then(|policy| policy.failure_tolerance).map(|may| may.of(members.len()));
+            let may = policy
+                .and_then(|policy| policy.failure_tolerance)
+                .map(|may| may.of(plan.content.targets.iter().filter(|target| target.wave == wave).count()));
             if may.is_some_and(|may| bad > may) {
                 stopped_by = Some(format!("{bad} of wave {wave} have failed"));
             }
