@@ -5,11 +5,13 @@
 mod access;
 mod apply;
 mod approvals;
+mod begun;
 mod brakes;
 mod causes;
 mod destroy;
 mod digest_key;
 mod drift;
+mod execute;
 mod follow;
 mod journal;
 mod ledger;

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::apply::{Begun, has_begun};
+use super::begun::{Begun, has_begun};
 use super::follow::{Ending, Operation, follow};
 use super::patience::patiently;
 use super::{Engine, Progress};

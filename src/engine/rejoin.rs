@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::access::Entered;
-use super::apply::token;
+use super::begun::token;
 use super::pace::Pace;
 use super::patience::patiently;
 use super::plan::{Attempt, PlanRequest, Planned, Planning, Ready, Tried};
