@@ -237,6 +237,11 @@ fn stopped() -> Outcome {
     Outcome::Skipped(Failure::because("the run was stopped before the target was planned"))
 }
 
+/// The outcome of a target that the plan leaves out.
+pub(super) fn left_out() -> Outcome {
+    Outcome::Failed(Failure::because("left out of the plan, since it could not be planned"))
+}
+
 fn never_looked(entered: Entered) -> Looked {
     Looked { target: entered.target, next: Err(stopped()) }
 }

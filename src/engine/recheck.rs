@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::Engine;
 use super::access::Entered;
 use super::patience::patiently;
-use super::plan::{Attempt, Looked, PlanRequest, Planned, Planning, Ready, Tried, WAIT_BRIEFLY, in_use, look, version};
+use super::plan::{
+    Attempt, Looked, PlanRequest, Planned, Planning, Ready, Tried, WAIT_BRIEFLY, in_use, left_out, look, version,
+};
 use super::window::{self, Flow};
 use crate::domain::{ChangeSetStatus, Failure, Fault, Outcome, Stack, Target, TargetId};
 use crate::plan::{Intent, Plan, StackVersion};
@@ -37,7 +39,7 @@ impl Engine {
         }
         let planned = plan.content.targets.iter().filter(|target| target.intent != Intent::Excluded);
         let planned: BTreeSet<&TargetId> = planned.map(|target| &target.target).collect();
-        let (entered, left_out): (Vec<Entered>, Vec<Entered>) =
+        let (entered, excluded): (Vec<Entered>, Vec<Entered>) =
             entered.into_iter().partition(|entered| planned.contains(&entered.target.id));
         let mut unchanged: BTreeMap<&TargetId, &StackVersion> =
             plan.unchanged.iter().map(|version| (&version.target, version)).collect();
@@ -61,10 +63,7 @@ impl Engine {
                 problems.push(format!("target {}: {why}", target.id));
             }
         }
-        tried.extend(left_out.into_iter().map(|entered| {
-            let why = "left out of the plan, since it could not be planned";
-            Tried { target: entered.target, result: Err(Outcome::Failed(Failure::because(why))) }
-        }));
+        tried.extend(excluded.into_iter().map(|entered| Tried { target: entered.target, result: Err(left_out()) }));
         let now = self.gather(request, tried);
         if problems.is_empty() {
             problems = plan.content.differences(&now.plan.content);

@@ -7,10 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::access::Entered;
-use super::begun::token;
+use super::begun::{LOOKS, token};
 use super::pace::Pace;
 use super::patience::patiently;
-use super::plan::{Attempt, PlanRequest, Planned, Planning, Ready, Tried};
+use super::plan::{Attempt, PlanRequest, Planned, Planning, Ready, Tried, left_out};
 use super::window::{self, Flow};
 use super::{Engine, History};
 use crate::domain::stack::{Decision, Settled};
@@ -18,9 +18,6 @@ use crate::domain::{Digest, Failure, Fault, FaultKind, Outcome, StackEvent, Stac
 use crate::event::Prepared;
 use crate::plan::{Intent, Plan, StackVersion};
 use crate::ports::TenantAccount;
-
-/// How many looks a stack has to show whether an operation that was asked for has begun: about eight seconds.
-const LOOKS: u32 = 8;
 
 /// The journal's times are by another clock than the events': so much may they differ.
 const CLOCKS: Duration = Duration::from_hours(1);
@@ -47,10 +44,7 @@ impl Engine {
         let (mut settled, mut work) = (Vec::new(), Vec::new());
         for entered in entered {
             let id = &entered.target.id;
-            let excluded = || {
-                let failure = Failure::because("left out of the plan, since it could not be planned");
-                (planned.get(id).copied() == Some(&Intent::Excluded)).then_some(Outcome::Failed(failure))
-            };
+            let excluded = || (planned.get(id).copied() == Some(&Intent::Excluded)).then(left_out);
             if let Some(outcome) = ended.get(id).cloned().or_else(excluded) {
                 settled.push((entered.target, outcome));
                 continue;

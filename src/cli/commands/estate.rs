@@ -7,8 +7,8 @@ use crate::cli::console::Console;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
 use crate::config::StageConfig;
-use crate::domain::{Exit, Outcome, Quota, TargetId};
-use crate::engine::{Stuck, TargetStatus, covers};
+use crate::domain::{Exit, Outcome, Quota, Target, TargetId};
+use crate::engine::{LockError, Stuck, TargetStatus, covers};
 use crate::event::Event;
 use crate::plan::Selection;
 use crate::report;
@@ -34,8 +34,7 @@ pub async fn status(
                 let Run { project, engine, .. } = run;
                 let mut all: Vec<TargetStatus> = Vec::new();
                 for stage in &stages {
-                    let targets = project.targets(stage, &project.release_to_come(), &selection)?;
-                    let (targets, _) = narrow(run, stage, targets, selection.clone()).await?;
+                    let targets = selected(run, stage, &selection).await?;
                     let shown: BTreeSet<TargetId> = targets.iter().map(|target| target.id.clone()).collect();
                     let others = all_targets(project, stage)?.into_iter().filter(|id| !shown.contains(id)).collect();
                     let entered = engine.enter(&stage.name, targets).await;
@@ -67,8 +66,7 @@ pub async fn destroy(
         .conduct(
             async |run| {
                 let Run { project, engine, .. } = run;
-                let targets = project.targets(&stage, &project.release_to_come(), &selection)?;
-                let (targets, _) = narrow(run, &stage, targets, selection.clone()).await?;
+                let targets = selected(run, &stage, &selection).await?;
                 let total = count(targets.len(), "target");
                 for target in &targets {
                     let pin = target.pin.as_ref().map(|pin| format!(", which is pinned to {pin},")).unwrap_or_default();
@@ -84,10 +82,7 @@ pub async fn destroy(
                     let entered = engine.enter(&stage.name, targets).await;
                     engine.destroy(application, &stage.name, stage.rollout.clone(), entered).await
                 });
-                destroyed.await.map_err(|error| {
-                    let (exit, error) = locked_out(&stage.name, error);
-                    error.exit(exit)
-                })
+                destroyed.await.map_err(|error| without_lock(&stage, error))
             },
             |console, finished| answer(console, &name, tolerance, finished),
         )
@@ -110,8 +105,7 @@ pub async fn recover(
         .conduct(
             async |run| {
                 let Run { project, engine, .. } = run;
-                let targets = project.targets(&stage, &project.release_to_come(), &selection)?;
-                let (targets, _) = narrow(run, &stage, targets, selection.clone()).await?;
+                let targets = selected(run, &stage, &selection).await?;
                 let entered = engine.enter(&stage.name, targets).await;
                 let recovered = engine.locked(&project.application, &stage.name, Duration::ZERO, async |engine| {
                     let (stuck, problems) = engine.stuck(entered).await;
@@ -145,14 +139,23 @@ pub async fn recover(
                     confirmed(run, &stage, confirm, &format!("go on with the rollback of {total}")).await?;
                     Ok(engine.recover(&stage.name, stage.rollout.clone(), stuck, &skip).await)
                 });
-                recovered.await.map_err(|error| {
-                    let (exit, error) = locked_out(&stage.name, error);
-                    error.exit(exit)
-                })?
+                recovered.await.map_err(|error| without_lock(&stage, error))?
             },
             |console, finished| answer(console, &name, tolerance, finished),
         )
         .await
+}
+
+/// Returns the selected targets of a stage, whatever is released to them.
+async fn selected(run: &Run<'_>, stage: &StageConfig, selection: &Selection) -> Result<Vec<Target>, CommandError> {
+    let targets = run.project.targets(stage, &run.project.release_to_come(), selection)?;
+    Ok(narrow(run, stage, targets, selection.clone()).await?.0)
+}
+
+/// Returns why nothing was done, where the stage's lock could not be had.
+fn without_lock(stage: &StageConfig, error: LockError) -> CommandError {
+    let (exit, error) = locked_out(&stage.name, error);
+    error.exit(exit)
 }
 
 /// Tells whether a resource to skip is one of those that have failed, or within one of them.
