@@ -19,3 +19,4 @@ pub mod package;
 pub mod plan;
 pub mod ports;
 pub mod report;
+pub mod source;

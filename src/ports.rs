@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use jiff::Timestamp;
 
@@ -134,7 +135,7 @@ pub trait Store: Send + Sync {
     async fn put_content(
         &self,
         key: &str,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         sha256: Digest,
         sent: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<bool, Fault>;

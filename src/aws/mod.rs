@@ -4,6 +4,7 @@ mod account;
 mod alarms;
 mod fault;
 mod http;
+mod multipart;
 mod pipeline;
 mod session;
 mod store;

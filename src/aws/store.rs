@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{
-    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
-};
+use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use super::multipart::composite_checksum;
 use super::{Tooling, fault};
 use crate::domain::{AccountId, Digest, Fault, FaultKind, Region};
 use crate::ports::Store;
@@ -72,25 +72,14 @@ where
 }
 
 /// Returns a checksum as S3 writes it.
-fn checksum(sha256: Digest) -> String {
+pub(super) fn checksum(sha256: Digest) -> String {
     BASE64.encode(sha256.as_bytes())
 }
 
-/// Returns the checksum of an object that is sent in parts: the checksum of its parts' checksums, and their number.
-/// Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html>
-fn composite_checksum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
-    let digests: Vec<Digest> = parts.map(Digest::of).collect();
-    let all: Vec<u8> = digests.iter().flat_map(|digest| *digest.as_bytes()).collect();
-    format!("{}-{}", checksum(Digest::of(all)), digests.len())
-}
-
-/// Size of a part. S3 wants at least 5 MiB for all but the last.
-const PART: usize = 16 << 20;
-
 /// The artifact bucket.
 pub struct ArtifactStore {
-    s3: Client,
-    settings: StoreSettings,
+    pub(super) s3: Client,
+    pub(super) settings: StoreSettings,
 }
 
 impl ArtifactStore {
@@ -107,7 +96,7 @@ impl ArtifactStore {
     }
 
     /// Compares what S3 says about an object's encryption with what was asked for.
-    fn check_encryption(
+    pub(super) fn check_encryption(
         &self,
         operation: &str,
         key: &str,
@@ -158,7 +147,7 @@ impl ArtifactStore {
         self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
         let matches = match answer.checksum_sha256() {
             Some(given) if !given.contains('-') => given == checksum(sha256),
-            Some(given) if given == composite_checksum(bytes.chunks(PART)) => true,
+            Some(given) if given == composite_checksum(bytes) => true,
             // Written by somebody else, in other parts or without a checksum: only the bytes tell.
             _ => self.get(key).await?.is_some_and(|(found, _)| found == bytes),
         };
@@ -174,7 +163,7 @@ impl ArtifactStore {
     async fn put(
         &self,
         key: &str,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         sha256: Digest,
         version: Option<&str>,
     ) -> Result<Option<String>, Fault> {
@@ -209,95 +198,6 @@ impl ArtifactStore {
             _ => Ok(Some(answer.e_tag().unwrap_or_default().to_owned())),
         }
     }
-
-    /// Sends a large object in parts, and clears them away should it fail.
-    async fn put_in_parts(&self, key: &str, bytes: &[u8], sent: &(dyn Fn(u64) + Send + Sync)) -> Result<bool, Fault> {
-        let upload = self
-            .s3
-            .create_multipart_upload()
-            .bucket(&self.settings.bucket)
-            .key(key)
-            .expected_bucket_owner(self.settings.owner.as_str())
-            .server_side_encryption(ServerSideEncryption::AwsKms)
-            .ssekms_key_id(&self.settings.kms_key)
-            .checksum_algorithm(ChecksumAlgorithm::Sha256)
-            .checksum_type(ChecksumType::Composite)
-            .send()
-            .await
-            .map_err(|error| fault::read("CreateMultipartUpload", &error))?;
-        let id = upload.upload_id().unwrap_or_default();
-        let result = self.send_parts(key, id, bytes, sent).await;
-        if !matches!(result, Ok(true)) {
-            // Parts that stay behind cost money until the bucket's lifecycle rule removes them.
-            let abort = self.s3.abort_multipart_upload().bucket(&self.settings.bucket).key(key);
-            let _ = abort.upload_id(id).expected_bucket_owner(self.settings.owner.as_str()).send().await;
-        }
-        result
-    }
-
-    async fn send_parts(
-        &self,
-        key: &str,
-        upload: &str,
-        bytes: &[u8],
-        sent: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<bool, Fault> {
-        const OPERATION: &str = "CompleteMultipartUpload";
-        let mut parts = Vec::new();
-        let mut total = 0;
-        for (number, part) in (1..).zip(bytes.chunks(PART)) {
-            let checksum = checksum(Digest::of(part));
-            let answer = self
-                .s3
-                .upload_part()
-                .bucket(&self.settings.bucket)
-                .key(key)
-                .upload_id(upload)
-                .part_number(number)
-                .expected_bucket_owner(self.settings.owner.as_str())
-                .checksum_sha256(&checksum)
-                .body(ByteStream::from(part.to_vec()))
-                .send()
-                .await
-                .map_err(|error| fault::read("UploadPart", &error))?;
-            parts.push(
-                CompletedPart::builder()
-                    .part_number(number)
-                    .set_e_tag(answer.e_tag().map(str::to_owned))
-                    .checksum_sha256(checksum)
-                    .build(),
-            );
-            total += part.len() as u64;
-            sent(total);
-        }
-        let whole = composite_checksum(bytes.chunks(PART));
-        let answer = self
-            .s3
-            .complete_multipart_upload()
-            .bucket(&self.settings.bucket)
-            .key(key)
-            .upload_id(upload)
-            .expected_bucket_owner(self.settings.owner.as_str())
-            .if_none_match("*")
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
-            .send()
-            .await
-            .map_err(|error| fault::read(OPERATION, &error));
-        let answer = match answer {
-            // The answer to the same request may have been lost before.
-            Err(fault) if fault.kind == FaultKind::Conflict || fault.code == "NoSuchUpload" => return Ok(false),
-            other => other?,
-        };
-        self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
-        match answer.checksum_sha256() {
-            Some(given) if given != whole => Err(Fault::new(
-                FaultKind::Mismatch,
-                OPERATION,
-                format!("{key} arrived with sha256 {given}, {whole} was sent"),
-            )),
-            _ => Ok(true),
-        }
-    }
 }
 
 #[async_trait]
@@ -323,7 +223,7 @@ impl Store for ArtifactStore {
     async fn put_content(
         &self,
         key: &str,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         sha256: Digest,
         sent: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<bool, Fault> {
@@ -350,6 +250,7 @@ impl Store for ArtifactStore {
 
     async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault> {
         let sha256 = Digest::of(&bytes);
+        let bytes = Bytes::from(bytes);
         let written = settle(|| async {
             if self.get(key).await?.is_some() {
                 return Ok(Some(false));
@@ -362,6 +263,7 @@ impl Store for ArtifactStore {
 
     async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<String, Fault> {
         let sha256 = Digest::of(&bytes);
+        let bytes = Bytes::from(bytes);
         let conflict =
             || Fault::new(FaultKind::Conflict, "PutObject", format!("{key} was written by somebody else in between"));
         let written = settle(|| async {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use globset::Glob;
 
-use super::document::Problem;
 use super::project::{ArtifactSource, Place, Project, Resolved, StageConfig, TEMPLATE};
 use super::schema::{self, Approval, Gate, Rollout};
 use crate::domain::Quota;
 use crate::package;
+use crate::source::Problem;
 
 /// Limits of CloudFormation and STS.
 /// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>
@@ -366,14 +366,7 @@ fn template(project: &Project, problems: &mut Vec<Problem>) {
             .at(TEMPLATE, document.key(&["Transform"]));
         problems.push(problem.hint("add it to `capabilities` in the configuration"));
     }
-    for (keys, value) in &template.local_paths {
-        let bytes = document.value(&keys.iter().map(String::as_str).collect::<Vec<_>>());
-        let problem = Problem::new(format!("`{value}` is a path on this machine, which CloudFormation cannot reach"))
-            .at(TEMPLATE, bytes);
-        problems.push(problem.hint(
-            "make it an artifact, and give its bucket and key to the template as parameters: {artifacts.NAME.bucket} and {artifacts.NAME.key}",
-        ));
-    }
+    problems.extend(project.unpackable.iter().cloned());
 }
 
 fn targets(project: &Project, all: &[Resolved], problems: &mut Vec<Problem>) {

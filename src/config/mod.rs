@@ -2,7 +2,6 @@
 //! any call leaves the machine.
 
 mod check;
-mod document;
 mod init;
 mod project;
 pub mod schema;
@@ -10,7 +9,7 @@ mod template;
 mod variables;
 mod waves;
 
-pub use document::{Problem, Problems};
+pub use crate::source::{Problem, Problems};
 pub use init::starter;
 pub use project::{ArtifactSource, Environment, Project, StageConfig, StoreConfig};
 pub use template::Template;

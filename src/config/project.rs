@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::document::{Document, Problem, Problems};
 use super::schema::{self, Tenant, Tenants, Text};
 use super::template::Template;
 use super::variables::expand;
@@ -14,7 +13,9 @@ use crate::domain::{
     AccountId, Alarm, ApprovalPolicy, Artifact, AutoRule, Check, Digest, Gate, Masks, ParameterValue, Region, Release,
     ReleaseId, Rollout, StackOptions, Target, TargetId, TemplateObject, is_reference,
 };
+use crate::package::Sources;
 use crate::plan::Selection;
+use crate::source::{Document, Problem, Problems, closest};
 
 /// A project: everything that the files say.
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub struct Project {
     pub application: String,
     /// The template, as far as it was read.
     pub template: Template,
+    /// The template with everything local that it names.
+    pub sources: Sources,
+    /// What is wrong with that.
+    pub(super) unpackable: Vec<Problem>,
     /// What is zipped, by name.
     pub artifacts: BTreeMap<String, ArtifactSource>,
     /// The artifact bucket.
@@ -142,15 +147,24 @@ pub(super) fn read(path: &Path, environment: Environment) -> Result<Project, Pro
         },
     };
 
+    let (sources, unpackable) = Sources::of_template(documents[TEMPLATE].clone());
+    // Nested templates come after all other documents.
+    let nested = documents.len() - 1;
+    documents.extend(sources.documents.iter().skip(1).cloned());
+    let number = |number| if number == 0 { TEMPLATE } else { nested + number };
+    let unpackable = unpackable.into_iter().map(|problem| problem.renumbered(number)).collect();
+
     let mut problems = Vec::new();
     let store = store(&file.store, &documents[CONFIG]).map_err(|problem| problems.push(problem)).ok();
     let stages = stages(&file, &tenants, &documents[CONFIG], &mut problems);
     let Some(store) = store.filter(|_| problems.is_empty()) else { return Err(Problems::new(&documents, problems)) };
     Ok(Project {
         application: file.application.clone(),
-        artifacts: sources(&root, &file.artifacts),
+        artifacts: artifact_sources(&root, &file.artifacts),
         documents,
         template,
+        sources,
+        unpackable,
         store,
         stages,
         file,
@@ -162,7 +176,7 @@ pub(super) fn read(path: &Path, environment: Environment) -> Result<Project, Pro
 }
 
 /// Returns what is zipped, by name, with paths from the working directory.
-fn sources(root: &Path, artifacts: &BTreeMap<String, schema::Artifact>) -> BTreeMap<String, ArtifactSource> {
+fn artifact_sources(root: &Path, artifacts: &BTreeMap<String, schema::Artifact>) -> BTreeMap<String, ArtifactSource> {
     let source = |(name, artifact): (&String, &schema::Artifact)| {
         let schema::Artifact { path, include, exclude } = artifact.clone();
         (name.clone(), ArtifactSource { path: root.join(path), include, exclude })
@@ -267,7 +281,7 @@ impl Project {
             let known = self.stages.iter().map(|stage| stage.name.as_str());
             let list: Vec<&str> = known.clone().collect();
             let problem = Problem::new(format!("there is no stage `{name}`"));
-            let problem = match super::document::closest(name, known.clone()) {
+            let problem = match closest(name, known.clone()) {
                 Some(_) => problem.did_you_mean(name, known),
                 None => problem.hint(format!("the stages are: {}", list.join(", "))),
             };
@@ -359,7 +373,7 @@ impl Project {
         let own = |tenant: &Tenant| {
             let account = AccountId::new(tenant.account.0.clone()).ok()?;
             (!tenant.artifacts.is_empty())
-                .then(|| (tenant.name.clone(), account, sources(&self.root, &tenant.artifacts)))
+                .then(|| (tenant.name.clone(), account, artifact_sources(&self.root, &tenant.artifacts)))
         };
         self.tenants.iter().filter_map(own).collect()
     }
@@ -405,11 +419,6 @@ impl Project {
     /// Returns what is wrong with the configuration.
     pub fn targets_to_come(&self, stage: &StageConfig) -> Result<Vec<Target>, Problems> {
         self.targets(stage, &self.release_to_come(), &Selection::default())
-    }
-
-    /// Returns the template's file.
-    pub fn template_document(&self) -> &Document {
-        &self.documents[TEMPLATE]
     }
 
     /// Returns what hides every value that must never be shown: those of NoEcho parameters, as they are written and
@@ -702,7 +711,7 @@ impl Scope<'_> {
                 problems.push(problem.hint("a brace that is meant as such is doubled: {{"));
                 return String::new();
             }
-            problems.push(match super::document::closest(&bad.name, names()) {
+            problems.push(match closest(&bad.name, names()) {
                 Some(_) => problem.did_you_mean(&bad.name, names()),
                 None => problem.hint(format!("known here: {}", known.join(", "))),
             });

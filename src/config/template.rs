@@ -20,8 +20,6 @@ pub struct Template {
     pub transformed: bool,
     /// Whether it has nested stacks, or may have them once it is expanded.
     pub nested: bool,
-    /// Properties that name a file on this machine, as path and value.
-    pub local_paths: Vec<(Vec<String>, String)>,
 }
 
 /// A template parameter.
@@ -72,7 +70,6 @@ impl Template {
                     let kind = resource.get("Type").and_then(Value::as_str);
                     matches!(kind, Some("AWS::CloudFormation::Stack" | "AWS::Serverless::Application"))
                 }),
-            local_paths: resources.iter().filter_map(|(name, resource)| local_path(name.as_str()?, resource)).collect(),
         })
     }
 
@@ -105,19 +102,6 @@ impl Template {
     pub fn no_echo(&self) -> BTreeSet<String> {
         self.parameters.iter().filter(|(_, parameter)| parameter.no_echo).map(|(name, _)| name.clone()).collect()
     }
-}
-
-/// Finds the code of a function that is named by a local path, which CloudFormation cannot reach.
-fn local_path(name: &str, resource: &Value) -> Option<(Vec<String>, String)> {
-    let property = match resource.get("Type")?.as_str()? {
-        "AWS::Serverless::Function" => "CodeUri",
-        "AWS::Serverless::LayerVersion" => "ContentUri",
-        "AWS::Lambda::Function" => "Code",
-        _ => return None,
-    };
-    let value = resource.get("Properties")?.get(property)?.as_str()?;
-    let keys = ["Resources", name, "Properties", property].map(str::to_owned).to_vec();
-    (!value.starts_with("s3://")).then(|| (keys, value.to_owned()))
 }
 
 fn text(value: &Value) -> Option<String> {
@@ -234,7 +218,6 @@ Outputs:
         let template = Template::parse(TEMPLATE).unwrap();
         assert!(template.transformed && template.resources == 1 && template.outputs.contains("Url"));
         assert_eq!(template.no_echo(), BTreeSet::from(["Password".to_owned()]));
-        assert_eq!(template.local_paths[0].1, "src/");
         let verdict = |name: &str, value: &str| template.parameters[name].refuses(value);
         for (name, right) in [
             ("Name", "abc"),

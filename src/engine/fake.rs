@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
@@ -469,7 +470,7 @@ impl Store for Slow {
     async fn put_content(
         &self,
         key: &str,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         sha256: Digest,
         sent: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<bool, Fault> {
@@ -515,11 +516,11 @@ impl Store for Memory {
     async fn put_content(
         &self,
         key: &str,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         _: Digest,
         _: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<bool, Fault> {
-        self.put_once(key, bytes).await
+        self.put_once(key, bytes.into()).await
     }
 
     async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault> {

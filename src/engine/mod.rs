@@ -48,7 +48,7 @@ pub use journal::History;
 pub use ledger::Entry as LedgerEntry;
 pub use lock::{Lease, Lock, LockError};
 pub use plan::{PlanRequest, Planning};
-pub use publish::Package;
+pub use publish::{Package, shared_folder};
 pub use recover::{Stuck, covers};
 pub use rollout::{Execution, Refusal, RolledOut};
 pub use rollouts::Rollout as RolloutRecord;

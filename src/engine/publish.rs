@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::Engine;
 use super::records::{edited, written};
 use super::window::{self, Flow};
 use crate::domain::release::Provenance;
 use crate::domain::{AccountId, Artifact, Digest, Fault, FaultKind, Release, TemplateObject};
 use crate::event::Event;
-use crate::package::Archive;
+use crate::package::{Archive, Object};
 
 /// What was packaged on this machine.
 pub struct Package {
@@ -22,6 +24,8 @@ pub struct Package {
     pub artifacts: BTreeMap<String, Archive>,
     /// The zips that are one tenant's own, with the tenant's account, by tenant and artifact name.
     pub variants: BTreeMap<String, (AccountId, BTreeMap<String, Archive>)>,
+    /// What the template names by itself, with the keys that it says, by where it comes from.
+    pub objects: BTreeMap<String, Object>,
     /// The template's bytes.
     pub template: Vec<u8>,
     /// The template's file extension, `yaml` or `json`.
@@ -33,7 +37,7 @@ pub struct Package {
 impl Package {
     /// Returns the release that this package is, with the keys that its objects have or will have.
     pub fn release(&self) -> Release {
-        let shared = format!("{}shared/{}", self.prefix, self.application);
+        let shared = shared_folder(&self.prefix, &self.application);
         let all = |zips: &BTreeMap<String, Archive>, folder: &str| -> BTreeMap<String, Artifact> {
             let artifact = |Archive { bytes, sha256, .. }: &Archive| Artifact {
                 sha256: *sha256,
@@ -42,7 +46,13 @@ impl Package {
             };
             zips.iter().map(|(name, archive)| (name.clone(), artifact(archive))).collect()
         };
-        let artifacts = all(&self.artifacts, &shared);
+        let named = |Object { archive, key }: &Object| Artifact {
+            sha256: archive.sha256,
+            size: archive.bytes.len() as u64,
+            key: key.clone(),
+        };
+        let mut artifacts = all(&self.artifacts, &shared);
+        artifacts.extend(self.objects.iter().map(|(name, object)| (name.clone(), named(object))));
         // What is one tenant's own is where that tenant's account alone may read.
         let own = |(tenant, (account, zips)): (&String, &(AccountId, BTreeMap<String, Archive>))| {
             (tenant.clone(), all(zips, &format!("{}{account}/{}", self.prefix, self.application)))
@@ -53,6 +63,11 @@ impl Package {
             TemplateObject { sha256, key: format!("{shared}/templates/{sha256}.{}", self.template_extension) };
         Release::new(&self.application, &self.bucket, artifacts, variants, template, self.provenance.clone())
     }
+}
+
+/// Returns where an application's objects are that all tenants may read.
+pub fn shared_folder(prefix: &str, application: &str) -> String {
+    format!("{prefix}shared/{application}")
 }
 
 /// Returns the key of a release's record.
@@ -69,7 +84,10 @@ impl Engine {
     pub async fn publish(&self, package: Package) -> Result<Release, Fault> {
         self.store.ready().await?;
         let release = package.release();
-        let mut objects: Vec<(String, Digest, Vec<u8>)> = Vec::new();
+        let mut objects: Vec<(String, Digest, Bytes)> = Vec::new();
+        for Object { archive, key } in package.objects.into_values() {
+            objects.push((key, archive.sha256, archive.bytes));
+        }
         for (name, archive) in package.artifacts {
             objects.push((release.artifacts[&name].key.clone(), archive.sha256, archive.bytes));
         }
@@ -78,11 +96,11 @@ impl Engine {
                 objects.push((release.variants[&tenant][&name].key.clone(), archive.sha256, archive.bytes));
             }
         }
-        objects.push((release.template.key.clone(), release.template.sha256, package.template));
+        objects.push((release.template.key.clone(), release.template.sha256, package.template.into()));
         objects.sort_by(|a, b| a.0.cmp(&b.0));
         objects.dedup_by(|a, b| a.0 == b.0);
 
-        let send = |(key, sha256, bytes): (String, Digest, Vec<u8>)| {
+        let send = |(key, sha256, bytes): (String, Digest, Bytes)| {
             let (store, events) = (self.store.clone(), self.events.clone());
             async move {
                 let size = bytes.len() as u64;

@@ -1,78 +1,324 @@
-//! The zip itself.
+//! A folder to a zip: read, compressed and hashed by all cores, written in order.
 
 use std::fs::{self, File};
-use std::io::{Cursor, Write as _};
-use std::path::Path;
+use std::io::{Cursor, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
+use bytes::Bytes;
+use crc32fast::Hasher;
+use sha2::{Digest as _, Sha256};
+use zip::ZipArchive;
 
 use super::Error;
+use super::cache::{Cache, Kept, Last};
+use super::deflate::{self, Deflate};
 use super::files::{self, Entry, Kind};
+use super::ordered::in_order;
+use super::writer::{Content, Open, Writer};
 use crate::domain::Digest;
 
 /// A packaged artifact.
 #[derive(Debug, Clone)]
 pub struct Archive {
-    /// The zip.
-    pub bytes: Vec<u8>,
+    /// The zip, or the file where it is none.
+    pub bytes: Bytes,
     /// Its sha256, which is its name in the store.
     pub sha256: Digest,
     /// How many files it has.
     pub entries: usize,
+    /// How many bytes they have unzipped.
+    pub unzipped: u64,
+    /// The largest of them, with their sizes.
+    pub largest: Vec<(String, u64)>,
 }
 
-/// From so many bytes on, an entry's header needs the Zip64 form.
-const LARGE: u64 = u32::MAX as u64;
+/// A file of so many bytes and more is compressed in parts.
+const LARGE: u64 = 4 << 20;
+/// Size of a part.
+const PART: u64 = 1 << 20;
+/// Bytes that are read or compressed ahead of the writer.
+const AHEAD: usize = 16 << 20;
+/// More threads than this would wait for the writer.
+const THREADS: usize = 16;
+/// How many of the largest entries are named.
+const NAMED: usize = 5;
+
+/// A piece of an entry that is made by one thread.
+struct Job<'a> {
+    entry: &'a Entry,
+    /// Its number.
+    number: usize,
+    path: PathBuf,
+    part: Part<'a>,
+    is_first: bool,
+    is_last: bool,
+}
+
+enum Part<'a> {
+    /// What a link says.
+    Link,
+    /// A small file.
+    Whole,
+    /// A part of a large file, by its offset and length.
+    Some(u64, u64),
+    /// What was compressed before, by its place in the last zip.
+    Kept(&'a Last, Kept, u64, u64),
+}
+
+/// What a thread has made of a job.
+struct Piece {
+    bytes: Vec<u8>,
+    crc: Hasher,
+    size: u64,
+    deflated: bool,
+}
+
+impl Piece {
+    fn stored(bytes: Vec<u8>) -> Self {
+        let mut crc = Hasher::new();
+        crc.update(&bytes);
+        Self { size: bytes.len() as u64, bytes, crc, deflated: false }
+    }
+}
+
+/// What a thread keeps from job to job.
+struct Tools {
+    deflate: Deflate,
+    read: Vec<u8>,
+}
+
+impl Job<'_> {
+    fn cost(&self) -> usize {
+        let bytes = match &self.part {
+            Part::Link => 0,
+            Part::Whole => self.entry.size,
+            Part::Some(_, length) | Part::Kept(_, _, _, length) => *length,
+        };
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    fn work(&self, tools: &mut Tools) -> Result<Piece, Error> {
+        let failed = |source| Error::Read { path: self.path.clone(), source };
+        match (&self.part, &self.entry.kind) {
+            (Part::Link, Kind::Link(target)) => Ok(Piece::stored(target.clone().into_bytes())),
+            (Part::Link | Part::Whole, _) => {
+                tools.read.clear();
+                File::open(&self.path).and_then(|mut file| file.read_to_end(&mut tools.read)).map_err(failed)?;
+                let mut crc = Hasher::new();
+                crc.update(&tools.read);
+                let size = tools.read.len() as u64;
+                Ok(match tools.deflate.whole(&tools.read) {
+                    Some(bytes) => Piece { bytes, crc, size, deflated: true },
+                    None => Piece { bytes: tools.read.clone(), crc, size, deflated: false },
+                })
+            }
+            (Part::Some(offset, length), _) => {
+                let before = (*offset).min(deflate::WINDOW as u64);
+                tools.read.clear();
+                let mut file = File::open(&self.path).map_err(failed)?;
+                file.seek(SeekFrom::Start(offset - before)).map_err(failed)?;
+                file.take(before + length).read_to_end(&mut tools.read).map_err(failed)?;
+                if tools.read.len() as u64 != before + length {
+                    return Err(failed(std::io::Error::other("it has changed while it was read")));
+                }
+                let (before, bytes) = tools.read.split_at(usize::try_from(before).unwrap_or_default());
+                let mut crc = Hasher::new();
+                crc.update(bytes);
+                let size = bytes.len() as u64;
+                Ok(Piece { bytes: deflate::part(before, bytes, self.is_last), crc, size, deflated: true })
+            }
+            (Part::Kept(last, kept, offset, length), _) => {
+                let mut bytes = vec![0; usize::try_from(*length).unwrap_or_default()];
+                let failed = |source| Error::Read { path: last.path.clone(), source };
+                last.file.read_exact_at(&mut bytes, *offset).map_err(failed)?;
+                // What is known of the whole comes with its first part.
+                let Content { crc, size, deflated } = kept.content();
+                let (crc, size) = if self.is_first { (crc, size) } else { (0, 0) };
+                Ok(Piece { bytes, crc: Hasher::new_with_initial_len(crc, size), size, deflated })
+            }
+        }
+    }
+}
+
+/// Returns the parts of a length.
+fn parts(length: u64) -> impl Iterator<Item = (u64, u64)> {
+    (0..length.div_ceil(PART).max(1)).map(move |number| (number * PART, PART.min(length - number * PART)))
+}
+
+/// Lists the jobs of all entries, in their order.
+fn jobs<'a>(folder: &Path, entries: &'a [Entry], known: Option<&'a (Last, Vec<Digest>)>) -> Vec<Job<'a>> {
+    let mut jobs = Vec::with_capacity(entries.len());
+    for (number, entry) in entries.iter().enumerate() {
+        let kept = known.and_then(|(last, contents)| Some((last, last.find(&contents[number])?)));
+        let parts: Vec<Part<'_>> = match (&entry.kind, kept) {
+            (Kind::Link(_), _) => vec![Part::Link],
+            (_, Some((last, kept))) => {
+                let place = kept.place();
+                let part = |(offset, length)| Part::Kept(last, kept, place.start + offset, length);
+                parts(place.end - place.start).map(part).collect()
+            }
+            _ if entry.size < LARGE => vec![Part::Whole],
+            _ => parts(entry.size).map(|(offset, length)| Part::Some(offset, length)).collect(),
+        };
+        let count = parts.len();
+        let path = files::path(folder, entry);
+        let job = |(part, what)| Job {
+            entry,
+            number,
+            path: path.clone(),
+            part: what,
+            is_first: part == 0,
+            is_last: part + 1 == count,
+        };
+        jobs.extend(parts.into_iter().enumerate().map(job));
+    }
+    jobs
+}
 
 impl Archive {
     /// Zips entries of a folder in their order. Times are the zip format's zero (1980-01-01), modes are 755 or
     /// 644, and nothing else of this machine gets in.
-    pub(super) fn of_files(folder: &Path, entries: &[Entry]) -> Result<Self, Error> {
-        let zip_error = |source| Error::Zip { path: folder.to_owned(), source };
-        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-        for entry in entries {
-            let options = SimpleFileOptions::default()
-                .last_modified_time(DateTime::default())
-                .compression_method(CompressionMethod::Deflated)
-                .compression_level(Some(6));
-            if let Kind::Link(target) = &entry.kind {
-                zip.add_symlink(entry.name.as_str(), target.as_str(), options.unix_permissions(0o777))
-                    .map_err(zip_error)?;
-                continue;
+    pub(super) fn of_files(
+        folder: &Path,
+        entries: &[Entry],
+        cache: Option<&Cache>,
+        threads: usize,
+    ) -> Result<Self, Error> {
+        let threads = threads.clamp(1, THREADS);
+        let contents = cache.map(|_| digests(folder, entries, threads)).transpose()?;
+        let last = cache.and_then(|cache| cache.last(folder)).filter(is_sound);
+        let known = last.zip(contents.clone());
+        let jobs = jobs(folder, entries, known.as_ref());
+        let total: u64 = entries.iter().map(|entry| entry.size + 200 + 2 * entry.name.len() as u64).sum();
+        let mut zip = Writer::new(usize::try_from(total.min(1 << 30)).unwrap_or_default());
+        let mut kept: Vec<(Digest, Kept)> = Vec::new();
+        let (mut open, mut crc, mut size) = (None::<Open>, Hasher::new(), 0);
+        let mut sizes: Vec<u64> = Vec::with_capacity(entries.len());
+
+        let tools = || Tools { deflate: Deflate::new(), read: Vec::new() };
+        let work = |tools: &mut Tools, job: &Job<'_>| job.work(tools);
+        let take = |job: &Job<'_>, piece: Result<Piece, Error>| {
+            let piece = piece?;
+            let entry = open.get_or_insert_with(|| zip.begin(&job.entry.name, job.entry.mode(), job.entry.size));
+            zip.write(&piece.bytes);
+            crc.combine(&piece.crc);
+            size += piece.size;
+            if job.is_last {
+                let mut deflated = piece.deflated;
+                if deflated && zip.written(entry) >= size && matches!(job.part, Part::Some(..)) {
+                    // Only now it is known that it did not pay.
+                    zip.rewind(entry);
+                    store(&mut zip, &job.path, size)?;
+                    deflated = false;
+                }
+                let content = Content { crc: std::mem::take(&mut crc).finalize(), size, deflated };
+                let place = zip.place(entry);
+                zip.end(entry, content);
+                if let Some(contents) = &contents {
+                    kept.push((contents[job.number], Kept::new(place, content)));
+                }
+                sizes.push(size);
+                (open, size) = (None, 0);
             }
-            let path = files::path(folder, entry);
-            let read = |source| Error::Read { path: path.clone(), source };
-            let mut file = File::open(&path).map_err(read)?;
-            let size = file.metadata().map_err(read)?.len();
-            let mode = if entry.kind == Kind::Executable { 0o755 } else { 0o644 };
-            zip.start_file(entry.name.as_str(), options.unix_permissions(mode).large_file(size >= LARGE))
-                .map_err(zip_error)?;
-            std::io::copy(&mut file, &mut zip).map_err(read)?;
+            Ok::<(), Error>(())
+        };
+        in_order(threads, AHEAD, &jobs, Job::cost, tools, work, take)?;
+        let (bytes, sha256) = zip.finish();
+        if let (Some(cache), None) = (cache, known.filter(|(last, _)| last.sha256 == sha256)) {
+            // A cache that cannot be written makes the next run slower, and nothing else.
+            let _ = cache.keep(folder, &bytes, sha256, kept);
         }
-        zip.flush().map_err(|source| Error::Read { path: folder.to_owned(), source })?;
-        let bytes = zip.finish().map_err(zip_error)?.into_inner();
-        Ok(Self { sha256: Digest::of(&bytes), entries: entries.len(), bytes })
+        let names = entries.iter().map(|entry| entry.name.clone());
+        Ok(Self::new(bytes.into(), sha256, names.zip(sizes).collect()))
+    }
+
+    fn new(bytes: Bytes, sha256: Digest, mut files: Vec<(String, u64)>) -> Self {
+        let (entries, unzipped) = (files.len(), files.iter().map(|(_, size)| size).sum());
+        files.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        files.truncate(NAMED);
+        Self { bytes, sha256, entries, unzipped, largest: files }
+    }
+
+    /// Takes a file as it is.
+    pub(super) fn of_bytes(name: &str, bytes: Vec<u8>) -> Self {
+        let (sha256, size) = (Digest::of(&bytes), bytes.len() as u64);
+        Self::new(bytes.into(), sha256, vec![(name.to_owned(), size)])
     }
 
     /// Takes a zip as it is, after a look whether it is one.
     pub(super) fn of_zip(path: &Path) -> Result<Self, Error> {
         let bytes = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let zip =
-            ZipArchive::new(Cursor::new(&bytes)).map_err(|source| Error::Zip { path: path.to_owned(), source })?;
-        let entries = zip.len();
-        Ok(Self { sha256: Digest::of(&bytes), entries, bytes })
+        let broken = |source| Error::Zip { path: path.to_owned(), source };
+        let mut zip = ZipArchive::new(Cursor::new(&bytes)).map_err(broken)?;
+        let mut files = Vec::with_capacity(zip.len());
+        for number in 0..zip.len() {
+            let file = zip.by_index_raw(number).map_err(broken)?;
+            files.push((file.name().map_err(broken)?.into_owned(), file.size()));
+        }
+        let sha256 = Digest::of(&bytes);
+        Ok(Self::new(bytes.into(), sha256, files))
+    }
+}
+
+/// Writes a file without compression, piece by piece.
+fn store(zip: &mut Writer, path: &Path, size: u64) -> Result<(), Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let mut piece = Vec::new();
+    for (_, length) in parts(size) {
+        piece.clear();
+        file.by_ref().take(length).read_to_end(&mut piece).map_err(failed)?;
+        zip.write(&piece);
+    }
+    Ok(())
+}
+
+/// Tells whether a zip in a cache is what was written there.
+fn is_sound(last: &Last) -> bool {
+    hash(&mut Vec::new(), &last.path).is_ok_and(|sha256| sha256 == last.sha256)
+}
+
+/// Returns the digests of what entries contain.
+fn digests(folder: &Path, entries: &[Entry], threads: usize) -> Result<Vec<Digest>, Error> {
+    let mut digests = Vec::with_capacity(entries.len());
+    let work = |buffer: &mut Vec<u8>, entry: &Entry| match &entry.kind {
+        Kind::Link(target) => Ok(Digest::of(target)),
+        _ => {
+            let path = files::path(folder, entry);
+            hash(buffer, &path).map_err(|source| Error::Read { path, source })
+        }
+    };
+    let take = |_: &Entry, digest: Result<Digest, Error>| digest.map(|digest| digests.push(digest));
+    in_order(threads, usize::MAX, entries, |_| 0, Vec::new, work, take)?;
+    Ok(digests)
+}
+
+/// Hashes a file.
+fn hash(buffer: &mut Vec<u8>, path: &Path) -> std::io::Result<Digest> {
+    buffer.resize(256 << 10, 0);
+    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
+    loop {
+        match file.read(buffer)? {
+            0 => return Ok(Digest::from_bytes(hash.finalize().into())),
+            length => hash.update(&buffer[..length]),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::time::{Duration, SystemTime};
 
-    use super::super::package;
+    use std::io::Write as _;
+
+    use super::super::Packaging;
     use super::*;
+
+    fn package(path: &Path) -> Result<Archive, Error> {
+        Packaging::default().package(path, &[], &[])
+    }
 
     /// Makes the same tree with other times, modes and order of creation.
     fn tree(reversed: bool, mode: u32, age: u64) -> tempfile::TempDir {
@@ -96,17 +342,17 @@ mod tests {
 
     #[test]
     fn the_same_files_are_the_same_bytes_whatever_their_times_order_and_umask() {
-        let one = package(tree(false, 0o600, 0).path(), &[], &[]).unwrap();
-        let other = package(tree(true, 0o664, 1_000_000).path(), &[], &[]).unwrap();
+        let one = package(tree(false, 0o600, 0).path()).unwrap();
+        let other = package(tree(true, 0o664, 1_000_000).path()).unwrap();
         assert_eq!(one.bytes, other.bytes);
         assert_eq!(one.entries, 5);
         // The bytes are a promise: a release that was made by another build of Tenantry is found again.
-        insta::assert_snapshot!(one.sha256, @"325929aef4281ca39aa80b500333e53d0aeb480f736fb382893e3adea148ee08");
+        insta::assert_snapshot!(one.sha256, @"dcb6be6d84ff903929e022d3cda198c427af6a027627f4e9f140c9c7396da7a1");
     }
 
     #[test]
     fn contents_modes_and_links_survive() {
-        let archive = package(tree(false, 0o600, 0).path(), &[], &[]).unwrap();
+        let archive = package(tree(false, 0o600, 0).path()).unwrap();
         let mut zip = ZipArchive::new(Cursor::new(&archive.bytes)).unwrap();
         let mode = |zip: &mut ZipArchive<_>, name: &str| zip.by_name(name).unwrap().unix_mode().unwrap();
         assert_eq!(mode(&mut zip, "index.js"), 0o100_644);
@@ -120,14 +366,77 @@ mod tests {
     #[test]
     fn a_changed_byte_changes_the_digest_and_a_zip_is_taken_as_it_is() {
         let folder = tree(false, 0o600, 0);
-        let before = package(folder.path(), &[], &[]).unwrap();
+        let before = package(folder.path()).unwrap();
         fs::write(folder.path().join("index.js"), "other").unwrap();
-        let after = package(folder.path(), &[], &[]).unwrap();
+        let after = package(folder.path()).unwrap();
         assert_ne!(before.sha256, after.sha256);
         let path = folder.path().join("a.zip");
         fs::write(&path, &after.bytes).unwrap();
-        assert_eq!(package(&path, &[], &[]).unwrap().sha256, after.sha256);
+        assert_eq!(package(&path).unwrap().sha256, after.sha256);
         fs::write(&path, "no zip").unwrap();
-        assert!(matches!(package(&path, &[], &[]), Err(Error::Zip { .. })));
+        assert!(matches!(package(&path), Err(Error::Zip { .. })));
+    }
+
+    /// A tree with small files, one that does not compress, and some that go in parts.
+    fn mixed() -> tempfile::TempDir {
+        let folder = tree(false, 0o600, 0);
+        let mut random = fastrand::Rng::with_seed(7);
+        let noise: Vec<u8> = (0..LARGE + 5).map(|_| random.u8(..)).collect();
+        let text: Vec<u8> = (0..LARGE + 3 * PART / 2).map(|at| (at / 7 % 251) as u8).collect();
+        fs::write(folder.path().join("noise"), &noise).unwrap();
+        fs::write(folder.path().join("small-noise"), &noise[..1000]).unwrap();
+        fs::write(folder.path().join("text"), &text).unwrap();
+        fs::write(folder.path().join("empty"), b"").unwrap();
+        folder
+    }
+
+    #[test]
+    fn the_bytes_do_not_depend_on_threads_and_a_library_reads_them() {
+        let folder = mixed();
+        let entries = files::collect(folder.path(), &[], &[]).unwrap();
+        let one = Archive::of_files(folder.path(), &entries, None, 1).unwrap();
+        for threads in [2, 5, 16] {
+            let other = Archive::of_files(folder.path(), &entries, None, threads).unwrap();
+            assert_eq!(one.bytes, other.bytes, "{threads} threads");
+        }
+        assert_eq!(one.sha256, Digest::of(&one.bytes));
+        assert_eq!(one.largest[0], ("text".to_owned(), LARGE + 3 * PART / 2));
+        let mut zip = ZipArchive::new(Cursor::new(&one.bytes)).unwrap();
+        for entry in entries.iter().filter(|entry| !matches!(entry.kind, Kind::Link(_))) {
+            let mut bytes = Vec::new();
+            let mut file = zip.by_name(&entry.name).unwrap();
+            let stored = file.compression() == zip::CompressionMethod::Stored;
+            assert_eq!(stored, entry.name.contains("noise") || entry.name == "empty", "{}", entry.name);
+            file.read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes, fs::read(files::path(folder.path(), entry)).unwrap(), "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn a_cache_changes_nothing_but_the_work() {
+        let (folder, kept) = (mixed(), tempfile::tempdir().unwrap());
+        let cache = Cache::new(kept.path().join("cache"));
+        let zip = |cache: Option<&Cache>| {
+            let entries = files::collect(folder.path(), &[], &[]).unwrap();
+            Archive::of_files(folder.path(), &entries, cache, 2).unwrap()
+        };
+        let plain = zip(None);
+        assert_eq!(zip(Some(&cache)).bytes, plain.bytes, "filled");
+        assert_eq!(zip(Some(&cache)).bytes, plain.bytes, "used");
+        // What is not changed comes from the cache: contents that are kept are not compressed again.
+        fs::write(folder.path().join("index.js"), "another").unwrap();
+        let entries = files::collect(folder.path(), &[], &[]).unwrap();
+        let contents = digests(folder.path(), &entries, 1).unwrap();
+        let known = (cache.last(folder.path()).unwrap(), contents);
+        let jobs = jobs(folder.path(), &entries, Some(&known));
+        let fresh = jobs.iter().filter(|job| matches!(job.part, Part::Whole | Part::Some(..)));
+        assert_eq!(fresh.map(|job| job.entry.name.as_str()).collect::<Vec<_>>(), ["index.js"]);
+        assert_eq!(zip(Some(&cache)).bytes, zip(None).bytes, "one file changed");
+        // A cache that is broken is not believed.
+        let broken = &cache.last(folder.path()).unwrap().path;
+        let mut bytes = fs::read(broken).unwrap();
+        bytes[100] ^= 1;
+        fs::write(broken, bytes).unwrap();
+        assert_eq!(zip(Some(&cache)).bytes, zip(None).bytes, "broken");
     }
 }

@@ -15,6 +15,19 @@ pub struct Entry {
     pub name: String,
     /// What it is.
     pub kind: Kind,
+    /// How many bytes it has.
+    pub size: u64,
+}
+
+impl Entry {
+    /// Returns its mode in a zip: nothing of this machine's umask gets in.
+    pub fn mode(&self) -> u32 {
+        match self.kind {
+            Kind::File => 0o100_644,
+            Kind::Executable => 0o100_755,
+            Kind::Link(_) => 0o120_777,
+        }
+    }
 }
 
 /// What an entry is.
@@ -34,12 +47,7 @@ pub enum Kind {
 /// behind it on this machine is nobody's intention. An excluded folder is not looked into.
 pub fn collect(folder: &Path, include: &[String], exclude: &[String]) -> Result<Vec<Entry>, Error> {
     let (included, excluded) = (globs(include)?, globs(exclude)?);
-    let name = |path: &Path| -> Result<String, Error> {
-        let inner = path.strip_prefix(folder).unwrap_or(path);
-        let parts: Option<Vec<&str>> = inner.components().map(|part| part.as_os_str().to_str()).collect();
-        Ok(parts.ok_or_else(|| Error::Name(path.to_owned()))?.join("/"))
-    };
-    let keeps = |path: &Path| name(path).map_or(true, |name| name.is_empty() || !excluded.is_match(&name));
+    let keeps = |path: &Path| name(folder, path).map_or(true, |name| name.is_empty() || !excluded.is_match(&name));
 
     let mut entries = Vec::new();
     for found in WalkDir::new(folder).into_iter().filter_entry(|entry| keeps(entry.path())) {
@@ -48,9 +56,10 @@ pub fn collect(folder: &Path, include: &[String], exclude: &[String]) -> Result<
         if found.file_type().is_dir() {
             continue;
         }
-        let name = name(found.path())?;
+        let name = name(folder, found.path())?;
         if include.is_empty() || included.is_match(&name) {
-            entries.push(Entry { kind: kind(folder, &found, &name)?, name });
+            let (kind, size) = kind(folder, &found, &name)?;
+            entries.push(Entry { name, kind, size });
         }
     }
     if entries.is_empty() {
@@ -58,6 +67,40 @@ pub fn collect(folder: &Path, include: &[String], exclude: &[String]) -> Result<
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
+}
+
+/// Returns all files of a folder with links followed, ordered by the bytes of their names.
+pub fn follow(folder: &Path) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    for found in WalkDir::new(folder).follow_links(true) {
+        let found = found
+            .map_err(|error| Error::Read { path: error.path().unwrap_or(folder).to_owned(), source: error.into() })?;
+        if !found.file_type().is_dir() {
+            let name = name(folder, found.path())?;
+            let (kind, size) = kind(folder, &found, &name)?;
+            entries.push(Entry { name, kind, size });
+        }
+    }
+    if entries.is_empty() {
+        return Err(Error::Empty(folder.to_owned()));
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+/// Returns a file as the only entry of its folder.
+pub fn single(path: &Path) -> Result<Entry, Error> {
+    let name = path.file_name().and_then(OsStr::to_str).ok_or_else(|| Error::Name(path.to_owned()))?;
+    let metadata = path.metadata().map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let kind = if is_executable(&metadata) { Kind::Executable } else { Kind::File };
+    Ok(Entry { name: name.to_owned(), kind, size: metadata.len() })
+}
+
+/// Returns a path within a folder, with slashes.
+fn name(folder: &Path, path: &Path) -> Result<String, Error> {
+    let inner = path.strip_prefix(folder).unwrap_or(path);
+    let parts: Option<Vec<&str>> = inner.components().map(|part| part.as_os_str().to_str()).collect();
+    Ok(parts.ok_or_else(|| Error::Name(path.to_owned()))?.join("/"))
 }
 
 fn globs(patterns: &[String]) -> Result<GlobSet, Error> {
@@ -68,7 +111,7 @@ fn globs(patterns: &[String]) -> Result<GlobSet, Error> {
     Ok(set.build()?)
 }
 
-fn kind(folder: &Path, entry: &walkdir::DirEntry, name: &str) -> Result<Kind, Error> {
+fn kind(folder: &Path, entry: &walkdir::DirEntry, name: &str) -> Result<(Kind, u64), Error> {
     let path = entry.path();
     let read = |source: std::io::Error| Error::Read { path: path.to_owned(), source };
     if entry.file_type().is_symlink() {
@@ -76,13 +119,14 @@ fn kind(folder: &Path, entry: &walkdir::DirEntry, name: &str) -> Result<Kind, Er
         if !stays_within(Path::new(name), &target) {
             return Err(Error::Escapes { path: folder.join(name), target });
         }
-        return target.to_str().map(|text| Kind::Link(text.to_owned())).ok_or_else(|| Error::Name(target.clone()));
+        let text = target.to_str().ok_or_else(|| Error::Name(target.clone()))?;
+        return Ok((Kind::Link(text.to_owned()), text.len() as u64));
     }
     if !entry.file_type().is_file() {
         return Err(Error::Special(path.to_owned()));
     }
     let metadata = entry.metadata().map_err(|error| read(error.into()))?;
-    Ok(if is_executable(&metadata) { Kind::Executable } else { Kind::File })
+    Ok((if is_executable(&metadata) { Kind::Executable } else { Kind::File }, metadata.len()))
 }
 
 #[cfg(unix)]
@@ -161,8 +205,8 @@ mod tests {
         symlink("real.js", folder.path().join("a/link.js")).unwrap();
         symlink("a", folder.path().join("folder")).unwrap();
         let entries = collect(folder.path(), &[], &[]).unwrap();
-        assert_eq!(entries[0], Entry { name: "a/link.js".into(), kind: Kind::Link("real.js".into()) });
-        assert_eq!(entries[2], Entry { name: "folder".into(), kind: Kind::Link("a".into()) });
+        assert_eq!(entries[0], Entry { name: "a/link.js".into(), kind: Kind::Link("real.js".into()), size: 7 });
+        assert_eq!(entries[2], Entry { name: "folder".into(), kind: Kind::Link("a".into()), size: 1 });
         for beyond in ["../../etc/passwd", "/etc/passwd", "../a/../../x"] {
             let link = folder.path().join("a/bad");
             symlink(beyond, &link).unwrap();

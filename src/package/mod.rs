@@ -1,11 +1,20 @@
 //! Folders to zips: the same bytes whatever the files' times, order or owner, and whatever the umask.
 
 mod archive;
+mod cache;
+mod deflate;
 mod files;
+mod locate;
+mod ordered;
+pub mod properties;
+mod templates;
+mod writer;
 
 use std::path::{Path, PathBuf};
 
 pub use archive::Archive;
+pub use cache::Cache;
+pub use templates::{Object, Packed, Places, Sources, is_json};
 
 /// Why an artifact cannot be packaged.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +47,17 @@ pub enum Error {
     /// Nothing is left to package.
     #[error("{} has no file that `include` takes and `exclude` leaves", .0.display())]
     Empty(PathBuf),
+    /// More than Lambda unzips.
+    #[error("{} has {} MB unzipped, and Lambda takes 250 MB; the largest: {}", path.display(), archive.unzipped >> 20, largest(archive))]
+    TooLarge {
+        /// What was packaged.
+        path: PathBuf,
+        /// What came of it.
+        archive: Box<Archive>,
+    },
+    /// A value that cannot be put in the place of another.
+    #[error("{}: {_0} cannot be written where it stands", .1.display())]
+    Unwritable(String, PathBuf),
     /// The zip itself is broken or cannot be written.
     #[error("{}: {source}", path.display())]
     Zip {
@@ -46,6 +66,11 @@ pub enum Error {
         /// What is wrong.
         source: zip::result::ZipError,
     },
+}
+
+fn largest(archive: &Archive) -> String {
+    let named = archive.largest.iter().map(|(name, size)| format!("{name} ({} MB)", size >> 20));
+    named.collect::<Vec<_>>().join(", ")
 }
 
 /// Returns how many files of a folder would be packaged.
@@ -57,15 +82,47 @@ pub fn entries(folder: &Path, include: &[String], exclude: &[String]) -> Result<
     files::collect(folder, include, exclude).map(|entries| entries.len())
 }
 
-/// Packages a folder, or takes a zip as it is.
-///
-/// # Errors
-///
-/// Returns what cannot be packaged; nothing is written anywhere.
-pub fn package(path: &Path, include: &[String], exclude: &[String]) -> Result<Archive, Error> {
-    if path.is_dir() {
-        Archive::of_files(path, &files::collect(path, include, exclude)?)
-    } else {
-        Archive::of_zip(path)
+/// How folders are packaged.
+#[derive(Debug, Clone, Default)]
+pub struct Packaging {
+    /// What was compressed before, if it is kept.
+    pub cache: Option<Cache>,
+    /// How many threads compress; as many as there are cores where none is given. The bytes do not depend on it.
+    pub threads: Option<usize>,
+}
+
+impl Packaging {
+    /// Packages a folder, or takes a zip as it is.
+    ///
+    /// # Errors
+    ///
+    /// Returns what cannot be packaged; nothing is written anywhere but into the cache.
+    pub fn package(&self, path: &Path, include: &[String], exclude: &[String]) -> Result<Archive, Error> {
+        if path.is_dir() {
+            self.zip(path, &files::collect(path, include, exclude)?)
+        } else {
+            Archive::of_zip(path)
+        }
+    }
+
+    /// Packages all of a folder that a template names. Links are followed, as the AWS CLI follows them.
+    fn tree(&self, folder: &Path) -> Result<Archive, Error> {
+        self.zip(folder, &files::follow(folder)?)
+    }
+
+    /// Takes a zip as it is, and zips any other file.
+    fn zip_of(&self, path: &Path) -> Result<Archive, Error> {
+        match Archive::of_zip(path) {
+            Err(Error::Zip { .. }) => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                Archive::of_files(folder, &[files::single(path)?], None, 1)
+            }
+            other => other,
+        }
+    }
+
+    fn zip(&self, folder: &Path, entries: &[files::Entry]) -> Result<Archive, Error> {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Archive::of_files(folder, entries, self.cache.as_ref(), self.threads.unwrap_or_else(cores))
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use tenantry::domain::{
     AccountId, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Drift, Fault, FaultKind,
@@ -573,11 +574,11 @@ impl Store for Bucket {
     async fn put_content(
         &self,
         key: &str,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         _: Digest,
         _: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<bool, Fault> {
-        self.put_once(key, bytes).await
+        self.put_once(key, bytes.into()).await
     }
 
     async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault> {

@@ -7,9 +7,9 @@ use crate::cli::workspace::Run;
 use crate::config::{ArtifactSource, Project, StageConfig, Template};
 use crate::domain::release::Provenance;
 use crate::domain::{Exit, Masks, Outcome, Release, Target, TargetId};
-use crate::engine::{Engine, Package, PlanRequest};
+use crate::engine::{Engine, Package, PlanRequest, shared_folder};
 use crate::event::Event;
-use crate::package::{self, Archive};
+use crate::package::{self, Archive, Packaging, Packed, Places};
 use crate::plan::{Origin, Secrets, Selection};
 
 /// A release with its own template, which need not be the one in the folder.
@@ -170,17 +170,18 @@ fn parse(template: &[u8]) -> Result<Template, CommandError> {
 /// Zips what the configuration names. Nothing leaves this machine.
 fn build(run: &Run<'_>) -> Result<Package, CommandError> {
     let Run { project, engine, environment, .. } = run;
+    let packaging = Packaging::default();
+    let tell = |artifact: String, archive: &Archive| {
+        let Archive { entries, sha256, .. } = *archive;
+        let size = archive.bytes.len() as u64;
+        engine.events.emit(Event::Packaged { artifact, entries, size, sha256 });
+    };
     let zip =
         |sources: &BTreeMap<String, ArtifactSource>, whose: &str| -> Result<BTreeMap<String, Archive>, CommandError> {
             let mut zips = BTreeMap::new();
             for (name, source) in sources {
-                let archive = package::package(&source.path, &source.include, &source.exclude)?;
-                engine.events.emit(Event::Packaged {
-                    artifact: format!("{name}{whose}"),
-                    entries: archive.entries,
-                    size: archive.bytes.len() as u64,
-                    sha256: archive.sha256,
-                });
+                let archive = packaging.package(&source.path, &source.include, &source.exclude)?;
+                tell(format!("{name}{whose}"), &archive);
                 zips.insert(name.clone(), archive);
             }
             Ok(zips)
@@ -191,15 +192,22 @@ fn build(run: &Run<'_>) -> Result<Package, CommandError> {
         let zips = zip(&sources, &format!(" of {tenant}"))?;
         variants.insert(tenant, (account, zips));
     }
-    let template = project.template_document();
+    let url = |key: &str| engine.store.url(key);
+    let folder = shared_folder(&project.store.prefix, &project.application);
+    let places = Places { bucket: &project.store.bucket, folder: &folder, url: &url };
+    let Packed { template, objects } = project.sources.pack(&packaging, &places)?;
+    for (name, object) in &objects {
+        tell(name.clone(), &object.archive);
+    }
     Ok(Package {
         application: project.application.clone(),
         bucket: project.store.bucket.clone(),
         prefix: project.store.prefix.clone(),
         artifacts,
         variants,
-        template: template.text.clone().into_bytes(),
-        template_extension: if template.text.trim_start().starts_with('{') { "json" } else { "yaml" },
+        objects,
+        template_extension: if package::is_json(&template) { "json" } else { "yaml" },
+        template: template.into_bytes(),
         provenance: Provenance {
             commit: environment.commit.clone(),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),

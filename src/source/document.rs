@@ -6,30 +6,23 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use granit_parser::{Event, Parser, Span};
 use serde::de::DeserializeOwned;
 
+use super::yaml::{Id, Tree};
 use crate::domain::Masks;
 
 /// A path into a document: keys of mappings and, as decimal numbers, places in sequences.
 pub type Keys<'a> = &'a [&'a str];
 
 /// A file that was read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Document {
     /// As the user named it, for messages.
     pub path: PathBuf,
     /// Its text.
     pub text: String,
-    root: Option<Node>,
-}
-
-/// A value in a document, with its place and that of its key.
-#[derive(Debug)]
-struct Node {
-    key: Option<Range<usize>>,
-    value: Range<usize>,
-    children: Vec<(String, Self)>,
+    /// Where everything is in it.
+    pub tree: Tree,
 }
 
 /// Something that is wrong with the input.
@@ -58,6 +51,13 @@ impl Problem {
     #[must_use]
     pub fn at(mut self, document: usize, bytes: Range<usize>) -> Self {
         self.place = Some((document, bytes));
+        self
+    }
+
+    /// Gives the problem's document another number, where those of several parts of a project are put together.
+    #[must_use]
+    pub fn renumbered(mut self, number: impl Fn(usize) -> usize) -> Self {
+        self.place = self.place.map(|(document, bytes)| (number(document), bytes));
         self
     }
 
@@ -149,7 +149,7 @@ impl Document {
             };
             Problem::new(format!("cannot read {what} {}: {why}", path.display()))
         })?;
-        Ok(Self { path: path.to_owned(), root: index(&text), text })
+        Ok(Self { path: path.to_owned(), tree: Tree::parse(&text), text })
     }
 
     /// Reads the text as a value of a type; `number` is the document's number in the project.
@@ -217,74 +217,30 @@ impl Document {
 
     /// Returns the bytes of a value, or of the nearest thing around it that there is.
     pub fn value(&self, keys: Keys<'_>) -> Range<usize> {
-        self.find(keys).map_or(0..0, |(node, _)| node.value.clone())
+        self.find(keys).map_or(0..0, |id| self.tree.node(id).value.clone())
     }
 
     /// Returns the bytes of a key, or of the nearest thing around it that there is.
     pub fn key(&self, keys: Keys<'_>) -> Range<usize> {
-        self.find(keys).map_or(0..0, |(node, _)| node.key.clone().unwrap_or_else(|| node.value.clone()))
+        self.find(keys).map_or(0..0, |id| self.place(id))
     }
 
-    fn find(&self, keys: Keys<'_>) -> Option<(&Node, bool)> {
-        let mut node = self.root.as_ref()?;
+    /// Returns the bytes of a node's key, or of the node where it has none.
+    pub fn place(&self, id: Id) -> Range<usize> {
+        let node = self.tree.node(id);
+        node.key.clone().unwrap_or_else(|| node.value.clone())
+    }
+
+    fn find(&self, keys: Keys<'_>) -> Option<Id> {
+        let mut id = self.tree.root()?;
         for key in keys {
-            match node.children.iter().find(|(name, _)| name == key) {
-                Some((_, child)) => node = child,
-                None => return Some((node, false)),
+            match self.tree.child(id, key) {
+                Some(child) => id = child,
+                None => break,
             }
         }
-        Some((node, true))
+        Some(id)
     }
-}
-
-/// Returns the tree of places of a text, or none where it is not YAML; parsing it as a value says why.
-fn index(text: &str) -> Option<Node> {
-    let mut events = Parser::new_from_str(text).map_while(Result::ok).filter(|(event, _)| is_node(event));
-    let (event, span) = events.next()?;
-    node(&event, span, None, &mut events)
-}
-
-/// Leaves out what is no part of a value: frames of streams and documents, anchors, comments.
-fn is_node(event: &Event<'_>) -> bool {
-    use Event::{Alias, MappingEnd, MappingStart, Scalar, SequenceEnd, SequenceStart};
-    matches!(event, Scalar(..) | SequenceStart(..) | SequenceEnd | MappingStart(..) | MappingEnd | Alias(..))
-}
-
-fn node<'a>(
-    event: &Event<'a>,
-    span: Span,
-    key: Option<Range<usize>>,
-    rest: &mut impl Iterator<Item = (Event<'a>, Span)>,
-) -> Option<Node> {
-    let bytes = span.byte_range()?;
-    let mut children = Vec::new();
-    match event {
-        Event::MappingStart(..) => loop {
-            let (event, span) = rest.next()?;
-            let (name, place) = match event {
-                Event::MappingEnd => break,
-                Event::Scalar(name, ..) => (name.into_owned(), span.byte_range()?),
-                other => (String::new(), node(&other, span, None, rest)?.value),
-            };
-            let (event, span) = rest.next()?;
-            children.push((name, node(&event, span, Some(place), rest)?));
-        },
-        Event::SequenceStart(..) => {
-            for number in 0.. {
-                match rest.next()? {
-                    (Event::SequenceEnd, _) => break,
-                    (event, span) => children.push((number.to_string(), node(&event, span, None, rest)?)),
-                }
-            }
-        }
-        _ => {}
-    }
-    // The start of a block is an empty span: its first child is where the reader looks.
-    let value = match children.first() {
-        Some((_, child)) if bytes.is_empty() => child.key.clone().unwrap_or_else(|| child.value.clone()),
-        _ => bytes,
-    };
-    Some(Node { key, value, children })
 }
 
 #[cfg(test)]
@@ -294,7 +250,7 @@ mod tests {
     const TEXT: &str = "# comment\na: 1\nb:\n  - c: zwölf\n    d: [x, y]\n  - !Sub 'text'\n";
 
     fn document() -> Document {
-        Document { path: "f.yaml".into(), text: TEXT.into(), root: index(TEXT) }
+        Document { path: "f.yaml".into(), text: TEXT.into(), tree: Tree::parse(TEXT) }
     }
 
     #[test]
