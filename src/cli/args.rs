@@ -15,6 +15,13 @@ pub struct Args {
     /// The configuration
     #[arg(long, global = true, default_value = "tenantry.yaml", env = "TENANTRY_CONFIG", value_name = "FILE")]
     pub config: PathBuf,
+    /// Which stack of a CDK assembly is meant, where it has several; `check`, `package`, `deploy`, `status` and `destroy`
+    /// take all in their order where none is named
+    #[arg(long, global = true, env = "TENANTRY_STACK", value_name = "STACK")]
+    pub stack: Option<String>,
+    /// A folder for what was compressed, to be kept from build to build: only files that have changed are compressed again
+    #[arg(long, global = true, env = "TENANTRY_CACHE", value_name = "FOLDER")]
+    pub cache: Option<PathBuf>,
     /// How progress is told on standard error
     #[arg(long, global = true, default_value = "auto", env = "TENANTRY_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -68,7 +75,11 @@ pub enum Command {
     /// Print the JSON Schema of tenantry.yaml, for editors
     Schema,
     /// Zip and upload artifacts and template, and record them as a release
-    Package,
+    Package {
+        /// Say why the release is another than the last one: which entries of which artifacts differ
+        #[arg(long)]
+        explain: bool,
+    },
     /// Create a change set in every target of a stage, and print what they would do
     Plan {
         /// The stage

@@ -16,6 +16,7 @@ use crate::config::{self, Project};
 use crate::domain::{Exit, Identity};
 use crate::engine::{Engine, Stop, StopHandle};
 use crate::event::{Events, Timed};
+use crate::package::{Cache, Packaging};
 
 /// Objects of so many bytes are sent in parts.
 const MULTIPART_FROM: usize = 64 << 20;
@@ -32,6 +33,8 @@ pub struct Workspace {
     pub environment: Environment,
     /// The tooling account.
     pub tooling: Tooling,
+    /// How folders are packaged.
+    pub packaging: Packaging,
     heard: UnboundedReceiver<Timed>,
     stop: StopHandle,
 }
@@ -48,13 +51,15 @@ pub struct Run<'a> {
     pub environment: &'a Environment,
     /// The tooling account.
     pub tooling: &'a Tooling,
+    /// How folders are packaged.
+    pub packaging: &'a Packaging,
 }
 
 impl Workspace {
     /// Reads and checks the project, and only then connects.
-    pub async fn open(args: &Args) -> Result<Self, CommandError> {
+    pub async fn open(args: &Args, stack: Option<&str>) -> Result<Self, CommandError> {
         let environment = Environment::read();
-        let project = config::load(&args.config, environment.variables.clone())?;
+        let project = config::load(&args.config, environment.variables.clone(), stack)?;
         let console = Console::new(args, &environment);
         console.hide(project.secret_values(&project.secret_parameters()))?;
         console
@@ -95,7 +100,8 @@ impl Workspace {
             by: Identity { principal: caller.arn.clone(), source_identity: environment.initiator.clone() },
             lease: None,
         };
-        Ok(Self { project, engine, console, environment, tooling, heard, stop: handle })
+        let packaging = Packaging { cache: args.cache.clone().map(Cache::new), threads: None };
+        Ok(Self { project, engine, console, environment, tooling, packaging, heard, stop: handle })
     }
 
     /// Conducts a command's work from its first event to its last, then lets it answer.
@@ -104,10 +110,16 @@ impl Workspace {
         work: impl AsyncFnOnce(&Run<'_>) -> Result<T, CommandError>,
         answer: impl FnOnce(&Console, T) -> Result<Exit, CommandError>,
     ) -> Result<Exit, CommandError> {
-        let Self { project, engine, console, environment, tooling, heard, stop } = self;
+        let Self { project, engine, console, environment, tooling, packaging, heard, stop } = self;
         let reporter = console.reporter();
-        let run =
-            Run { project: &project, engine: &engine, console: &console, environment: &environment, tooling: &tooling };
+        let run = Run {
+            project: &project,
+            engine: &engine,
+            console: &console,
+            environment: &environment,
+            tooling: &tooling,
+            packaging: &packaging,
+        };
         let work = work(&run);
         match conduct(work, heard, &engine.events, reporter, &stop).await? {
             Some(result) => result.and_then(|result| answer(&console, result)).map_err(|error| console.cover(error)),

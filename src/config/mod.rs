@@ -21,12 +21,22 @@ use std::path::Path;
 /// # Errors
 ///
 /// Returns every problem found, each with file, line and column where it has one.
-pub fn load(path: &Path, environment: Environment) -> Result<Project, Problems> {
-    let project = project::read(path, environment)?;
+pub fn load(path: &Path, environment: Environment, stack: Option<&str>) -> Result<Project, Problems> {
+    let project = project::read(path, environment, stack)?;
     let problems = check::check(&project);
     if problems.is_empty() {
         Ok(project)
     } else {
         Err(Problems::new(&project.documents, problems).masked(&project.masks()))
     }
+}
+
+/// Returns the stacks that a configuration releases, each after those that it depends on: one without a name where it
+/// names a template, and the names of several where it names a CDK assembly that has them.
+///
+/// # Errors
+///
+/// Says why the configuration or the assembly cannot be read.
+pub fn stacks(path: &Path) -> Result<Vec<Option<String>>, Problems> {
+    project::stacks(path)
 }

@@ -13,7 +13,8 @@ use crate::domain::{
     AccountId, Alarm, ApprovalPolicy, Artifact, AutoRule, Check, Digest, Gate, Masks, ParameterValue, Region, Release,
     ReleaseId, Rollout, StackOptions, Target, TargetId, TemplateObject, is_reference,
 };
-use crate::package::Sources;
+use crate::package::assembly::{self, Stack};
+use crate::package::{Input, Sources};
 use crate::plan::Selection;
 use crate::source::{Document, Problem, Problems, closest};
 
@@ -27,7 +28,9 @@ pub struct Project {
     /// The template, as far as it was read.
     pub template: Template,
     /// The template with everything local that it names.
-    pub sources: Sources,
+    pub input: Input,
+    /// The name that the CDK would give the stack, where the template is one of its.
+    pub cdk_stack: Option<String>,
     /// What is wrong with that.
     pub(super) unpackable: Vec<Problem>,
     /// What is zipped, by name.
@@ -109,16 +112,30 @@ pub(super) const TEMPLATE: usize = 1;
 const TENANTS: usize = 2;
 
 /// Reads the files of a project, without looking into what they mean.
-pub(super) fn read(path: &Path, environment: Environment) -> Result<Project, Problems> {
-    let alone = |problem: Problem| Problems::new(&[], [problem]);
-    let document = Document::read(path, "the configuration")
-        .map_err(|problem| alone(problem.hint("write one with `tenantry init`, or name yours with --config")))?;
-    let file: schema::File =
-        document.parse(CONFIG).map_err(|problem| Problems::new(std::slice::from_ref(&document), [problem]))?;
+///
+/// `stack` says which of an assembly's stacks is meant, where the template is a folder.
+pub(super) fn read(path: &Path, environment: Environment, stack: Option<&str>) -> Result<Project, Problems> {
+    let (document, mut file) = read_file(path)?;
     let root = path.parent().unwrap_or(Path::new("")).to_owned();
+    let at_template = |problem: Problem| {
+        Problems::new(std::slice::from_ref(&document), [problem.at(CONFIG, document.value(&["template"]))])
+    };
+    let stacks = stacks_of(&root, &file).map_err(at_template)?;
+    let several = stacks.len() > 1;
+    let cdk = choose(stacks, stack).map_err(at_template)?;
+    let template_path = cdk.as_ref().map_or_else(|| root.join(&file.template), |stack| stack.template.clone());
+    if let Some(stack) = &cdk {
+        // Each stack is an application of its own, released after those that it depends on.
+        if several {
+            file.application = format!("{}-{}", file.application, stack.id);
+        }
+        for (key, value) in &stack.tags {
+            file.tags.entry(key.clone()).or_insert_with(|| Text(value.replace('{', "{{").replace('}', "}}")));
+        }
+    }
 
     let mut documents = vec![document];
-    let template = match Document::read(&root.join(&file.template), "the template") {
+    let template = match Document::read(&template_path, "the template") {
         Err(problem) => {
             return Err(Problems::new(&documents, [problem.at(CONFIG, documents[CONFIG].value(&["template"]))]));
         }
@@ -147,12 +164,23 @@ pub(super) fn read(path: &Path, environment: Environment) -> Result<Project, Pro
         },
     };
 
-    let (sources, unpackable) = Sources::of_template(documents[TEMPLATE].clone());
-    // Nested templates come after all other documents.
-    let nested = documents.len() - 1;
-    documents.extend(sources.documents.iter().skip(1).cloned());
-    let number = |number| if number == 0 { TEMPLATE } else { nested + number };
-    let unpackable = unpackable.into_iter().map(|problem| problem.renumbered(number)).collect();
+    let cdk_stack = cdk.as_ref().map(|stack| stack.name.clone());
+    let (input, unpackable) = match cdk {
+        Some(stack) => {
+            let problems = stack.problems(&documents[TEMPLATE]);
+            let at = documents[CONFIG].value(&["template"]);
+            let problems = problems.into_iter().map(|problem| problem.at(CONFIG, at.clone())).collect();
+            (Input::Stack(Box::new(stack), Box::new(documents[TEMPLATE].clone())), problems)
+        }
+        None => {
+            let (sources, problems) = Sources::of_template(documents[TEMPLATE].clone());
+            // Nested templates come after all other documents.
+            let nested = documents.len() - 1;
+            documents.extend(sources.documents.iter().skip(1).cloned());
+            let number = |number| if number == 0 { TEMPLATE } else { nested + number };
+            (Input::Template(sources), problems.into_iter().map(|problem| problem.renumbered(number)).collect())
+        }
+    };
 
     let mut problems = Vec::new();
     let store = store(&file.store, &documents[CONFIG]).map_err(|problem| problems.push(problem)).ok();
@@ -163,7 +191,8 @@ pub(super) fn read(path: &Path, environment: Environment) -> Result<Project, Pro
         artifacts: artifact_sources(&root, &file.artifacts),
         documents,
         template,
-        sources,
+        input,
+        cdk_stack,
         unpackable,
         store,
         stages,
@@ -173,6 +202,60 @@ pub(super) fn read(path: &Path, environment: Environment) -> Result<Project, Pro
         environment,
         root,
     })
+}
+
+fn read_file(path: &Path) -> Result<(Document, schema::File), Problems> {
+    let document = Document::read(path, "the configuration").map_err(|problem| {
+        Problems::new(&[], [problem.hint("write one with `tenantry init`, or name yours with --config")])
+    })?;
+    let file =
+        document.parse(CONFIG).map_err(|problem| Problems::new(std::slice::from_ref(&document), [problem]))?;
+    Ok((document, file))
+}
+
+/// Returns the stacks of the assembly that a configuration names; none where it names a template.
+fn stacks_of(root: &Path, file: &schema::File) -> Result<Vec<Stack>, Problem> {
+    let folder = root.join(&file.template);
+    if folder.is_dir() { assembly::stacks(&folder) } else { Ok(Vec::new()) }
+}
+
+/// Chooses one of an assembly's stacks.
+fn choose(stacks: Vec<Stack>, wanted: Option<&str>) -> Result<Option<Stack>, Problem> {
+    let names: Vec<String> = stacks.iter().map(|stack| stack.id.clone()).collect();
+    let known = || names.iter().map(String::as_str);
+    match (wanted, stacks.len()) {
+        (None, 0 | 1) => Ok(stacks.into_iter().next()),
+        (Some(_), 0) => Err(Problem::new("--stack chooses a stack of a CDK assembly, and this is a template")),
+        (None, _) => {
+            let problem = Problem::new(format!("the assembly has {} stacks, and this command is for one", names.len()));
+            Err(problem.hint(format!("choose one with --stack: {}", names.join(", "))))
+        }
+        (Some(wanted), _) => stacks.into_iter().find(|stack| stack.id == wanted).map(Some).ok_or_else(|| {
+            let problem = Problem::new(format!("the assembly has no stack `{wanted}`"));
+            match closest(wanted, known()) {
+                Some(_) => problem.did_you_mean(wanted, known()),
+                None => problem.hint(format!("its stacks are: {}", names.join(", "))),
+            }
+        }),
+    }
+}
+
+/// Returns the names of the stacks that a configuration releases, each after those that it depends on; one without a
+/// name where it names a template, or an assembly with one stack.
+///
+/// # Errors
+///
+/// Says why the configuration or the assembly cannot be read.
+pub(super) fn stacks(path: &Path) -> Result<Vec<Option<String>>, Problems> {
+    let (document, file) = read_file(path)?;
+    let root = path.parent().unwrap_or(Path::new(""));
+    let stacks = stacks_of(root, &file).map_err(|problem| {
+        Problems::new(std::slice::from_ref(&document), [problem.at(CONFIG, document.value(&["template"]))])
+    })?;
+    match stacks.len() {
+        0 | 1 => Ok(vec![None]),
+        _ => Ok(stacks.into_iter().map(|stack| Some(stack.id)).collect()),
+    }
 }
 
 /// Returns what is zipped, by name, with paths from the working directory.
@@ -637,6 +720,7 @@ impl Scope<'_> {
             "account" => self.account.as_str(),
             "region" => self.region.as_str(),
             "release" => self.release.id.as_str(),
+            "stack" => self.project.cdk_stack.as_ref()?,
             _ => {
                 if let Some(label) = name.strip_prefix("labels.") {
                     return self.tenant.labels.get(label).map(|text| text.0.clone());
@@ -663,6 +747,7 @@ impl Scope<'_> {
     fn known(&self) -> Vec<String> {
         let mut names: Vec<String> =
             ["application", "stage", "tenant", "account", "region", "release"].map(str::to_owned).to_vec();
+        names.extend(self.project.cdk_stack.is_some().then(|| "stack".to_owned()));
         names.extend(self.tenant.labels.keys().map(|label| format!("labels.{label}")));
         for artifact in self.release.artifacts.keys() {
             names.extend(["bucket", "key", "sha256"].map(|field| format!("artifacts.{artifact}.{field}")));

@@ -35,6 +35,19 @@ pub struct Package {
 }
 
 impl Package {
+    /// Returns the bytes of all objects by the keys that they have in the release.
+    pub fn contents<'a>(&'a self, release: &'a Release) -> BTreeMap<&'a str, &'a [u8]> {
+        let mut contents: BTreeMap<&str, &[u8]> = BTreeMap::new();
+        contents.insert(&release.template.key, &self.template);
+        contents.extend(self.objects.values().map(|object| (object.key.as_str(), &object.archive.bytes[..])));
+        let own = self.variants.iter().filter_map(|(tenant, (_, zips))| Some((zips, release.variants.get(tenant)?)));
+        for (zips, artifacts) in own.chain([(&self.artifacts, &release.artifacts)]) {
+            let named = zips.iter().filter_map(|(name, zip)| Some((artifacts.get(name)?.key.as_str(), &zip.bytes[..])));
+            contents.extend(named);
+        }
+        contents
+    }
+
     /// Returns the release that this package is, with the keys that its objects have or will have.
     pub fn release(&self) -> Release {
         let shared = shared_folder(&self.prefix, &self.application);

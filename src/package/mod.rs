@@ -1,8 +1,10 @@
 //! Folders to zips: the same bytes whatever the files' times, order or owner, and whatever the umask.
 
 mod archive;
+pub mod assembly;
 mod cache;
 mod deflate;
+pub mod explain;
 mod files;
 mod locate;
 mod ordered;
@@ -13,6 +15,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 
 pub use archive::Archive;
+use crate::source::Document;
 pub use cache::Cache;
 pub use templates::{Object, Packed, Places, Sources, is_json};
 
@@ -80,6 +83,29 @@ fn largest(archive: &Archive) -> String {
 /// Returns what cannot be packaged, an empty folder included.
 pub fn entries(folder: &Path, include: &[String], exclude: &[String]) -> Result<usize, Error> {
     files::collect(folder, include, exclude).map(|entries| entries.len())
+}
+
+/// Where a template comes from.
+#[derive(Debug)]
+pub enum Input {
+    /// A template in a file, with everything local that it names.
+    Template(Sources),
+    /// A stack of a CDK assembly, with its template.
+    Stack(Box<assembly::Stack>, Box<Document>),
+}
+
+impl Input {
+    /// Packages what the template names, and rewrites the template.
+    ///
+    /// # Errors
+    ///
+    /// Returns what cannot be packaged.
+    pub fn pack(&self, packaging: &Packaging, places: &Places<'_>) -> Result<Packed, Error> {
+        match self {
+            Self::Template(sources) => sources.pack(packaging, places),
+            Self::Stack(stack, document) => stack.pack(document, packaging, places),
+        }
+    }
 }
 
 /// How folders are packaged.

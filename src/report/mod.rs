@@ -1,5 +1,6 @@
 //! What people and machines see. Reporters hear events and cannot influence the engine.
 
+mod differences;
 mod json;
 mod lines;
 mod mask;
@@ -8,6 +9,7 @@ mod progress;
 pub mod text;
 mod views;
 
+pub use differences::differences;
 pub use json::JsonLines;
 pub use lines::Lines;
 pub use mask::Mask;

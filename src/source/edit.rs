@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::yaml::{Kind, Node, Style};
+use super::yaml::{Id, Kind, Node, Style, Tree};
 
 /// Bytes of a text that become others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,25 @@ pub fn apply(text: &str, mut edits: Vec<Edit>) -> Result<String, Range<usize>> {
     }
     edited.push_str(&text[at..]);
     Ok(edited)
+}
+
+/// Returns the edit that takes an entry out of a mapping in braces, with what separates it from the others; a mapping
+/// that would be left empty goes too, as an entry of the one around it.
+pub fn without(tree: &Tree, way: &[Id]) -> Option<Edit> {
+    let (entry, above) = way.split_last()?;
+    let around = *above.last()?;
+    let entries = tree.entries(around);
+    let place = entries.iter().position(|(_, child)| child == entry)?;
+    if entries.len() == 1 && above.len() > 1 {
+        return without(tree, above);
+    }
+    let node = tree.node(*entry);
+    let place = match (place.checked_sub(1), entries.get(place + 1)) {
+        (Some(before), _) => tree.node(entries[before].1).end..node.end,
+        (None, Some((_, next))) => node.key.clone()?.start..tree.node(*next).key.clone()?.start,
+        (None, None) => node.key.clone()?.start..node.end,
+    };
+    Some(Edit { place, text: String::new() })
 }
 
 impl Value {
@@ -110,7 +129,6 @@ mod tests {
     use proptest::prelude::*;
     use serde_yaml::Value as Yaml;
 
-    use super::super::yaml::Tree;
     use super::*;
 
     fn replace(text: &str, keys: &[&str], value: &Value) -> String {
@@ -162,6 +180,23 @@ mod tests {
             let flow = matches!(tree.node(id).kind, Kind::Mapping { flow: true });
             let edit = Value::Text("v".into()).before(&first, flow, "K", text);
             assert_eq!(apply(text, vec![edit]).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn an_entry_is_taken_out_with_its_comma() {
+        for (text, way, expected) in [
+            ("{\"a\": 1, \"b\": {}, \"c\": 3}", vec!["b"], "{\"a\": 1, \"c\": 3}"),
+            ("{\n \"a\": {\"x\": 1},\n \"b\": 2\n}", vec!["a"], "{\n \"b\": 2\n}"),
+            ("{\"a\": 1, \"b\": {\"x\": {}}, \"c\": 3}", vec!["b", "x"], "{\"a\": 1, \"c\": 3}"),
+            ("{\"a\": {\"x\": 1, \"y\": [2, {}]}}", vec!["a", "y"], "{\"a\": {\"x\": 1}}"),
+        ] {
+            let tree = Tree::parse(text);
+            let mut ids = vec![tree.root().unwrap()];
+            for key in way {
+                ids.push(tree.child(ids[ids.len() - 1], key).unwrap());
+            }
+            assert_eq!(apply(text, vec![without(&tree, &ids).unwrap()]).unwrap(), expected);
         }
     }
 

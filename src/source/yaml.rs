@@ -22,8 +22,10 @@ pub type Id = usize;
 pub struct Node {
     /// The bytes of its key, if it has one.
     pub key: Option<Range<usize>>,
-    /// Its own bytes. Of a block they are those of its first child.
+    /// Its own bytes. Of a block they are those of its first child, of what is in braces or brackets those of the first.
     pub value: Range<usize>,
+    /// The end of its bytes, where it is in braces or brackets, or a scalar.
+    pub end: usize,
     /// What it is.
     pub kind: Kind,
     /// Its tag as it is written, as `!Sub`.
@@ -147,6 +149,16 @@ impl Tree {
         self.nodes[self.resolve(id)].tag.is_some()
     }
 
+    /// Calls `visit` with every scalar below a node.
+    pub fn scalars<'a>(&'a self, id: Id, visit: &mut impl FnMut(Id, &'a str)) {
+        if let Kind::Scalar(text, _) = &self.nodes[id].kind {
+            visit(id, text);
+        }
+        for (_, child) in &self.nodes[id].children {
+            self.scalars(*child, visit);
+        }
+    }
+
     /// Reads a node that begins with an event, and returns its number; none where the text ends too early.
     fn read<'a>(
         &mut self,
@@ -171,13 +183,16 @@ impl Tree {
         }
         let tag = tag.map(written);
         let (is_mapping, is_sequence) = (matches!(kind, Kind::Mapping { .. }), kind == Kind::Sequence);
-        self.nodes.push(Node { key, value: bytes.clone(), kind, tag, children: Vec::new() });
-        let mut children = Vec::new();
+        self.nodes.push(Node { key, end: bytes.end, value: bytes.clone(), kind, tag, children: Vec::new() });
+        let (mut children, mut end) = (Vec::new(), bytes.end);
         if is_mapping {
             loop {
                 let (event, span) = rest.next()?;
                 let (name, place) = match event {
-                    Event::MappingEnd => break,
+                    Event::MappingEnd => {
+                        end = span.byte_range()?.end;
+                        break;
+                    }
                     Event::Scalar(name, ..) => (name.into_owned(), span.byte_range()?),
                     other => {
                         let key = self.read(other, span, None, rest)?;
@@ -191,7 +206,10 @@ impl Tree {
         if is_sequence {
             for number in 0.. {
                 match rest.next()? {
-                    (Event::SequenceEnd, _) => break,
+                    (Event::SequenceEnd, span) => {
+                        end = span.byte_range()?.end;
+                        break;
+                    }
                     (event, span) => children.push((number.to_string(), self.read(event, span, None, rest)?)),
                 }
             }
@@ -202,6 +220,7 @@ impl Tree {
             self.nodes[id].value = child.key.clone().unwrap_or_else(|| child.value.clone());
         }
         self.nodes[id].children = children;
+        self.nodes[id].end = end;
         Some(id)
     }
 }

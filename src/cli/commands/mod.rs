@@ -18,16 +18,20 @@ use super::args::{Args, Command};
 use super::error::CommandError;
 use super::workspace::Workspace;
 use crate::domain::Exit;
-use crate::plan::Decision;
+use crate::config;
+use crate::plan::{Decision, Selection};
 
 /// Runs a command.
 pub async fn run(args: Args) -> Result<Exit, CommandError> {
-    let open = || Workspace::open(&args);
+    let open = || Workspace::open(&args, args.stack.as_deref());
+    let of = async |stack: &Option<String>| Workspace::open(&args, stack.as_deref()).await;
     match args.command.clone() {
         Command::Init => offline::init(&args),
-        Command::Check => offline::check(&args),
+        Command::Check => each(&stacks(&args)?, async |stack| offline::check(&args, stack.as_deref())).await,
         Command::Schema => offline::schema(),
-        Command::Package => package::package(open().await?).await,
+        Command::Package { explain } => {
+            each(&stacks(&args)?, async |stack| package::package(of(stack).await?, explain).await).await
+        }
         Command::Plan { stage, release, selectors } => {
             plan::plan(open().await?, &stage, release.as_deref(), selectors.into()).await
         }
@@ -44,7 +48,19 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
         Command::Apply { digest, way } => apply::apply(open().await?, digest, way).await,
         Command::Resume { rollout, wait_for_lock } => apply::resume(open().await?, &rollout, wait_for_lock).await,
         Command::Deploy { stage, selectors, way } => {
-            deploy::deploy(open().await?, stage.as_deref(), selectors.into(), way).await
+            let selection: Selection = selectors.into();
+            let one = async |stack: &Option<String>, stage: Option<&str>| {
+                deploy::deploy(of(stack).await?, stage, selection.clone(), way.clone()).await
+            };
+            match stacks(&args)?.as_slice() {
+                [stack] => one(stack, stage.as_deref()).await,
+                // A stage has all stacks before the next one has any.
+                several => {
+                    let stages = of(&several[0]).await?.project.stages_or(stage.as_deref())?;
+                    let passes: Vec<_> = stages.iter().flat_map(|stage| several.iter().map(move |stack| (stage, stack))).collect();
+                    each(&passes, async |(stage, stack)| one(stack, Some(&stage.name)).await).await
+                }
+            }
         }
         Command::Promote { release, to, skip_stage_check, selectors, way } => {
             deploy::promote(open().await?, &release, &to, skip_stage_check, selectors.into(), way).await
@@ -55,13 +71,45 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
         Command::Releases => history::releases(open().await?).await,
         Command::Unlock { stage, id } => history::unlock(open().await?, &stage, &id).await,
         Command::Status { stage, drift, selectors } => {
-            estate::status(open().await?, stage.as_deref(), drift, selectors.into()).await
+            let selection: Selection = selectors.into();
+            let status = async |stack: &Option<String>| {
+                estate::status(of(stack).await?, stage.as_deref(), drift, selection.clone()).await
+            };
+            each(&stacks(&args)?, status).await
         }
         Command::Recover { stage, selectors, skip, confirm } => {
             estate::recover(open().await?, &stage, selectors.into(), skip, confirm).await
         }
         Command::Destroy { stage, selectors, confirm } => {
-            estate::destroy(open().await?, &stage, selectors.into(), confirm).await
+            let selection: Selection = selectors.into();
+            let destroy = async |stack: &Option<String>| {
+                estate::destroy(of(stack).await?, &stage, selection.clone(), confirm.clone()).await
+            };
+            // What others depend on goes last.
+            let mut stacks = stacks(&args)?;
+            stacks.reverse();
+            each(&stacks, destroy).await
         }
     }
+}
+
+/// Returns the stack that was chosen, or all that the configuration releases.
+fn stacks(args: &Args) -> Result<Vec<Option<String>>, CommandError> {
+    match &args.stack {
+        Some(stack) => Ok(vec![Some(stack.clone())]),
+        None => Ok(config::stacks(&args.config)?),
+    }
+}
+
+/// Does the same for one after the other, as long as it is done.
+async fn each<T>(all: &[T], work: impl AsyncFn(&T) -> Result<Exit, CommandError>) -> Result<Exit, CommandError> {
+    let mut exit = Exit::Done;
+    for one in all {
+        match work(one).await? {
+            Exit::Done => {}
+            Exit::Tolerated => exit = Exit::Tolerated,
+            other => return Ok(other),
+        }
+    }
+    Ok(exit)
 }

@@ -37,9 +37,9 @@ pub fn init(args: &Args) -> Result<Exit, CommandError> {
 }
 
 /// Checks everything that can be checked here.
-pub fn check(args: &Args) -> Result<Exit, CommandError> {
+pub fn check(args: &Args, stack: Option<&str>) -> Result<Exit, CommandError> {
     let environment = Environment::read();
-    let project = config::load(&args.config, environment.variables.clone())?;
+    let project = config::load(&args.config, environment.variables.clone(), stack)?;
     let console = Console::new(args, &environment);
     let mut lines = Vec::new();
     let mut stages = serde_json::Map::new();
@@ -49,7 +49,8 @@ pub fn check(args: &Args) -> Result<Exit, CommandError> {
         stages
             .insert(stage.name.clone(), json!(targets.iter().map(|target| target.id.to_string()).collect::<Vec<_>>()));
     }
-    let text = format!("{} {}\n{}", styled(GOOD, "no problem in"), args.config.display(), lines.join("\n"));
+    let whose = stack.map(|stack| format!(" for {stack}")).unwrap_or_default();
+    let text = format!("{} {}{whose}\n{}", styled(GOOD, "no problem in"), args.config.display(), lines.join("\n"));
     console.answer(&text, &json!({ "application": project.application, "stages": stages }))?;
     Ok(Exit::Done)
 }

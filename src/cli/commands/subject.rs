@@ -6,10 +6,11 @@ use crate::cli::error::CommandError;
 use crate::cli::workspace::Run;
 use crate::config::{ArtifactSource, Project, StageConfig, Template};
 use crate::domain::release::Provenance;
-use crate::domain::{Exit, Masks, Outcome, Release, Target, TargetId};
+use crate::domain::{Digest, Exit, Masks, Outcome, Release, Target, TargetId};
 use crate::engine::{Engine, Package, PlanRequest, shared_folder};
 use crate::event::Event;
-use crate::package::{self, Archive, Packaging, Packed, Places};
+use crate::package::explain::{self, Change, Difference};
+use crate::package::{self, Archive, Packed, Places};
 use crate::plan::{Origin, Secrets, Selection};
 
 /// A release with its own template, which need not be the one in the folder.
@@ -98,6 +99,27 @@ impl Subject {
         }
     }
 
+    /// Says how the package differs from a release that is in the store.
+    pub async fn differences(&self, engine: &Engine, other: &Release) -> Result<Vec<Difference>, CommandError> {
+        let Some(package) = &self.package else { return Ok(Vec::new()) };
+        let (old, new) = (objects(other), objects(&self.release));
+        let contents: BTreeMap<&str, &[u8]> = package.contents(&self.release);
+        let mut differences = Vec::new();
+        for (name, (sha256, key)) in &new {
+            match old.get(name) {
+                Some((before, _)) if before == sha256 => {}
+                Some((_, old_key)) => {
+                    let before = engine.store.get(old_key).await?.map(|(bytes, _)| bytes).unwrap_or_default();
+                    differences.push(explain::compare(name, &before, contents.get(key.as_str()).unwrap_or(&&[][..])));
+                }
+                None => differences.push(explain::alone(name, Change::Added)),
+            }
+        }
+        let gone = old.keys().filter(|name| !new.contains_key(*name));
+        differences.extend(gone.map(|name| explain::alone(name, Change::Removed)));
+        Ok(differences)
+    }
+
     /// Brings the package to the store, if it was made now.
     pub async fn publish(&mut self, engine: &Engine) -> Result<(), CommandError> {
         let Some(package) = self.package.take() else { return Ok(()) };
@@ -162,6 +184,13 @@ pub async fn narrow(
     Ok((targets, selection))
 }
 
+/// Returns everything that a release has, by name: digests and keys.
+fn objects(release: &Release) -> BTreeMap<String, (Digest, String)> {
+    let artifacts = release.all_artifacts().map(|(name, artifact)| (name, (artifact.sha256, artifact.key.clone())));
+    let template = ("template".to_owned(), (release.template.sha256, release.template.key.clone()));
+    artifacts.chain([template]).collect()
+}
+
 fn parse(template: &[u8]) -> Result<Template, CommandError> {
     let text = String::from_utf8_lossy(template);
     Template::parse(&text).map_err(|why| CommandError::usage(format!("the release's template cannot be read: {why}")))
@@ -169,8 +198,7 @@ fn parse(template: &[u8]) -> Result<Template, CommandError> {
 
 /// Zips what the configuration names. Nothing leaves this machine.
 fn build(run: &Run<'_>) -> Result<Package, CommandError> {
-    let Run { project, engine, environment, .. } = run;
-    let packaging = Packaging::default();
+    let Run { project, engine, environment, packaging, .. } = run;
     let tell = |artifact: String, archive: &Archive| {
         let Archive { entries, sha256, .. } = *archive;
         let size = archive.bytes.len() as u64;
@@ -195,7 +223,7 @@ fn build(run: &Run<'_>) -> Result<Package, CommandError> {
     let url = |key: &str| engine.store.url(key);
     let folder = shared_folder(&project.store.prefix, &project.application);
     let places = Places { bucket: &project.store.bucket, folder: &folder, url: &url };
-    let Packed { template, objects } = project.sources.pack(&packaging, &places)?;
+    let Packed { template, objects } = project.input.pack(packaging, &places)?;
     for (name, object) in &objects {
         tell(name.clone(), &object.archive);
     }
