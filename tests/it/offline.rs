@@ -50,7 +50,7 @@ fn every_mistake_is_told_with_its_place() {
             "local-path",
             "application.yaml",
             "CodeUri:\n        Bucket: !Ref S3Bucket\n        Key: !Ref S3Key",
-            "CodeUri: src/",
+            "CodeUri: source/",
         ),
         ("broken-yaml", "tenantry.yaml", "regions: [eu-west-1]", "regions: [eu-west-1"),
         ("brace", "tenantry.yaml", "\"{artifacts.code.key}\"", "\"{artifacts.code.key\""),
