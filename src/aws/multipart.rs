@@ -14,15 +14,13 @@ use super::fault;
 use super::store::{ArtifactStore, checksum};
 use crate::domain::{Digest, Fault, FaultKind};
 
-/// Size of a part. S3 wants at least 5 MiB for all but the last, and takes 10,000 of them.
-const PART: usize = 16 << 20;
 /// Parts of one object that are under way at a time.
 const AT_A_TIME: usize = 4;
 
 /// Returns the checksum of an object that is sent in parts: the checksum of its parts' checksums, and their number.
 /// Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html>
-pub(super) fn composite_checksum(bytes: &[u8]) -> String {
-    let digests: Vec<Digest> = bytes.chunks(PART).map(Digest::of).collect();
+pub(super) fn composite_checksum(bytes: &[u8], part: usize) -> String {
+    let digests: Vec<Digest> = bytes.chunks(part).map(Digest::of).collect();
     let all: Vec<u8> = digests.iter().flat_map(|digest| *digest.as_bytes()).collect();
     format!("{}-{}", checksum(Digest::of(all)), digests.len())
 }
@@ -35,13 +33,13 @@ struct Part {
 }
 
 /// Cuts an object into its parts.
-fn parts(bytes: &Bytes) -> Vec<Part> {
+fn parts(bytes: &Bytes, size: usize) -> Vec<Part> {
     let part = |(number, chunk): (i32, &[u8])| Part {
         number,
         bytes: bytes.slice_ref(chunk),
         checksum: checksum(Digest::of(chunk)),
     };
-    (1..).zip(bytes.chunks(PART)).map(part).collect()
+    (1..).zip(bytes.chunks(size)).map(part).collect()
 }
 
 impl ArtifactStore {
@@ -56,7 +54,7 @@ impl ArtifactStore {
         bytes: &Bytes,
         sent: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<bool, Fault> {
-        let parts = parts(bytes);
+        let parts = parts(bytes, self.settings.part);
         let (upload, mut there) = match self.unfinished(key, &parts).await {
             Some(found) => found,
             None => (self.create_upload(key).await?, BTreeMap::new()),
@@ -81,7 +79,7 @@ impl ArtifactStore {
             Err(fault) => return Err(fault),
         };
         there.extend(arrived);
-        let whole = composite_checksum(bytes);
+        let whole = composite_checksum(bytes, self.settings.part);
         let completed = self.complete(key, &upload, &parts, &there, &whole).await;
         if matches!(completed, Ok(false)) {
             self.abort(key, &upload).await;

@@ -32,6 +32,8 @@ pub struct StoreSettings {
     pub endpoint: Option<String>,
     /// Objects of so many bytes and more are sent in parts.
     pub multipart_from: usize,
+    /// Size of a part. S3 wants at least 5 MiB for all but the last, and takes 10,000 of them.
+    pub part: usize,
 }
 
 impl StoreSettings {
@@ -147,7 +149,7 @@ impl ArtifactStore {
         self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
         let matches = match answer.checksum_sha256() {
             Some(given) if !given.contains('-') => given == checksum(sha256),
-            Some(given) if given == composite_checksum(bytes) => true,
+            Some(given) if given == composite_checksum(bytes, self.settings.part) => true,
             // Written by somebody else, in other parts or without a checksum: only the bytes tell.
             _ => self.get(key).await?.is_some_and(|(found, _)| found == bytes),
         };
@@ -345,6 +347,7 @@ mod tests {
             region: Region::new(region).unwrap(),
             endpoint: endpoint.map(str::to_owned),
             multipart_from: 1,
+            part: 1,
         };
         settings.url("a/b.yaml")
     }

@@ -20,6 +20,8 @@ use crate::package::{Cache, Packaging};
 
 /// Objects of so many bytes are sent in parts.
 const MULTIPART_FROM: usize = 64 << 20;
+/// Size of a part.
+const PART: usize = 16 << 20;
 
 /// A project with an engine that is ready to work on it.
 pub struct Workspace {
@@ -88,6 +90,7 @@ impl Workspace {
             region: project.store.region.clone(),
             endpoint: environment.s3_endpoint.clone(),
             multipart_from: MULTIPART_FROM,
+            part: PART,
         };
         let (events, heard) = Events::channel(Timestamp::now);
         let (handle, stop) = Stop::new();

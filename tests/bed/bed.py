@@ -95,6 +95,20 @@ def close_gaps(delay):
 
     s3._get_object_data = read
 
+    uploads_own = s3._list_multipart_uploads
+
+    def uploads(bucket_name, query_params):
+        """Tells the checksum algorithm of each upload, as S3 does."""
+        status, headers, body = uploads_own(bucket_name, query_params)
+        for upload_id, upload in list(s3._multipart_uploads.items()):
+            mark = f"<UploadId>{upload_id}</UploadId>".encode()
+            algorithm = (upload.get("checksum_algorithm") or "").upper()
+            if algorithm:
+                body = body.replace(mark, mark + f"<ChecksumAlgorithm>{algorithm}</ChecksumAlgorithm>".encode())
+        return status, headers, body
+
+    s3._list_multipart_uploads = uploads
+
     # A function whose code cannot be read fails its stack.
     functions = provisioners._lambda_svc
 
@@ -290,8 +304,8 @@ def set_up(endpoint):
         PolicyName="tenantry",
         PolicyDocument=policy(
             allow(["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], "arn:aws:iam::*:role/CodePipelineCrossAccountRole"),
-            allow(["s3:ListBucket"], arn),
-            allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [f"{arn}/{PREFIX}*", f"{arn}/tenantry/*"]),
+            allow(["s3:ListBucket", "s3:ListBucketMultipartUploads"], arn),
+            allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"], [f"{arn}/{PREFIX}*", f"{arn}/tenantry/*"]),
             allow(["kms:GenerateDataKey", "kms:Decrypt"], KEY_ARN),
             allow("cloudwatch:DescribeAlarms", f"arn:aws:cloudwatch:{REGION}:{TOOLING}:alarm:*"),
         ),
