@@ -5,7 +5,10 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tenantry
 BED := $(CACHE)/bed
 TOOLS := $(CACHE)/tools
 CLI := $(CACHE)/aws-cli
+SAM := $(CACHE)/sam-cli
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+AWS_CLI_VERSION := 1.46.3
+SAM_CLI_VERSION := 1.170.0
 NEXTEST := 0.9.143
 DENY := 0.20.2
 
@@ -14,7 +17,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export TENANTRY_BED_PYTHON := $(BED)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: demo ci fmt clippy doc deny test simulate bench static bed tools schema snapshots claim
+.PHONY: demo ci fmt clippy doc deny test simulate bench bench-package static bed cli tools schema snapshots claim
 .DEFAULT_GOAL := ci
 
 # Run the main job: a release to three accounts of a local AWS, from package to status.
@@ -43,7 +46,7 @@ deny: tools
 	cargo deny --locked --offline check bans licenses sources
 
 # Run all unit and integration tests. The tests of the action and the buildspec run the static binary.
-test: bed tools static claim
+test: bed cli tools static claim
 	cargo nextest run --locked
 
 # Run the engine against a simulated fleet for as many seeds as wanted; SEED=17 replays one, and tells what happens.
@@ -53,9 +56,12 @@ simulate: claim
 	$(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) cargo test --locked --quiet --release --test simulation -- --nocapture
 
 # Measure rollouts from 1 to 10,000 tenants, and the same with the AWS CLI in a loop; SIZES says how many tenants.
-bench: static
-	@test -x $(CLI)/bin/aws || { python3 -m venv $(CLI) && $(CLI)/bin/pip install --quiet --disable-pip-version-check awscli==1.46.3; }
+bench: static cli
 	TENANTRY="$(CARGO_TARGET_DIR)/$(HOST)/dist/tenantry" AWS_CLI=$(CLI)/bin/aws cargo bench --locked --bench fleet -- $(SIZES)
+
+# Measure packaging, side by side with the AWS CLI, with zip, and with nothing but deflate.
+bench-package: static cli
+	TENANTRY="$(CARGO_TARGET_DIR)/$(HOST)/dist/tenantry" AWS_CLI=$(CLI)/bin/aws cargo bench --locked --bench package
 
 # Build the static binary and run it where there is nothing else.
 static: claim
@@ -69,6 +75,15 @@ bed:
 		$(BED)/bin/pip install --quiet --disable-pip-version-check -r tests/bed/requirements.txt && \
 		cp tests/bed/requirements.txt $(BED)/requirements.txt; }
 
+# Install the AWS CLI and the SAM CLI, with which packaging is compared, unless they are there.
+cli:
+	@test -f $(CLI)/$(AWS_CLI_VERSION) || { rm -rf $(CLI) && python3 -m venv $(CLI) && \
+		$(CLI)/bin/pip install --quiet --disable-pip-version-check awscli==$(AWS_CLI_VERSION) && \
+		touch $(CLI)/$(AWS_CLI_VERSION); }
+	@test -f $(SAM)/$(SAM_CLI_VERSION) || { rm -rf $(SAM) && python3 -m venv $(SAM) && \
+		$(SAM)/bin/pip install --quiet --disable-pip-version-check aws-sam-cli==$(SAM_CLI_VERSION) && \
+		touch $(SAM)/$(SAM_CLI_VERSION); }
+
 # Install cargo-nextest and cargo-deny, unless they are there.
 tools:
 	@command -v cargo-nextest >/dev/null || cargo install --locked --quiet --root $(TOOLS) cargo-nextest@$(NEXTEST)
@@ -79,7 +94,7 @@ schema: claim
 	cargo run --locked --quiet -- schema > schema/tenantry.schema.json
 
 # Accept what the tests see as the new snapshots; look at the difference before you commit it.
-snapshots: bed tools claim
+snapshots: bed cli tools claim
 	INSTA_UPDATE=always cargo nextest run --locked --no-fail-fast
 
 # Take the target folder over from another clone. Cargo compares times, and would take the other clone's newer
