@@ -135,6 +135,12 @@ impl Fleet {
         ]
     }
 
+    /// Returns the size of the largest object in the bucket.
+    #[allow(dead_code, reason = "for the benchmark of packaging")]
+    pub fn largest_object(&self) -> usize {
+        self.world.objects.lock().unwrap().values().map(s3::Object::size).max().unwrap_or_default()
+    }
+
     /// Returns how often each operation was called.
     pub fn calls(&self) -> BTreeMap<String, u64> {
         self.world.calls.lock().unwrap().clone()
@@ -210,7 +216,7 @@ pub fn project(folder: &std::path::Path, tenants: usize, stage: &str) {
          regions: [eu-west-1]\nstages:\n  prod: {{ {stage} }}\ntenants: tenants.yaml\n"
     );
     let template =
-        "Resources:\n  Function:\n    Type: AWS::Lambda::Function\n    Properties: { Runtime: nodejs24.x }\n";
+        "Resources:\n  Function:\n    Type: AWS::Lambda::Function\n    Properties: { Runtime: nodejs24.x, Code: { ZipFile: x } }\n";
     std::fs::write(folder.join("tenantry.yaml"), config).unwrap();
     std::fs::write(folder.join("tenants.yaml"), list).unwrap();
     std::fs::write(folder.join("template.yaml"), template).unwrap();

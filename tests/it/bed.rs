@@ -197,8 +197,13 @@ pub struct Project(TempDir);
 impl Project {
     /// Copies `examples/hello`.
     pub fn hello() -> Self {
+        Self::of("hello")
+    }
+
+    /// Copies an example.
+    pub fn of(example: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        copy(&root().join("examples/hello"), folder.path());
+        copy(&root().join("examples").join(example), folder.path());
         Self(folder)
     }
 

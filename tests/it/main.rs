@@ -10,6 +10,7 @@ mod deploy;
 mod estate;
 mod fleet;
 mod offline;
+mod packaging;
 mod parity;
 mod refusals;
 mod releases;

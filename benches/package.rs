@@ -1,0 +1,226 @@
+//! What packaging costs, side by side in one run: this binary, the AWS CLI, `zip -r -6`, and the bare work that cannot be
+//! spared (deflating all bytes on all cores; reading and hashing them).
+//!
+//! The tree is the AWS CLI's own installation: some 10,000 files from a registry, among them large ones and many that do
+//! not compress. Both programs upload to the fleet server of the tests, over HTTP on this machine.
+//!
+//! `make bench-package`; TENANTRY names the binary, AWS_CLI the `aws` program in its virtual environment.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "its result")]
+#![allow(clippy::cast_precision_loss, reason = "ratios are rounded anyway")]
+
+#[path = "../tests/fleet/mod.rs"]
+mod fleet;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use fleet::{Fleet, KMS_KEY, Weather};
+use flate2::{Compress, Compression, FlushCompress};
+use libdeflater::{CompressionLvl, Compressor};
+use sha2::{Digest as _, Sha256};
+use wait4::Wait4 as _;
+
+/// Runs of which the median counts.
+const RUNS: usize = 3;
+
+/// What a run has cost.
+#[derive(Clone, Copy)]
+struct Cost {
+    wall: Duration,
+    /// Peak memory in bytes.
+    memory: u64,
+    /// Bytes of the result.
+    size: usize,
+}
+
+/// Returns the run of median wall time.
+fn median(mut run: impl FnMut() -> Cost) -> Cost {
+    let mut costs: Vec<Cost> = (0..RUNS).map(|_| run()).collect();
+    costs.sort_by_key(|cost| cost.wall);
+    costs[RUNS / 2]
+}
+
+fn process(mut command: Command, size: impl FnOnce() -> usize) -> Cost {
+    let begun = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let used = child.wait4().unwrap();
+    let wall = begun.elapsed();
+    assert!(used.status.success(), "{command:?}: {:?}", used.status);
+    Cost { wall, memory: used.rusage.maxrss, size: size() }
+}
+
+fn here(work: impl FnOnce() -> usize) -> Cost {
+    let begun = Instant::now();
+    let size = work();
+    Cost { wall: begun.elapsed(), memory: 0, size }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().unwrap().get()
+}
+
+/// Does a work for each item on all cores, and returns the sum.
+fn on_all_cores<T: Sync, W>(items: &[T], worker: impl Fn() -> W + Sync, work: impl Fn(&mut W, &T) -> usize + Sync) -> usize {
+    let (next, sum) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..threads() {
+            scope.spawn(|| {
+                let mut worker = worker();
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    sum.fetch_add(work(&mut worker, item), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    sum.into_inner()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    walkdir::WalkDir::new(folder)
+        .sort_by_file_name()
+        .into_iter()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().is_file())
+        .map(walkdir::DirEntry::into_path)
+        .collect()
+}
+
+/// A project with one function of which `code` is the code.
+fn project(folder: &Path, code: &str) {
+    let template =
+        format!("Resources:\n  F:\n    Type: AWS::Lambda::Function\n    Properties:\n      Code: {code}\n      Role: role\n");
+    let config = format!(
+        "application: app\ntemplate: template.yaml\nstore: {{ bucket: bucket, kms-key: \"{KMS_KEY}\" }}\n\
+         regions: [eu-west-1]\nstages:\n  prod: {{}}\ntenants:\n  - {{ name: t, account: \"333333333333\" }}\n"
+    );
+    fs::write(folder.join("template.yaml"), template).unwrap();
+    fs::write(folder.join("tenantry.yaml"), config).unwrap();
+}
+
+fn tenantry(folder: &Path, fleet: &Fleet, cache: Option<&Path>) -> Cost {
+    let mut command = Command::new(std::env::var("TENANTRY").unwrap());
+    command.args(["package", "--log-format", "plain"]).current_dir(folder).env_clear().envs(fleet.variables());
+    if let Some(cache) = cache {
+        command.arg("--cache").arg(cache);
+    }
+    process(command, || fleet.largest_object())
+}
+
+fn aws(folder: &Path, fleet: &Fleet) -> Cost {
+    let mut command = Command::new(std::env::var("AWS_CLI").unwrap());
+    command.args(["cloudformation", "package", "--template-file", "template.yaml", "--s3-bucket", "bucket"]);
+    command.args(["--output-template-file", "/dev/null"]).current_dir(folder).envs(fleet.variables());
+    command.env("AWS_DEFAULT_REGION", "eu-west-1");
+    process(command, || fleet.largest_object())
+}
+
+fn zip(folder: &Path, what: &str) -> Cost {
+    let target = folder.join("zipped.zip");
+    let _ = fs::remove_file(&target);
+    let mut command = Command::new("zip");
+    command.args(["-q", "-r", "-6", "zipped.zip", what]).current_dir(folder);
+    let cost = process(command, || usize::try_from(fs::metadata(&target).unwrap().len()).unwrap());
+    fs::remove_file(&target).unwrap();
+    cost
+}
+
+fn row(name: &str, cost: Cost, base: Cost) {
+    let memory = if cost.memory == 0 { "-".to_owned() } else { format!("{:.0} MB", cost.memory as f64 / 1e6) };
+    println!(
+        "| {name} | {:.2} s | {:.2} | {memory} | {:.2} MB |",
+        cost.wall.as_secs_f64(),
+        cost.wall.as_secs_f64() / base.wall.as_secs_f64(),
+        cost.size as f64 / 1e6
+    );
+}
+
+fn header() {
+    println!("\n| what | wall | wall / first row | peak memory | result |\n|---|---|---|---|---|");
+}
+
+fn main() {
+    let aws_cli = PathBuf::from(std::env::var("AWS_CLI").unwrap());
+    let library = fs::read_dir(aws_cli.ancestors().nth(2).unwrap().join("lib")).unwrap().next().unwrap().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    let copied = Command::new("cp").arg("-rL").arg(library.path().join("site-packages")).arg(&tree).status().unwrap();
+    assert!(copied.success());
+    let all = files(&tree);
+    let bytes: Vec<Vec<u8>> = all.iter().map(|path| fs::read(path).unwrap()).collect();
+    let total: usize = bytes.iter().map(Vec::len).sum();
+    println!("{} files, {:.0} MB, {} cores", all.len(), total as f64 / 1e6, threads());
+    project(folder.path(), "tree");
+
+    // The tree.
+    let fresh = || Fleet::start(Weather::default());
+    let ours = median(|| tenantry(folder.path(), &fresh(), None));
+    let deflate = median(|| {
+        here(|| {
+            on_all_cores(
+                &bytes,
+                || (Compressor::new(CompressionLvl::new(6).unwrap()), Vec::new()),
+                |(compressor, out), bytes| {
+                    out.resize(compressor.deflate_compress_bound(bytes.len()), 0);
+                    compressor.deflate_compress(bytes, out).unwrap()
+                },
+            )
+        })
+    });
+    let theirs = median(|| aws(folder.path(), &fresh()));
+    let zipped = median(|| zip(folder.path(), "tree"));
+    header();
+    row("tenantry package", ours, ours);
+    row("aws cloudformation package", theirs, ours);
+    row("zip -r -6 (no upload)", zipped, ours);
+    row("nothing but deflate, on all cores", deflate, ours);
+
+    // Again, with nothing changed.
+    let (cache, fleet) = (folder.path().join("cache"), fresh());
+    tenantry(folder.path(), &fleet, Some(&cache));
+    let again = median(|| tenantry(folder.path(), &fleet, Some(&cache)));
+    let hash = median(|| {
+        here(|| {
+            on_all_cores(&all, Vec::new, |buffer: &mut Vec<u8>, path| {
+                buffer.clear();
+                std::io::Read::read_to_end(&mut fs::File::open(path).unwrap(), buffer).unwrap();
+                usize::from(Sha256::digest(&buffer)[0])
+            });
+            0
+        })
+    });
+    let fleet = fresh();
+    aws(folder.path(), &fleet);
+    let theirs_again = median(|| aws(folder.path(), &fleet));
+    header();
+    row("tenantry package --cache, nothing changed", again, again);
+    row("aws cloudformation package, nothing changed", theirs_again, again);
+    row("nothing but reading and hashing", hash, again);
+
+    // One large binary.
+    let one = tempfile::tempdir().unwrap();
+    let binary: Vec<u8> = bytes.concat();
+    fs::create_dir(one.path().join("one")).unwrap();
+    fs::write(one.path().join("one/binary"), &binary).unwrap();
+    project(one.path(), "one");
+    let ours = median(|| tenantry(one.path(), &fresh(), None));
+    let blocks: Vec<&[u8]> = binary.chunks(1 << 20).collect();
+    let pigz = median(|| {
+        here(|| {
+            on_all_cores(&blocks, || (), |(), block| {
+                let mut out = Vec::with_capacity(block.len() + 1024);
+                let mut stream = Compress::new(Compression::new(6), false);
+                stream.compress_vec(block, &mut out, FlushCompress::Finish).unwrap();
+                out.len()
+            })
+        })
+    });
+    header();
+    row(&format!("tenantry package of one file of {:.0} MB", binary.len() as f64 / 1e6), ours, ours);
+    row("nothing but blocks of 1 MiB by zlib-rs, on all cores", pigz, ours);
+    row("zip -r -6 (no upload)", median(|| zip(one.path(), "one")), ours);
+}
