@@ -19,8 +19,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use fleet::{Fleet, KMS_KEY, Weather};
 use flate2::{Compress, Compression, FlushCompress};
+use fleet::{Fleet, KMS_KEY, Weather};
 use libdeflater::{CompressionLvl, Compressor};
 use sha2::{Digest as _, Sha256};
 use wait4::Wait4 as _;
@@ -65,7 +65,11 @@ fn threads() -> usize {
 }
 
 /// Does a work for each item on all cores, and returns the sum.
-fn on_all_cores<T: Sync, W>(items: &[T], worker: impl Fn() -> W + Sync, work: impl Fn(&mut W, &T) -> usize + Sync) -> usize {
+fn on_all_cores<T: Sync, W>(
+    items: &[T],
+    worker: impl Fn() -> W + Sync,
+    work: impl Fn(&mut W, &T) -> usize + Sync,
+) -> usize {
     let (next, sum) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..threads() {
@@ -92,8 +96,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// A project with one function of which `code` is the code.
 fn project(folder: &Path, code: &str) {
-    let template =
-        format!("Resources:\n  F:\n    Type: AWS::Lambda::Function\n    Properties:\n      Code: {code}\n      Role: role\n");
+    let template = format!(
+        "Resources:\n  F:\n    Type: AWS::Lambda::Function\n    Properties:\n      Code: {code}\n      Role: role\n"
+    );
     let config = format!(
         "application: app\ntemplate: template.yaml\nstore: {{ bucket: bucket, kms-key: \"{KMS_KEY}\" }}\n\
          regions: [eu-west-1]\nstages:\n  prod: {{}}\ntenants:\n  - {{ name: t, account: \"333333333333\" }}\n"
@@ -211,12 +216,16 @@ fn main() {
     let blocks: Vec<&[u8]> = binary.chunks(1 << 20).collect();
     let pigz = median(|| {
         here(|| {
-            on_all_cores(&blocks, || (), |(), block| {
-                let mut out = Vec::with_capacity(block.len() + 1024);
-                let mut stream = Compress::new(Compression::new(6), false);
-                stream.compress_vec(block, &mut out, FlushCompress::Finish).unwrap();
-                out.len()
-            })
+            on_all_cores(
+                &blocks,
+                || (),
+                |(), block| {
+                    let mut out = Vec::with_capacity(block.len() + 1024);
+                    let mut stream = Compress::new(Compression::new(6), false);
+                    stream.compress_vec(block, &mut out, FlushCompress::Finish).unwrap();
+                    out.len()
+                },
+            )
         })
     });
     header();

@@ -7,6 +7,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
 };
+use aws_smithy_types::DateTime;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -95,7 +96,7 @@ impl ArtifactStore {
         let of_this = answer.uploads().iter().filter(|upload| {
             upload.key() == Some(key) && upload.checksum_algorithm() == Some(&ChecksumAlgorithm::Sha256)
         });
-        let id = of_this.max_by_key(|upload| upload.initiated().map(|at| at.secs()))?.upload_id()?.to_owned();
+        let id = of_this.max_by_key(|upload| upload.initiated().map(DateTime::secs))?.upload_id()?.to_owned();
         let mut pages = self
             .s3
             .list_parts()

@@ -14,6 +14,7 @@ use super::error::CommandError;
 use crate::domain::Masks;
 use crate::event::{Event, Events};
 use crate::gate::Ask;
+use crate::report::text::{BOLD, styled};
 use crate::report::{JsonLines, Lines, Mask, Progress, Reporter};
 
 /// How this process speaks.
@@ -21,19 +22,30 @@ pub struct Console {
     log_format: LogFormat,
     output: Output,
     outputs_file: Option<PathBuf>,
+    /// Which of several stacks the answers are about.
+    stack: Option<String>,
     masks: Masks,
     interactive: bool,
     github: bool,
 }
 
+/// One of several answers, for `--output json`.
+#[derive(Serialize)]
+struct StackAnswer<'a, T: Serialize> {
+    stack: &'a str,
+    answer: &'a T,
+}
+
 impl Console {
-    /// Reads the wishes from the arguments.
-    pub fn new(args: &Args, environment: &Environment) -> Self {
+    /// Reads the wishes from the arguments. Where several stacks have their turn one after the other, each answer says
+    /// whose it is.
+    pub fn new(args: &Args, environment: &Environment, stack: Option<&str>) -> Self {
         let interactive = io::stdin().is_terminal() && io::stderr().is_terminal() && !environment.ci;
         Self {
             log_format: args.log_format,
             output: args.output,
             outputs_file: args.outputs_file.clone(),
+            stack: stack.filter(|_| args.stack.is_none()).map(str::to_owned),
             masks: Masks::default(),
             interactive,
             github: environment.github,
@@ -110,12 +122,15 @@ impl Console {
         markdown: impl FnOnce() -> String,
         data: &impl Serialize,
     ) -> io::Result<()> {
-        match self.output {
-            Output::Text => writeln!(out, "{text}")?,
-            Output::Markdown => writeln!(out, "{}", markdown())?,
-            Output::Json => {
-                serde_json::to_writer_pretty(&mut out, data)?;
-                writeln!(out)?;
+        match (self.output, &self.stack) {
+            (Output::Text, None) => writeln!(out, "{text}")?,
+            (Output::Text, Some(stack)) => writeln!(out, "{}\n{text}", styled(BOLD, format_args!("== {stack}")))?,
+            (Output::Markdown, None) => writeln!(out, "{}", markdown())?,
+            (Output::Markdown, Some(stack)) => writeln!(out, "### {stack}\n\n{}", markdown())?,
+            (Output::Json, None) => writeln!(out, "{}", serde_json::to_string_pretty(data)?)?,
+            (Output::Json, Some(stack)) => {
+                let answer = StackAnswer { stack, answer: data };
+                writeln!(out, "{}", serde_json::to_string_pretty(&answer)?)?;
             }
         }
         out.flush()

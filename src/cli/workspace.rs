@@ -62,7 +62,7 @@ impl Workspace {
     pub async fn open(args: &Args, stack: Option<&str>) -> Result<Self, CommandError> {
         let environment = Environment::read();
         let project = config::load(&args.config, environment.variables.clone(), stack)?;
-        let console = Console::new(args, &environment);
+        let console = Console::new(args, &environment, stack);
         console.hide(project.secret_values(&project.secret_parameters()))?;
         console
             .check_outputs()
@@ -93,6 +93,9 @@ impl Workspace {
             part: PART,
         };
         let (events, heard) = Events::channel(Timestamp::now);
+        if let Some(stack) = stack {
+            events.notice(format!("stack {stack} of the assembly, released as {}", project.application));
+        }
         let (handle, stop) = Stop::new();
         let engine = Engine {
             store: Arc::new(ArtifactStore::new(&tooling, settings)),

@@ -165,21 +165,18 @@ pub(super) fn read(path: &Path, environment: Environment, stack: Option<&str>) -
     };
 
     let cdk_stack = cdk.as_ref().map(|stack| stack.name.clone());
-    let (input, unpackable) = match cdk {
-        Some(stack) => {
-            let problems = stack.problems(&documents[TEMPLATE]);
-            let at = documents[CONFIG].value(&["template"]);
-            let problems = problems.into_iter().map(|problem| problem.at(CONFIG, at.clone())).collect();
-            (Input::Stack(Box::new(stack), Box::new(documents[TEMPLATE].clone())), problems)
-        }
-        None => {
-            let (sources, problems) = Sources::of_template(documents[TEMPLATE].clone());
-            // Nested templates come after all other documents.
-            let nested = documents.len() - 1;
-            documents.extend(sources.documents.iter().skip(1).cloned());
-            let number = |number| if number == 0 { TEMPLATE } else { nested + number };
-            (Input::Template(sources), problems.into_iter().map(|problem| problem.renumbered(number)).collect())
-        }
+    let (input, unpackable) = if let Some(stack) = cdk {
+        let problems = stack.problems(&documents[TEMPLATE]);
+        let at = documents[CONFIG].value(&["template"]);
+        let problems = problems.into_iter().map(|problem| problem.at(CONFIG, at.clone())).collect();
+        (Input::Stack(Box::new(stack), Box::new(documents[TEMPLATE].clone())), problems)
+    } else {
+        let (sources, problems) = Sources::of_template(documents[TEMPLATE].clone());
+        // Nested templates come after all other documents.
+        let nested = documents.len() - 1;
+        documents.extend(sources.documents.iter().skip(1).cloned());
+        let number = |number| if number == 0 { TEMPLATE } else { nested + number };
+        (Input::Template(sources), problems.into_iter().map(|problem| problem.renumbered(number)).collect())
     };
 
     let mut problems = Vec::new();
@@ -208,8 +205,7 @@ fn read_file(path: &Path) -> Result<(Document, schema::File), Problems> {
     let document = Document::read(path, "the configuration").map_err(|problem| {
         Problems::new(&[], [problem.hint("write one with `tenantry init`, or name yours with --config")])
     })?;
-    let file =
-        document.parse(CONFIG).map_err(|problem| Problems::new(std::slice::from_ref(&document), [problem]))?;
+    let file = document.parse(CONFIG).map_err(|problem| Problems::new(std::slice::from_ref(&document), [problem]))?;
     Ok((document, file))
 }
 

@@ -282,12 +282,12 @@ fn is_sound(last: &Last) -> bool {
 /// Returns the digests of what entries contain.
 fn digests(folder: &Path, entries: &[Entry], threads: usize) -> Result<Vec<Digest>, Error> {
     let mut digests = Vec::with_capacity(entries.len());
-    let work = |buffer: &mut Vec<u8>, entry: &Entry| match &entry.kind {
-        Kind::Link(target) => Ok(Digest::of(target)),
-        _ => {
-            let path = files::path(folder, entry);
-            hash(buffer, &path).map_err(|source| Error::Read { path, source })
+    let work = |buffer: &mut Vec<u8>, entry: &Entry| {
+        if let Kind::Link(target) = &entry.kind {
+            return Ok(Digest::of(target));
         }
+        let path = files::path(folder, entry);
+        hash(buffer, &path).map_err(|source| Error::Read { path, source })
     };
     let take = |_: &Entry, digest: Result<Digest, Error>| digest.map(|digest| digests.push(digest));
     in_order(threads, usize::MAX, entries, |_| 0, Vec::new, work, take)?;

@@ -204,8 +204,9 @@ impl Stack {
             let zipped = source.packaging.as_deref() == Some("zip");
             self.assets.push(Asset { name: display_name.unwrap_or(id), path, zipped, places });
         }
-        self.images
-            .extend(assets.docker_images.into_iter().map(|(id, DockerAsset { display_name })| display_name.unwrap_or(id)));
+        self.images.extend(
+            assets.docker_images.into_iter().map(|(id, DockerAsset { display_name })| display_name.unwrap_or(id)),
+        );
         Ok(())
     }
 
@@ -218,12 +219,16 @@ impl Stack {
         }
         for image in &self.images {
             let message = format!("stack {} has a container image, {image}, which Tenantry does not package", self.id);
-            problems.push(Problem::new(message).hint("push it to ECR, and use ContainerImage.fromRegistry or fromEcrRepository"));
+            problems.push(
+                Problem::new(message).hint("push it to ECR, and use ContainerImage.fromRegistry or fromEcrRepository"),
+            );
         }
         for asset in &self.assets {
             match &asset.path {
                 Some(path) if path.exists() => {}
-                Some(path) => problems.push(Problem::new(format!("asset {} is not there: {}", asset.name, path.display()))),
+                Some(path) => {
+                    problems.push(Problem::new(format!("asset {} is not there: {}", asset.name, path.display())));
+                }
                 None => {
                     let message = format!("asset {} is made by a program, which Tenantry does not run", asset.name);
                     problems.push(Problem::new(message));
@@ -232,7 +237,10 @@ impl Stack {
         }
         let tree = &document.tree;
         let parameters = tree.root().and_then(|root| tree.child(root, "Parameters"));
-        let legacy = parameters.into_iter().flat_map(|id| tree.entries(id)).find(|(name, _)| name.starts_with("AssetParameters"));
+        let legacy = parameters
+            .into_iter()
+            .flat_map(|id| tree.entries(id))
+            .find(|(name, _)| name.starts_with("AssetParameters"));
         if let Some((name, _)) = legacy {
             let problem = Problem::new(format!("stack {} has its assets in parameters, as {name}", self.id));
             problems.push(problem.hint("use the DefaultStackSynthesizer, which is the default since CDK 2"));
@@ -276,7 +284,7 @@ impl Pack<'_> {
                 edits.extend(edit::without(&tree, &ids));
             }
         }
-        self.joined_urls(&tree, root, text, &mut edits)?;
+        self.joined_urls(&tree, root, &mut edits)?;
         let done: Vec<_> = edits.iter().map(|edit| edit.place.clone()).collect();
         let mut scalars = Vec::new();
         tree.scalars(root, &mut |id, text| scalars.push((id, text)));
@@ -294,7 +302,7 @@ impl Pack<'_> {
     }
 
     /// Replaces URLs that are joined from the stack's own region, which is not that of our bucket.
-    fn joined_urls(&mut self, tree: &Tree, id: Id, text: &str, edits: &mut Vec<Edit>) -> Result<(), Error> {
+    fn joined_urls(&mut self, tree: &Tree, id: Id, edits: &mut Vec<Edit>) -> Result<(), Error> {
         if let Some(join) = tree.child(id, "Fn::Join") {
             let mut parts = Vec::new();
             tree.scalars(join, &mut |_, text| parts.push(text));
@@ -308,7 +316,7 @@ impl Pack<'_> {
             }
         }
         for (_, child) in tree.entries(id) {
-            self.joined_urls(tree, child, text, edits)?;
+            self.joined_urls(tree, child, edits)?;
         }
         Ok(())
     }

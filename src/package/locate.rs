@@ -152,7 +152,8 @@ impl Search<'_> {
     /// Looks at a property below a mapping.
     fn property(&mut self, property: &'static Property, name: &str, mapping: Id, defaults: bool) {
         let tree = &self.document.tree;
-        let (Some((last, way)), true) = (property.path.split_last(), matches!(tree.node(tree.resolve(mapping)).kind, Kind::Mapping { .. }))
+        let (Some((last, way)), true) =
+            (property.path.split_last(), matches!(tree.node(tree.resolve(mapping)).kind, Kind::Mapping { .. }))
         else {
             return;
         };
@@ -346,18 +347,17 @@ impl S3Object {
     /// Reads `s3://bucket/key`, with or without a version, and URLs of S3's own hosts.
     pub fn parse(text: &str) -> Option<Self> {
         let (path, query) = text.split_once('?').unwrap_or((text, ""));
-        let (bucket, key) = match path.strip_prefix("s3://") {
-            Some(rest) => rest.split_once('/')?,
-            None => {
-                let (host, rest) = path.strip_prefix("https://")?.split_once('/')?;
-                if !host.contains(".amazonaws.com") {
-                    return None;
-                }
-                match host.split_once(".s3.").or_else(|| host.split_once(".s3-")) {
-                    Some((bucket, _)) => (bucket, rest),
-                    None if host.starts_with("s3.") || host.starts_with("s3-") => rest.split_once('/')?,
-                    None => return None,
-                }
+        let (bucket, key) = if let Some(rest) = path.strip_prefix("s3://") {
+            rest.split_once('/')?
+        } else {
+            let (host, rest) = path.strip_prefix("https://")?.split_once('/')?;
+            if !host.contains(".amazonaws.com") {
+                return None;
+            }
+            match host.split_once(".s3.").or_else(|| host.split_once(".s3-")) {
+                Some((bucket, _)) => (bucket, rest),
+                None if host.starts_with("s3.") || host.starts_with("s3-") => rest.split_once('/')?,
+                None => return None,
             }
         };
         let version = query.split('&').find_map(|pair| pair.strip_prefix("versionId="));

@@ -14,8 +14,8 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
-pub use archive::Archive;
 use crate::source::Document;
+pub use archive::Archive;
 pub use cache::Cache;
 pub use templates::{Object, Packed, Places, Sources, is_json};
 
@@ -51,7 +51,7 @@ pub enum Error {
     #[error("{} has no file that `include` takes and `exclude` leaves", .0.display())]
     Empty(PathBuf),
     /// More than Lambda unzips.
-    #[error("{} has {} MB unzipped, and Lambda takes 250 MB; the largest: {}", path.display(), archive.unzipped >> 20, largest(archive))]
+    #[error("{} {}", path.display(), beyond_lambda(archive).unwrap_or_default())]
     TooLarge {
         /// What was packaged.
         path: PathBuf,
@@ -69,6 +69,24 @@ pub enum Error {
         /// What is wrong.
         source: zip::result::ZipError,
     },
+}
+
+/// Lambda's limits on code and layers: unzipped, and zipped where it is sent to Lambda itself and not by way of S3.
+/// Source: <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
+const UNZIPPED: u64 = 250 << 20;
+const DIRECT: u64 = 50 << 20;
+
+/// Says which of Lambda's limits an artifact is beyond, if it is beyond one, and what is large in it.
+pub fn beyond_lambda(archive: &Archive) -> Option<String> {
+    let zipped = archive.bytes.len() as u64;
+    let what = if archive.unzipped > UNZIPPED {
+        format!("has {} MB unzipped, and Lambda takes 250 MB", archive.unzipped >> 20)
+    } else if zipped > DIRECT {
+        format!("has {} MB zipped, which Lambda takes from S3 alone", zipped >> 20)
+    } else {
+        return None;
+    };
+    Some(format!("{what}; the largest: {}", largest(archive)))
 }
 
 fn largest(archive: &Archive) -> String {
@@ -124,11 +142,7 @@ impl Packaging {
     ///
     /// Returns what cannot be packaged; nothing is written anywhere but into the cache.
     pub fn package(&self, path: &Path, include: &[String], exclude: &[String]) -> Result<Archive, Error> {
-        if path.is_dir() {
-            self.zip(path, &files::collect(path, include, exclude)?)
-        } else {
-            Archive::of_zip(path)
-        }
+        if path.is_dir() { self.zip(path, &files::collect(path, include, exclude)?) } else { Archive::of_zip(path) }
     }
 
     /// Packages all of a folder that a template names. Links are followed, as the AWS CLI follows them.
@@ -136,19 +150,19 @@ impl Packaging {
         self.zip(folder, &files::follow(folder)?)
     }
 
-    /// Takes a zip as it is, and zips any other file.
-    fn zip_of(&self, path: &Path) -> Result<Archive, Error> {
-        match Archive::of_zip(path) {
-            Err(Error::Zip { .. }) => {
-                let folder = path.parent().unwrap_or(Path::new(""));
-                Archive::of_files(folder, &[files::single(path)?], None, 1)
-            }
-            other => other,
-        }
-    }
-
     fn zip(&self, folder: &Path, entries: &[files::Entry]) -> Result<Archive, Error> {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Archive::of_files(folder, entries, self.cache.as_ref(), self.threads.unwrap_or_else(cores))
+    }
+}
+
+/// Takes a zip as it is, and zips any other file.
+fn zip_of(path: &Path) -> Result<Archive, Error> {
+    match Archive::of_zip(path) {
+        Err(Error::Zip { .. }) => {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            Archive::of_files(folder, &[files::single(path)?], None, 1)
+        }
+        other => other,
     }
 }

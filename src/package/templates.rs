@@ -56,10 +56,6 @@ pub struct Object {
     pub key: String,
 }
 
-/// Lambda's limit on code and layers, unzipped.
-/// Source: <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
-const UNZIPPED: u64 = 250 << 20;
-
 impl Places<'_> {
     /// Names an artifact's object.
     pub(super) fn artifact(&self, archive: Archive, extension: Option<&str>) -> Object {
@@ -111,10 +107,9 @@ impl Sources {
             let whose = &reference.whose;
             if !path.exists() {
                 let message = format!("{whose} names {}, which is not there", path.display());
-                problems.push(match reference.local.contains("${") {
-                    true => problem(message).hint("a path is taken as it is written: nothing is put in for `${...}`"),
-                    false => problem(message),
-                });
+                let hint = "a path is taken as it is written: nothing is put in for `${...}`";
+                let has_variable = reference.local.contains("${");
+                problems.push(if has_variable { problem(message).hint(hint) } else { problem(message) });
                 continue;
             }
             if !matches!(reference.property.content, Content::Template | Content::RawTemplate) {
@@ -209,7 +204,12 @@ impl Pack<'_> {
     }
 
     /// Packages what a reference names, once. Returns its key.
-    fn reference(&mut self, document: &Document, reference: &Reference, nested: Option<usize>) -> Result<String, Error> {
+    fn reference(
+        &mut self,
+        document: &Document,
+        reference: &Reference,
+        nested: Option<usize>,
+    ) -> Result<String, Error> {
         let path = folder_of(document).join(&reference.local);
         let content = reference.property.content;
         let known = (canonical(&path), content);
@@ -223,7 +223,7 @@ impl Pack<'_> {
             }
             None => self.content(&path, content)?,
         };
-        if content == Content::Code && object.archive.unzipped > UNZIPPED {
+        if content == Content::Code && object.archive.unzipped > super::UNZIPPED {
             return Err(Error::TooLarge { path, archive: Box::new(object.archive) });
         }
         let key = object.key.clone();
@@ -238,7 +238,7 @@ impl Pack<'_> {
             return self.packaging.tree(path).map(zipped);
         }
         match content {
-            Content::Code | Content::Zip => self.packaging.zip_of(path).map(zipped),
+            Content::Code | Content::Zip => super::zip_of(path).map(zipped),
             _ => {
                 let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
                 let archive = Archive::of_bytes(&path.to_string_lossy(), bytes);
@@ -379,7 +379,8 @@ Resources:
         let expected = [
             format!("CodeUri: {}   # where the code is", uri("./src")),
             format!("Code: {{S3Bucket: 'bucket', S3Key: '{}'}}", key("./one.py")),
-            "Properties: {Content: {\"S3Bucket\": \"other\", \"S3Key\": \"layer.zip\", \"S3ObjectVersion\": \"7\"}}".into(),
+            "Properties: {Content: {\"S3Bucket\": \"other\", \"S3Key\": \"layer.zip\", \"S3ObjectVersion\": \"7\"}}"
+                .into(),
             format!("Fn::Transform: {{Name: AWS::Include, Parameters: {{Location: {}}}}}", uri("./snippet.yaml")),
             format!(
                 "Rest: {{Type: AWS::ApiGateway::RestApi, Properties: {{BodyS3Location: {{Bucket: bucket, Key: {}}}}}}}",
@@ -401,7 +402,10 @@ Resources:
         );
         let child = String::from_utf8(packed.objects["./child/template.yaml"].archive.bytes.to_vec()).unwrap();
         assert!(child.contains(&format!("Code: {{S3Bucket: bucket, S3Key: {}}}", key("./child/code"))), "{child}");
-        assert!(key("./api.yaml").starts_with("P/shared/app/artifacts/") && key("./api.yaml").ends_with(".yaml"));
+        assert_eq!(
+            key("./api.yaml"),
+            format!("P/shared/app/artifacts/{}.yaml", packed.objects["./api.yaml"].archive.sha256)
+        );
         assert!(key("./child/template.yaml").starts_with("P/shared/app/templates/"));
         assert_eq!(pack(folder.path(), TEMPLATE).template, packed.template, "twice the same");
     }
@@ -416,7 +420,8 @@ Resources:
         // With a default for all functions, or without code of its own, it stays absent.
         for rest in ["Globals: {Function: {CodeUri: src}}\n", ""] {
             let other = if rest.is_empty() { "InlineCode: x" } else { "Handler: x" };
-            let template = format!("{rest}Resources: {{F: {{Type: AWS::Serverless::Function, Properties: {{{other}}}}}}}");
+            let template =
+                format!("{rest}Resources: {{F: {{Type: AWS::Serverless::Function, Properties: {{{other}}}}}}}");
             let packed = pack(folder.path(), &template);
             assert!(packed.template.ends_with(&format!("Properties: {{{other}}}}}}}")), "{}", packed.template);
             assert_eq!(packed.objects.len(), usize::from(!rest.is_empty()));
@@ -442,5 +447,23 @@ Resources:
         ];
         let told: Vec<String> = all.iter().map(|template| problems(template)).collect();
         insta::assert_snapshot!(told.join("\n\n"));
+    }
+
+    #[test]
+    fn code_beyond_lambdas_limit_is_refused_with_its_largest_entries() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("src")).unwrap();
+        // Files with nothing in them take no time to compress.
+        for (name, size) in [("a.bin", 200 << 20), ("b.bin", 60 << 20), ("c.py", 3)] {
+            fs::File::create(folder.path().join("src").join(name)).unwrap().set_len(size).unwrap();
+        }
+        let template = "Resources: {F: {Type: AWS::Lambda::Function, Properties: {Code: src}}}";
+        let (sources, problems) = read(folder.path(), template);
+        assert!(problems.is_empty());
+        let places = Places { bucket: "b", folder: "f", url: &|_| String::new() };
+        let error = sources.pack(&Packaging::default(), &places).unwrap_err().to_string();
+        let expected =
+            "src has 260 MB unzipped, and Lambda takes 250 MB; the largest: a.bin (200 MB), b.bin (60 MB), c.py (0 MB)";
+        assert!(error.ends_with(expected), "{error}");
     }
 }

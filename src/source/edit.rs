@@ -90,10 +90,9 @@ impl Value {
     /// Returns the edit that puts this value in the place of a node; none where the node's form leaves no place for it.
     pub fn instead_of(&self, node: &Node) -> Option<Edit> {
         let style = match &node.kind {
-            Kind::Scalar(_, Style::Block) => return None,
-            Kind::Scalar(_, style) => *style,
+            Kind::Scalar(_, style @ (Style::Plain | Style::Single | Style::Double)) => *style,
             Kind::Alias(_) => Style::Plain,
-            Kind::Sequence | Kind::Mapping { .. } => return None,
+            Kind::Scalar(_, Style::Block) | Kind::Sequence | Kind::Mapping { .. } => return None,
         };
         (node.tag.is_none() && !node.value.is_empty())
             .then(|| Edit { place: node.value.clone(), text: self.written(style) })
@@ -146,7 +145,10 @@ mod tests {
         let uri = Value::Text("s3://b/k".into());
         assert_eq!(replace("a: src/ # why\nb: 1\n", &["a"], &uri), "a: s3://b/k # why\nb: 1\n");
         assert_eq!(replace("a: 'src'\r\n", &["a"], &uri), "a: 's3://b/k'\r\n");
-        assert_eq!(replace("{\"a\":\"src\"}", &["a"], &object()), "{\"a\":{\"S3Bucket\": \"b\", \"S3Key\": \"k/x.zip\"}}");
+        assert_eq!(
+            replace("{\"a\":\"src\"}", &["a"], &object()),
+            "{\"a\":{\"S3Bucket\": \"b\", \"S3Key\": \"k/x.zip\"}}"
+        );
         assert_eq!(replace("a: src\n", &["a"], &object()), "a: {S3Bucket: b, S3Key: k/x.zip}\n");
         assert_eq!(replace("a: {b: src, c: d}", &["a", "b"], &uri), "a: {b: s3://b/k, c: d}");
         assert_eq!(replace("x: &x src\na: *x\n", &["a"], &uri), "x: &x src\na: s3://b/k\n");

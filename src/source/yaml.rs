@@ -1,10 +1,9 @@
 //! Where everything is in a YAML or JSON text.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle, Tag};
+use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle};
 
 /// A text as a tree of places.
 #[derive(Debug, Clone, Default)]
@@ -181,7 +180,7 @@ impl Tree {
         if anchor != 0 {
             self.anchors.insert(anchor, id);
         }
-        let tag = tag.map(written);
+        let tag = tag.map(|tag| tag.to_string());
         let (is_mapping, is_sequence) = (matches!(kind, Kind::Mapping { .. }), kind == Kind::Sequence);
         self.nodes.push(Node { key, end: bytes.end, value: bytes.clone(), kind, tag, children: Vec::new() });
         let (mut children, mut end) = (Vec::new(), bytes.end);
@@ -231,11 +230,6 @@ fn is_node(event: &Event<'_>) -> bool {
     matches!(event, Scalar(..) | SequenceStart(..) | SequenceEnd | MappingStart(..) | MappingEnd | Alias(..))
 }
 
-/// Returns a tag as it is written.
-fn written(tag: Cow<'_, Tag>) -> String {
-    tag.to_string()
-}
-
 impl From<ScalarStyle> for Style {
     fn from(style: ScalarStyle) -> Self {
         match style {
@@ -278,7 +272,10 @@ block: |
         assert_eq!((tree.text(id), node.tag.as_deref()), (None, Some("!Sub")));
         assert!(tree.is_tagged(id));
         let (_, node) = at(&tree, &["one", "path"]);
-        assert_eq!((&TEXT[node.value.clone()], &node.kind), ("\"other\"", &Kind::Scalar("other".into(), Style::Double)));
+        assert_eq!(
+            (&TEXT[node.value.clone()], &node.kind),
+            ("\"other\"", &Kind::Scalar("other".into(), Style::Double))
+        );
         assert!(tree.is_null(at(&tree, &["none"]).0));
         assert!(matches!(at(&tree, &["block"]).1.kind, Kind::Scalar(_, Style::Block)));
     }

@@ -215,8 +215,7 @@ pub fn project(folder: &std::path::Path, tenants: usize, stage: &str) {
         "application: app\ntemplate: template.yaml\nstore: {{ bucket: bucket, kms-key: \"{KMS_KEY}\" }}\n\
          regions: [eu-west-1]\nstages:\n  prod: {{ {stage} }}\ntenants: tenants.yaml\n"
     );
-    let template =
-        "Resources:\n  Function:\n    Type: AWS::Lambda::Function\n    Properties: { Runtime: nodejs24.x, Code: { ZipFile: x } }\n";
+    let template = "Resources:\n  Function:\n    Type: AWS::Lambda::Function\n    Properties: { Runtime: nodejs24.x, Code: { ZipFile: x } }\n";
     std::fs::write(folder.join("tenantry.yaml"), config).unwrap();
     std::fs::write(folder.join("tenants.yaml"), list).unwrap();
     std::fs::write(folder.join("template.yaml"), template).unwrap();

@@ -53,7 +53,8 @@ pub fn answer(world: &World, head: &Parts, body: Bytes) -> Response<Full<Bytes>>
     match (head.method.as_str(), query.get("uploadId")) {
         ("POST", None) => {
             let id = world.count("versions");
-            let body = format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>");
+            let body =
+                format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>");
             return Response::new(Full::new(Bytes::from(body)));
         }
         ("PUT", Some(upload)) => {
@@ -63,9 +64,13 @@ pub fn answer(world: &World, head: &Parts, body: Bytes) -> Response<Full<Bytes>>
         }
         ("POST", Some(upload)) => {
             let first = part(upload, "");
-            let parts: Vec<String> =
-                objects.range(first.clone()..).map(|(key, _)| key.clone()).take_while(|key| key.starts_with(&first[..first.len() - 5])).collect();
-            let bytes: Vec<u8> = parts.iter().filter_map(|key| objects.remove(key)).flat_map(|part| part.bytes).collect();
+            let parts: Vec<String> = objects
+                .range(first.clone()..)
+                .map(|(key, _)| key.clone())
+                .take_while(|key| key.starts_with(&first[..first.len() - 5]))
+                .collect();
+            let bytes: Vec<u8> =
+                parts.iter().filter_map(|key| objects.remove(key)).flat_map(|part| part.bytes).collect();
             let version = world.count("versions");
             objects.insert(key, Object { bytes: bytes.into(), checksum: String::new(), version });
             let body = "<CompleteMultipartUploadResult><ETag>\"1\"</ETag></CompleteMultipartUploadResult>";

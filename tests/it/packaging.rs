@@ -1,5 +1,6 @@
 //! Templates as people have them: nested ones, what `sam build` writes, a CDK assembly.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
@@ -33,7 +34,8 @@ fn templates(bed: &Bed, account: &str) -> String {
 
 /// Returns the text of an object in the store.
 fn stored(bed: &Bed, key: &str) -> String {
-    let get = format!("print(client('s3').get_object(Bucket='{}', Key='{key}')['Body'].read().decode())", bed.fact("bucket"));
+    let get =
+        format!("print(client('s3').get_object(Bucket='{}', Key='{key}')['Body'].read().decode())", bed.fact("bucket"));
     bed.boto3("111111111111", &get)
 }
 
@@ -65,7 +67,10 @@ fn a_nested_application_goes_to_two_tenants() {
     for account in ["333333333333", "222222222222"] {
         let stacks = templates(&bed, account);
         assert_eq!(stacks.matches("CREATE_COMPLETE").count(), 2, "{stacks}");
-        assert!(!stacks.contains("drain\"}") && stacks.contains("CrossAccountPipeline/shared/shop/artifacts/"), "{stacks}");
+        assert!(
+            !stacks.contains("drain\"}") && stacks.contains("CrossAccountPipeline/shared/shop/artifacts/"),
+            "{stacks}"
+        );
     }
     let again = tenantry(&bed, &project, &["deploy", "--output", "json"]).exits(0).json();
     assert_eq!(again["release"], answer["release"], "the same bytes are the same release");
@@ -133,8 +138,9 @@ fn a_cdk_assembly_goes_to_two_tenants_stack_by_stack_without_bootstrap() {
         }
     }
     // The template that was sent is the CDK's with the bucket, the keys and the rule replaced, and nothing else.
-    let release =
-        tenantry(&bed, &project, &["package", "--stack", "ImageRecognitionService", "--output", "json"]).exits(0).json();
+    let release = tenantry(&bed, &project, &["package", "--stack", "ImageRecognitionService", "--output", "json"])
+        .exits(0)
+        .json();
     let sent: Value = serde_json::from_str(&stored(&bed, release["template"]["key"].as_str().unwrap())).unwrap();
     let written = fs::read_to_string(project.path().join("cdk.out/ImageRecognitionService.template.json")).unwrap();
     let mut expected: Value = serde_json::from_str(&written).unwrap();
@@ -149,7 +155,8 @@ fn a_cdk_assembly_goes_to_two_tenants_stack_by_stack_without_bootstrap() {
                 "./ImagesApi/Code"
             };
             let key = &release["artifacts"][name]["key"];
-            resource["Properties"]["Code"] = serde_json::json!({ "S3Bucket": { "Fn::Sub": bed.fact("bucket") }, "S3Key": key });
+            resource["Properties"]["Code"] =
+                serde_json::json!({ "S3Bucket": { "Fn::Sub": bed.fact("bucket") }, "S3Key": key });
             codes += 1;
         }
     }
@@ -164,11 +171,31 @@ fn a_cdk_assembly_goes_to_two_tenants_stack_by_stack_without_bootstrap() {
 fn what_of_an_assembly_cannot_be_released_is_told() {
     let project = Project::of("image-recognition");
     let cases = [
-        ("one-account", "manifest.json", "\"environment\": \"aws://unknown-account/unknown-region\"", "\"environment\": \"aws://111122223333/eu-west-1\""),
-        ("image", "ImageRecognitionService.assets.json", "\"dockerImages\": {}", "\"dockerImages\": {\"abc\": {\"displayName\": \"Api/Image\", \"source\": {}, \"destinations\": {}}}"),
-        ("no-asset", "ImageRecognitionService.assets.json", "asset.36d55b1a49c973d83e76d55ae14912407cbc133697553e4516067fc91505a00f\",", "asset.gone\","),
+        (
+            "one-account",
+            "manifest.json",
+            "\"environment\": \"aws://unknown-account/unknown-region\"",
+            "\"environment\": \"aws://111122223333/eu-west-1\"",
+        ),
+        (
+            "image",
+            "ImageRecognitionService.assets.json",
+            "\"dockerImages\": {}",
+            "\"dockerImages\": {\"abc\": {\"displayName\": \"Api/Image\", \"source\": {}, \"destinations\": {}}}",
+        ),
+        (
+            "no-asset",
+            "ImageRecognitionService.assets.json",
+            "asset.36d55b1a49c973d83e76d55ae14912407cbc133697553e4516067fc91505a00f\",",
+            "asset.gone\",",
+        ),
         ("lookups", "manifest.json", "{\n  \"version\"", "{\n  \"missing\": [{\"key\": \"vpc\"}],\n  \"version\""),
-        ("circle", "manifest.json", "\"dependencies\": [\n        \"ImageRecognitionData.assets\"\n", "\"dependencies\": [\n        \"ImageRecognitionData.assets\", \"ImageRecognitionService\"\n"),
+        (
+            "circle",
+            "manifest.json",
+            "\"dependencies\": [\n        \"ImageRecognitionData.assets\"\n",
+            "\"dependencies\": [\n        \"ImageRecognitionData.assets\", \"ImageRecognitionService\"\n",
+        ),
     ];
     let mut told = String::new();
     for (name, file, from, to) in cases {
@@ -177,7 +204,7 @@ fn what_of_an_assembly_cannot_be_released_is_told() {
         assert!(before.contains(from), "{name}");
         fs::write(&path, before.replace(from, to)).unwrap();
         let ran = crate::bed::ran(command(&project, None, &["check", "--stack", "ImageRecognitionService"])).exits(2);
-        told.push_str(&format!("=== {name}\n{}\n", ran.stderr));
+        let _ = writeln!(told, "=== {name}\n{}", ran.stderr);
         fs::write(&path, before).unwrap();
     }
     snapshot("cdk-mistakes", &told);

@@ -43,7 +43,8 @@ const SAM_ONLY: [(&str, &str); 9] = [
 /// What every project of these tests has.
 fn files(folder: &Path) {
     let nested = "Resources:\n  Inner:\n    Type: AWS::Lambda::Function\n    Properties: {Code: inner/, Role: r}\n";
-    let twice = "Resources:\n  Deeper: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: ../child/template.yaml}}\n";
+    let twice =
+        "Resources:\n  Deeper: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: ../child/template.yaml}}\n";
     for (name, text) in [
         ("code/app.py", "def handler(event, context): pass\n"),
         ("code/lib/deep.py", "x = 1\n"),
@@ -88,10 +89,15 @@ fn template(property: &Property, value: &str, json: bool) -> String {
     let beside = if json {
         beside.split(", ").filter(|part| !part.is_empty()).fold(String::new(), |mut all, part| {
             let (key, value) = part.split_once(": ").unwrap();
-            let _ = write!(all, "\"{key}\": {}, ", match value.starts_with('{') {
-                true => "{\"Type\": \"AWS_IAM\"}".to_owned(),
-                false => format!("\"{}\"", value.trim_matches('\'')),
-            });
+            let _ = write!(
+                all,
+                "\"{key}\": {}, ",
+                if value.starts_with('{') {
+                    "{\"Type\": \"AWS_IAM\"}".to_owned()
+                } else {
+                    format!("\"{}\"", value.trim_matches('\''))
+                }
+            );
             all
         })
     } else {
@@ -104,7 +110,10 @@ fn template(property: &Property, value: &str, json: bool) -> String {
     } else {
         let transform =
             if property.resource.contains("Serverless") { "Transform: AWS::Serverless-2016-10-31\n" } else { "" };
-        format!("{transform}# a comment\nResources:\n  One:\n    Type: {}\n    Properties: {properties} # another\n", property.resource)
+        format!(
+            "{transform}# a comment\nResources:\n  One:\n    Type: {}\n    Properties: {properties} # another\n",
+            property.resource
+        )
     }
 }
 
@@ -113,8 +122,7 @@ fn rows() -> Vec<Case> {
     let mut cases = Vec::new();
     for property in PROPERTIES {
         let key = property.path[property.path.len() - 1];
-        let tool =
-            if SAM_ONLY.contains(&(property.resource, key)) { Tool::SamCli } else { Tool::AwsCli };
+        let tool = if SAM_ONLY.contains(&(property.resource, key)) { Tool::SamCli } else { Tool::AwsCli };
         let (first, second) = match property.content {
             Content::Code | Content::Zip => ("code", "./packed.zip"),
             Content::File => ("file.yaml", "./code/"),
@@ -127,14 +135,34 @@ fn rows() -> Vec<Case> {
             "child/template.yaml" => 2,
             _ => 3,
         };
-        cases.push(Case { name: format!("{name}.yaml"), template: template(property, first, false), tool, rewritten: depth(first) });
+        cases.push(Case {
+            name: format!("{name}.yaml"),
+            template: template(property, first, false),
+            tool,
+            rewritten: depth(first),
+        });
         if tool == Tool::AwsCli {
             let named = "{\"Fn::Sub\": \"${AWS::Region}-x\"}";
-            cases.push(Case { name: format!("{name}.json"), template: template(property, second, true), tool, rewritten: depth(second) });
-            cases.push(Case { name: format!("{name}.function"), template: template(property, named, true), tool, rewritten: 0 });
+            cases.push(Case {
+                name: format!("{name}.json"),
+                template: template(property, second, true),
+                tool,
+                rewritten: depth(second),
+            });
+            cases.push(Case {
+                name: format!("{name}.function"),
+                template: template(property, named, true),
+                tool,
+                rewritten: 0,
+            });
             if !matches!(property.form, Form::Url) {
                 let there = "s3://elsewhere/a/b.zip";
-                cases.push(Case { name: format!("{name}.s3"), template: template(property, there, false), tool, rewritten: 0 });
+                cases.push(Case {
+                    name: format!("{name}.s3"),
+                    template: template(property, there, false),
+                    tool,
+                    rewritten: 0,
+                });
             }
         }
     }
@@ -143,7 +171,8 @@ fn rows() -> Vec<Case> {
 
 /// What no row says.
 fn others() -> Vec<Case> {
-    let function = "Type: AWS::Serverless::Function\n    Properties:\n      Handler: app.handler\n      Runtime: python3.12\n";
+    let function =
+        "Type: AWS::Serverless::Function\n    Properties:\n      Handler: app.handler\n      Runtime: python3.12\n";
     let sam = "Transform: AWS::Serverless-2016-10-31\n";
     let all = [
         ("include", Tool::AwsCli, 1, "Resources:\n  T:\n    Type: AWS::SNS::Topic\n    Properties:\n      Fn::Transform: {Name: AWS::Include, Parameters: {Location: snippet.yaml}}\n".to_owned()),
@@ -171,7 +200,9 @@ fn others() -> Vec<Case> {
         ("sam-function", Tool::SamCli, 1, format!("{sam}Resources:\n  F:\n    {function}      CodeUri: code/\n")),
         ("sam-inline", Tool::SamCli, 0, format!("{sam}Resources:\n  F:\n    {function}      InlineCode: |\n        def handler(event, context):\n          pass\n")),
     ];
-    all.into_iter().map(|(name, tool, rewritten, template)| Case { name: name.into(), template, tool, rewritten }).collect()
+    all.into_iter()
+        .map(|(name, tool, rewritten, template)| Case { name: name.into(), template, tool, rewritten })
+        .collect()
 }
 
 /// Runs `parity.py` with a tool's own Python, and returns what it says.

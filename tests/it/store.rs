@@ -93,7 +93,11 @@ fn an_upload_goes_on_where_another_has_ended() {
         let (key, digest) = ("CrossAccountPipeline/shared/unfinished.zip", Digest::of(&bytes));
         // A process that ended in the middle: parts 1 and 3 are there, and part 2 has other bytes.
         let endpoint = bed.fact("endpoint");
-        let config = aws_config::defaults(aws_config::BehaviorVersion::latest()).region("eu-west-1").endpoint_url(endpoint).load().await;
+        let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+            .region("eu-west-1")
+            .endpoint_url(endpoint)
+            .load()
+            .await;
         let config = aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build();
         let s3 = aws_sdk_s3::Client::from_conf(config);
         let upload = s3.create_multipart_upload().bucket(bed.fact("bucket")).key(key);
@@ -102,10 +106,8 @@ fn an_upload_goes_on_where_another_has_ended() {
         let upload = upload.send().await.unwrap();
         for (number, start) in [(1, 0), (2, 7), (3, 2 * PART)] {
             let body = bytes.slice(start..start + PART);
-            let checksum = base64::Engine::encode(
-                &base64::engine::general_purpose::STANDARD,
-                Digest::of(&body).as_bytes(),
-            );
+            let checksum =
+                base64::Engine::encode(&base64::engine::general_purpose::STANDARD, Digest::of(&body).as_bytes());
             let part = s3.upload_part().bucket(bed.fact("bucket")).key(key).part_number(number);
             let part = part.upload_id(upload.upload_id().unwrap()).checksum_sha256(checksum);
             part.body(body.into()).send().await.unwrap();

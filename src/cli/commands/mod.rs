@@ -17,8 +17,8 @@ use self::decide::{FromPipeline, Wish};
 use super::args::{Args, Command};
 use super::error::CommandError;
 use super::workspace::Workspace;
-use crate::domain::Exit;
 use crate::config;
+use crate::domain::Exit;
 use crate::plan::{Decision, Selection};
 
 /// Runs a command.
@@ -57,7 +57,8 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
                 // A stage has all stacks before the next one has any.
                 several => {
                     let stages = of(&several[0]).await?.project.stages_or(stage.as_deref())?;
-                    let passes: Vec<_> = stages.iter().flat_map(|stage| several.iter().map(move |stack| (stage, stack))).collect();
+                    let passes: Vec<_> =
+                        stages.iter().flat_map(|stage| several.iter().map(move |stack| (stage, stack))).collect();
                     each(&passes, async |(stage, stack)| one(stack, Some(&stage.name)).await).await
                 }
             }

@@ -26,7 +26,7 @@ pub fn init(args: &Args) -> Result<Exit, CommandError> {
         CommandError::usage(format!("cannot write {}: {error}", args.config.display()))
     })?;
     file.write_all(text.as_bytes())?;
-    let console = Console::new(args, &Environment::read());
+    let console = Console::new(args, &Environment::read(), None);
     let path = args.config.display().to_string();
     let text = format!(
         "{} {path}: fill in the accounts, the bucket and its key, then run `tenantry check`",
@@ -40,7 +40,7 @@ pub fn init(args: &Args) -> Result<Exit, CommandError> {
 pub fn check(args: &Args, stack: Option<&str>) -> Result<Exit, CommandError> {
     let environment = Environment::read();
     let project = config::load(&args.config, environment.variables.clone(), stack)?;
-    let console = Console::new(args, &environment);
+    let console = Console::new(args, &environment, stack);
     let mut lines = Vec::new();
     let mut stages = serde_json::Map::new();
     for stage in &project.stages {
@@ -49,8 +49,7 @@ pub fn check(args: &Args, stack: Option<&str>) -> Result<Exit, CommandError> {
         stages
             .insert(stage.name.clone(), json!(targets.iter().map(|target| target.id.to_string()).collect::<Vec<_>>()));
     }
-    let whose = stack.map(|stack| format!(" for {stack}")).unwrap_or_default();
-    let text = format!("{} {}{whose}\n{}", styled(GOOD, "no problem in"), args.config.display(), lines.join("\n"));
+    let text = format!("{} {}\n{}", styled(GOOD, "no problem in"), args.config.display(), lines.join("\n"));
     console.answer(&text, &json!({ "application": project.application, "stages": stages }))?;
     Ok(Exit::Done)
 }

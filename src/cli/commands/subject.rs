@@ -202,6 +202,9 @@ fn build(run: &Run<'_>) -> Result<Package, CommandError> {
     let tell = |artifact: String, archive: &Archive| {
         let Archive { entries, sha256, .. } = *archive;
         let size = archive.bytes.len() as u64;
+        if let Some(warning) = package::beyond_lambda(archive) {
+            engine.events.notice(format!("{artifact} {warning}"));
+        }
         engine.events.emit(Event::Packaged { artifact, entries, size, sha256 });
     };
     let zip =
