@@ -120,3 +120,44 @@ pub const GLOBALS: [(&str, &str); 5] = [
 pub fn of(resource: &str) -> impl Iterator<Item = &'static Property> {
     PROPERTIES.iter().filter(move |property| property.resource == resource)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    /// `UPDATE_DOCS=1 cargo test` writes it anew.
+    #[test]
+    fn the_documented_table_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/packaged-properties.md");
+        let mut page = "# Properties that may name files on your machine\n\nWritten from the code \
+            (`src/package/properties.rs`) by a test. All are those of `aws cloudformation package` 1.46.3 and of `sam package` \
+            1.170.0; [packaging.md](packaging.md) says how they are read.\n\n\
+            | resource type | property | uploaded | becomes | where it is absent |\n|---|---|---|---|---|\n"
+            .to_owned();
+        let includes = [&INCLUDE, &REPOSITORY[0], &REPOSITORY[1], &GRAPHQL_CODE];
+        for property in PROPERTIES.iter().chain(includes) {
+            let uploaded = match property.content {
+                Code => "a zip of a folder or file; at most 250 MB unzipped",
+                Zip => "a zip of a folder or file",
+                File => "a file as it is; of a folder, a zip",
+                Template => "a template, with everything local that it names itself",
+                RawTemplate => "a template as it is",
+            };
+            let becomes = match &property.form {
+                Uri => "`s3://bucket/key`".to_owned(),
+                Url => "the template's https URL".to_owned(),
+                Form::Object(bucket, key, _) => format!("`{{{bucket}, {key}}}`"),
+            };
+            let absent = if property.defaults_to_folder { "the template's folder" } else { "nothing" };
+            let path = property.path.join(".");
+            let _ = writeln!(page, "| {} | {path} | {uploaded} | {becomes} | {absent} |", property.resource);
+        }
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let documented = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(documented == page, "{path} is not what the code says: run UPDATE_DOCS=1 cargo test --lib");
+    }
+}
