@@ -155,6 +155,9 @@ impl ArtifactStore {
             .expected_bucket_owner(self.settings.owner.as_str())
             .checksum_sha256(&part.checksum)
             .body(ByteStream::from(part.bytes.clone()))
+            .customize()
+            // The part's checksum is signed.
+            .disable_payload_signing()
             .send()
             .await
             .map_err(|error| fault::read("UploadPart", &error))?;

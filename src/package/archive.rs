@@ -1,9 +1,10 @@
 //! A folder to a zip: read, compressed and hashed by all cores, written in order.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Cursor, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use bytes::Bytes;
 use crc32fast::Hasher;
@@ -129,9 +130,7 @@ impl Job<'_> {
                 Ok(Piece { bytes: deflate::part(before, bytes, self.is_last), crc, size, deflated: true })
             }
             (Part::Kept(last, kept, offset, length), _) => {
-                let mut bytes = vec![0; usize::try_from(*length).unwrap_or_default()];
-                let failed = |source| Error::Read { path: last.path.clone(), source };
-                last.file.read_exact_at(&mut bytes, *offset).map_err(failed)?;
+                let bytes = last.part(*offset, *length).to_vec();
                 // What is known of the whole comes with its first part.
                 let Content { crc, size, deflated } = kept.content();
                 let (crc, size) = if self.is_first { (crc, size) } else { (0, 0) };
@@ -186,8 +185,19 @@ impl Archive {
         threads: usize,
     ) -> Result<Self, Error> {
         let threads = threads.clamp(1, THREADS);
-        let contents = cache.map(|_| digests(folder, entries, threads)).transpose()?;
-        let last = cache.and_then(|cache| cache.last(folder)).filter(is_sound);
+        let (contents, last) = match cache {
+            None => (None, None),
+            Some(cache) => thread::scope(|scope| {
+                let last = scope.spawn(|| cache.last(folder));
+                let contents = digests(folder, entries, threads)?;
+                Ok::<_, Error>((Some(contents), last.join().unwrap_or_default()))
+            })?,
+        };
+        let tree = contents.as_ref().map(|contents| tree(entries, contents));
+        if let Some(last) = last.as_ref().filter(|last| Some(last.tree) == tree) {
+            let files = entries.iter().map(|entry| (entry.name.clone(), entry.size)).collect();
+            return Ok(Self::new(last.zip.clone(), last.sha256, files));
+        }
         let known = last.zip(contents.clone());
         let jobs = jobs(folder, entries, known.as_ref());
         let total: u64 = entries.iter().map(|entry| entry.size + 200 + 2 * entry.name.len() as u64).sum();
@@ -225,9 +235,9 @@ impl Archive {
         };
         in_order(threads, AHEAD, &jobs, Job::cost, tools, work, take)?;
         let (bytes, sha256) = zip.finish();
-        if let (Some(cache), None) = (cache, known.filter(|(last, _)| last.sha256 == sha256)) {
+        if let (Some(cache), Some(tree)) = (cache, tree) {
             // A cache that cannot be written makes the next run slower, and nothing else.
-            let _ = cache.keep(folder, &bytes, sha256, kept);
+            let _ = cache.keep(folder, &bytes, sha256, tree, kept);
         }
         let names = entries.iter().map(|entry| entry.name.clone());
         Ok(Self::new(bytes.into(), sha256, names.zip(sizes).collect()))
@@ -274,9 +284,13 @@ fn store(zip: &mut Writer, path: &Path, size: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Tells whether a zip in a cache is what was written there.
-fn is_sound(last: &Last) -> bool {
-    hash(&mut Vec::new(), &last.path).is_ok_and(|sha256| sha256 == last.sha256)
+/// Returns the digest of everything that a zip depends on: names, modes and contents.
+fn tree(entries: &[Entry], contents: &[Digest]) -> Digest {
+    let mut text = String::with_capacity(entries.len() * 160);
+    for (entry, content) in entries.iter().zip(contents) {
+        let _ = writeln!(text, "{content} {:o} {}\0", entry.mode(), entry.name);
+    }
+    Digest::of(text)
 }
 
 /// Returns the digests of what entries contain.
@@ -433,10 +447,12 @@ mod tests {
         assert_eq!(fresh.map(|job| job.entry.name.as_str()).collect::<Vec<_>>(), ["index.js"]);
         assert_eq!(zip(Some(&cache)).bytes, zip(None).bytes, "one file changed");
         // A cache that is broken is not believed.
-        let broken = &cache.last(folder.path()).unwrap().path;
-        let mut bytes = fs::read(broken).unwrap();
+        let zips = fs::read_dir(kept.path().join("cache")).unwrap().map(|file| file.unwrap().path());
+        let broken = zips.into_iter().find(|path| path.extension() == Some("zip".as_ref())).unwrap();
+        let mut bytes = fs::read(&broken).unwrap();
         bytes[100] ^= 1;
-        fs::write(broken, bytes).unwrap();
+        fs::write(&broken, bytes).unwrap();
+        assert!(cache.last(folder.path()).is_none());
         assert_eq!(zip(Some(&cache)).bytes, zip(None).bytes, "broken");
     }
 }

@@ -1,11 +1,12 @@
 //! What was compressed before: the last zip of each artifact, and where in it which content is.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::writer::Content;
@@ -23,12 +24,12 @@ pub struct Cache {
 /// The last zip of an artifact.
 #[derive(Debug)]
 pub struct Last {
-    /// The zip's path.
-    pub path: PathBuf,
-    /// The zip, open.
-    pub file: File,
-    /// The digest that it must have.
+    /// Its bytes.
+    pub zip: Bytes,
+    /// Its digest, with which its bytes were compared.
     pub sha256: Digest,
+    /// What was zipped: names, modes and contents.
+    pub tree: Digest,
     kept: HashMap<Digest, Kept>,
 }
 
@@ -46,6 +47,7 @@ pub struct Kept {
 struct Index {
     engine: String,
     zip: Digest,
+    tree: Digest,
     entries: Vec<(Digest, Kept)>,
 }
 
@@ -67,6 +69,12 @@ impl Kept {
 }
 
 impl Last {
+    /// Returns a part of the zip.
+    pub fn part(&self, offset: u64, length: u64) -> &[u8] {
+        let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+        self.zip.get(place(offset)..place(offset + length)).unwrap_or_default()
+    }
+
     /// Returns where a content is in the zip.
     pub fn find(&self, content: &Digest) -> Option<Kept> {
         self.kept.get(content).copied()
@@ -83,21 +91,29 @@ impl Cache {
         self.folder.join(format!("{}.{extension}", Digest::of(source.as_os_str().as_encoded_bytes()).short()))
     }
 
-    /// Returns the last zip of a folder, if it was made by the same engine.
+    /// Returns the last zip of a folder, if it was made by the same engine and is what was written.
     pub fn last(&self, source: &Path) -> Option<Last> {
         let index: Index = serde_json::from_slice(&fs::read(self.path(source, "json")).ok()?).ok()?;
-        let path = self.path(source, "zip");
-        let file = File::open(&path).ok()?;
-        let length = file.metadata().ok()?.len();
-        let whole = index.engine == ENGINE
-            && index.entries.iter().all(|(_, kept)| kept.start <= kept.end && kept.end <= length);
-        whole.then(|| Last { path, file, sha256: index.zip, kept: index.entries.into_iter().collect() })
+        let zip = fs::read(self.path(source, "zip")).ok()?;
+        let within = |kept: &Kept| kept.start <= kept.end && kept.end <= zip.len() as u64;
+        let is_sound = index.engine == ENGINE
+            && index.entries.iter().all(|(_, kept)| within(kept))
+            && Digest::of(&zip) == index.zip;
+        let Index { zip: sha256, tree, entries, .. } = index;
+        is_sound.then(|| Last { zip: zip.into(), sha256, tree, kept: entries.into_iter().collect() })
     }
 
     /// Keeps a zip for the next time.
-    pub fn keep(&self, source: &Path, zip: &[u8], sha256: Digest, entries: Vec<(Digest, Kept)>) -> io::Result<()> {
+    pub fn keep(
+        &self,
+        source: &Path,
+        zip: &[u8],
+        sha256: Digest,
+        tree: Digest,
+        entries: Vec<(Digest, Kept)>,
+    ) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        let index = Index { engine: ENGINE.to_owned(), zip: sha256, entries };
+        let index = Index { engine: ENGINE.to_owned(), zip: sha256, tree, entries };
         // The zip first: an index without its zip is a cache that is broken, and is noticed by the digest.
         self.replace(&self.path(source, "zip"), zip)?;
         self.replace(&self.path(source, "json"), &serde_json::to_vec(&index)?)

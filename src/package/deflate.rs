@@ -4,30 +4,36 @@
 use flate2::{Compress, Compression, FlushCompress, Status};
 use libdeflater::{CompressionLvl, Compressor};
 
-/// The level at which more work no longer pays.
-const LEVEL: u32 = 6;
+/// The levels at which more work no longer pays: of files up to `SMALL` bytes, of larger ones, and of parts.
+const LEVELS: [i32; 2] = [7, 6];
+const SMALL: usize = 256 << 10;
+const PARTS: u32 = 6;
 
 /// How far back deflate looks (RFC 1951).
 pub const WINDOW: usize = 32 << 10;
 
 /// Deflates whole files. A thread keeps one for all of its files.
 pub struct Deflate {
-    whole: Compressor,
+    small: Compressor,
+    large: Compressor,
     scratch: Vec<u8>,
 }
 
 impl Deflate {
     /// Takes the memory that is needed.
     pub fn new() -> Self {
-        let level = i32::try_from(LEVEL).ok().and_then(|level| CompressionLvl::new(level).ok());
-        Self { whole: Compressor::new(level.unwrap_or_default()), scratch: Vec::new() }
+        let [small, large] = LEVELS.map(|level| Compressor::new(CompressionLvl::new(level).unwrap_or_default()));
+        Self { small, large, scratch: Vec::new() }
     }
 
     /// Deflates a file as a whole; none where that does not make it smaller.
     pub fn whole(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         // With less room than the file itself, the library gives up as soon as it does not pay.
-        self.scratch.resize(bytes.len(), 0);
-        let packed = self.whole.deflate_compress(bytes, &mut self.scratch).ok()?;
+        if self.scratch.len() < bytes.len() {
+            self.scratch.resize(bytes.len(), 0);
+        }
+        let compressor = if bytes.len() <= SMALL { &mut self.small } else { &mut self.large };
+        let packed = compressor.deflate_compress(bytes, &mut self.scratch[..bytes.len()]).ok()?;
         (packed < bytes.len()).then(|| self.scratch[..packed].to_vec())
     }
 }
@@ -35,7 +41,7 @@ impl Deflate {
 /// Deflates a part of a file, knowing the end of the part before it. All parts one after the other are one stream, as
 /// pigz makes them.
 pub fn part(before: &[u8], bytes: &[u8], is_last: bool) -> Vec<u8> {
-    let mut stream = Compress::new(Compression::new(LEVEL), false);
+    let mut stream = Compress::new(Compression::new(PARTS), false);
     if !before.is_empty() {
         // It fails for streams with a header only.
         let _ = stream.set_dictionary(before);

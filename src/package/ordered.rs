@@ -8,20 +8,22 @@ use std::thread;
 struct State<R> {
     /// The next job that nobody has begun.
     next: usize,
+    /// The next job whose result is to be taken.
+    taken: usize,
     /// Cost of the jobs that were begun and whose results were not taken.
     ahead: usize,
     /// Results that wait for their turn.
     done: BTreeMap<usize, R>,
+    /// Whether a thread is taking results.
+    taking: bool,
     /// Whether nothing more is wanted.
     over: bool,
 }
 
 struct Shared<R> {
     state: Mutex<State<R>>,
-    /// A result was taken: there is room for another job.
+    /// Results were taken: there is room for other jobs.
     room: Condvar,
-    /// A job is done.
-    ready: Condvar,
 }
 
 impl<R> Shared<R> {
@@ -30,46 +32,46 @@ impl<R> Shared<R> {
     }
 }
 
-/// Ends the waiting of all threads, also where one of them panics.
-struct Over<'a, R>(&'a Shared<R>);
+/// Ends the waiting of all threads where one of them panics.
+struct Alarm<'a, R>(&'a Shared<R>);
 
-impl<R> Drop for Over<'_, R> {
+impl<R> Drop for Alarm<'_, R> {
     fn drop(&mut self) {
-        self.0.lock().over = true;
-        self.0.room.notify_all();
-        self.0.ready.notify_all();
+        if thread::panicking() {
+            self.0.lock().over = true;
+            self.0.room.notify_all();
+        }
     }
 }
 
 /// Does `work` on all jobs, on so many threads, and gives each result to `take` in the order of the jobs.
 ///
-/// `cost` of the jobs that are begun and not taken stays within `bound`, but for a single job that costs more.
+/// `cost` of the jobs that are begun and not taken stays within `bound`, but for a single job that costs more. Who has
+/// done the job whose turn it is takes it, and all that wait behind it: no thread is woken for a single result.
 ///
 /// # Errors
 ///
 /// Returns the first error of `take`; what was not begun by then is not done.
-pub fn in_order<J: Sync, R: Send, W, E>(
+pub fn in_order<J: Sync, R: Send, W, E: Send>(
     threads: usize,
     bound: usize,
     jobs: &[J],
     cost: impl Fn(&J) -> usize + Sync,
     worker: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, &J) -> R + Sync,
-    mut take: impl FnMut(&J, R) -> Result<(), E>,
+    take: impl FnMut(&J, R) -> Result<(), E> + Send,
 ) -> Result<(), E> {
-    let state = State { next: 0, ahead: 0, done: BTreeMap::new(), over: false };
-    let shared = Shared { state: Mutex::new(state), room: Condvar::new(), ready: Condvar::new() };
+    let state = State { next: 0, taken: 0, ahead: 0, done: BTreeMap::new(), taking: false, over: false };
+    let shared = Shared { state: Mutex::new(state), room: Condvar::new() };
+    let take = Mutex::new((take, Ok(())));
     let labour = || {
-        let failed = Over(&shared);
+        let _alarm = Alarm(&shared);
         let mut worker = worker();
         loop {
             let number = {
                 let mut state = shared.lock();
                 loop {
-                    let Some(job) = jobs.get(state.next).filter(|_| !state.over) else {
-                        std::mem::forget(failed);
-                        return;
-                    };
+                    let Some(job) = jobs.get(state.next).filter(|_| !state.over) else { return };
                     if state.ahead == 0 || state.ahead + cost(job) <= bound {
                         break;
                     }
@@ -81,35 +83,37 @@ pub fn in_order<J: Sync, R: Send, W, E>(
                 number
             };
             let result = work(&mut worker, &jobs[number]);
-            shared.lock().done.insert(number, result);
-            shared.ready.notify_one();
+            let mut state = shared.lock();
+            state.done.insert(number, result);
+            if state.taking {
+                continue;
+            }
+            state.taking = true;
+            while let Some(result) = (!state.over).then(|| state.taken).and_then(|turn| state.done.remove(&turn)) {
+                let job = &jobs[state.taken];
+                drop(state);
+                let mut taker = take.lock().unwrap_or_else(PoisonError::into_inner);
+                let taken = taker.0(job, result);
+                let failed = taken.is_err();
+                if failed {
+                    taker.1 = taken;
+                }
+                drop(taker);
+                state = shared.lock();
+                state.taken += 1;
+                state.ahead -= cost(job);
+                state.over |= failed;
+                shared.room.notify_all();
+            }
+            state.taking = false;
         }
     };
     thread::scope(|scope| {
-        let _over = Over(&shared);
         for _ in 0..threads.min(jobs.len()) {
             scope.spawn(labour);
         }
-        for (number, job) in jobs.iter().enumerate() {
-            let result = {
-                let mut state = shared.lock();
-                loop {
-                    if let Some(result) = state.done.remove(&number) {
-                        break result;
-                    }
-                    // A worker that panicked ends the scope with its panic.
-                    if state.over {
-                        return Ok(());
-                    }
-                    state = shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
-            };
-            take(job, result)?;
-            shared.lock().ahead -= cost(job);
-            shared.room.notify_all();
-        }
-        Ok(())
-    })
+    });
+    take.into_inner().unwrap_or_else(PoisonError::into_inner).1
 }
 
 #[cfg(test)]
