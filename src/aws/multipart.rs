@@ -56,19 +56,35 @@ impl ArtifactStore {
         sent: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<bool, Fault> {
         let parts = parts(bytes, self.settings.part);
-        let (upload, mut there) = match self.unfinished(key, &parts).await {
-            Some(found) => found,
-            None => (self.create_upload(key).await?, BTreeMap::new()),
-        };
+        if let Some((upload, there)) = self.unfinished(key, &parts).await {
+            match self.go_on(key, bytes, &parts, (&upload, there), sent).await {
+                // An upload that was begun under another key, or that may not be taken up, is nobody's any more.
+                Err(fault) if !fault.passes() => self.abort(key, &upload).await,
+                other => return other,
+            }
+        }
+        let upload = self.create_upload(key).await?;
+        self.go_on(key, bytes, &parts, (&upload, BTreeMap::new()), sent).await
+    }
+
+    /// Sends the parts that are not there, and completes the upload.
+    async fn go_on(
+        &self,
+        key: &str,
+        bytes: &Bytes,
+        parts: &[Part],
+        (upload, mut there): (&str, BTreeMap<i32, String>),
+        sent: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<bool, Fault> {
         let known: u64 = parts.iter().filter(|part| there.contains_key(&part.number)).map(Part::size).sum();
         let total = AtomicU64::new(known);
         if known > 0 {
             sent(known);
         }
         let mut sends = Vec::new();
-        for part in &parts {
+        for part in parts {
             if !there.contains_key(&part.number) {
-                sends.push(self.send_part(key, &upload, part, &total, sent));
+                sends.push(self.send_part(key, upload, part, &total, sent));
             }
         }
         let result: Result<Vec<(i32, String)>, Fault> =
@@ -81,9 +97,9 @@ impl ArtifactStore {
         };
         there.extend(arrived);
         let whole = composite_checksum(bytes, self.settings.part);
-        let completed = self.complete(key, &upload, &parts, &there, &whole).await;
+        let completed = self.complete(key, upload, parts, &there, &whole).await;
         if matches!(completed, Ok(false)) {
-            self.abort(key, &upload).await;
+            self.abort(key, upload).await;
         }
         completed
     }
@@ -115,6 +131,10 @@ impl ArtifactStore {
                     there.insert(number, tag.to_owned());
                 }
             }
+        }
+        // One part at least is sent: its answer says under which key the upload was begun.
+        if there.len() == parts.len() {
+            there.pop_last();
         }
         Some((id, there))
     }
@@ -161,6 +181,7 @@ impl ArtifactStore {
             .send()
             .await
             .map_err(|error| fault::read("UploadPart", &error))?;
+        self.check_encryption("UploadPart", key, answer.server_side_encryption(), answer.ssekms_key_id())?;
         sent(total.fetch_add(part.size(), Ordering::Relaxed) + part.size());
         Ok((part.number, answer.e_tag().unwrap_or_default().to_owned()))
     }

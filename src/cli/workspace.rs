@@ -106,7 +106,8 @@ impl Workspace {
             by: Identity { principal: caller.arn.clone(), source_identity: environment.initiator.clone() },
             lease: None,
         };
-        let packaging = Packaging { cache: args.cache.clone().map(Cache::new), threads: None };
+        let packaging =
+            Packaging { cache: args.cache.clone().map(Cache::new), leave_out: project.files(), threads: None };
         Ok(Self { project, engine, console, environment, tooling, packaging, heard, stop: handle })
     }
 

@@ -371,6 +371,13 @@ fn template(project: &Project, problems: &mut Vec<Problem>) {
 
 fn targets(project: &Project, all: &[Resolved], problems: &mut Vec<Problem>) {
     let config = &project.documents[CONFIG];
+    if let Some(made_for) = &project.cdk_region
+        && let Some(other) = all.iter().map(|one| &one.target.id.region).find(|region| region.as_str() != made_for)
+    {
+        let message = format!("the CDK has made this stack for {made_for} alone, and a target is in {other}");
+        let problem = Problem::new(message).at(CONFIG, config.value(&["template"]));
+        problems.push(problem.hint("leave the region out where the stack is made"));
+    }
     let mut seen: HashMap<(String, String, String), String> = HashMap::new();
     for Resolved { target, tenant: number, .. } in all {
         let at_tenant =

@@ -31,6 +31,8 @@ pub struct Project {
     pub input: Input,
     /// The name that the CDK would give the stack, where the template is one of its.
     pub cdk_stack: Option<String>,
+    /// The region that the CDK has made the stack for, where it is one only.
+    pub(super) cdk_region: Option<String>,
     /// What is wrong with that.
     pub(super) unpackable: Vec<Problem>,
     /// What is zipped, by name.
@@ -122,6 +124,11 @@ pub(super) fn read(path: &Path, environment: Environment, stack: Option<&str>) -
     };
     let stacks = stacks_of(&root, &file).map_err(at_template)?;
     let several = stacks.len() > 1;
+    if several && !["{application}", "{stack}"].iter().any(|name| file.stack.contains(name)) {
+        let problem = Problem::new("all stacks of the assembly would be one stack in a tenant's account");
+        let problem = problem.at(CONFIG, document.value(&["stack"])).hint("use {stack} or {application} in its name");
+        return Err(Problems::new(std::slice::from_ref(&document), [problem]));
+    }
     let cdk = choose(stacks, stack).map_err(at_template)?;
     let template_path = cdk.as_ref().map_or_else(|| root.join(&file.template), |stack| stack.template.clone());
     if let Some(stack) = &cdk {
@@ -140,6 +147,14 @@ pub(super) fn read(path: &Path, environment: Environment, stack: Option<&str>) -
             return Err(Problems::new(&documents, [problem.at(CONFIG, documents[CONFIG].value(&["template"]))]));
         }
         Ok(document) => {
+            let document = match document.expanded(TEMPLATE) {
+                Ok(document) => document,
+                Err(problem) => {
+                    documents
+                        .push(Document::read(&template_path, "the template").map_err(|p| Problems::new(&[], [p]))?);
+                    return Err(Problems::new(&documents, [problem]));
+                }
+            };
             let parsed = Template::parse(&document.text);
             documents.push(document);
             parsed.map_err(|why| {
@@ -165,6 +180,7 @@ pub(super) fn read(path: &Path, environment: Environment, stack: Option<&str>) -
     };
 
     let cdk_stack = cdk.as_ref().map(|stack| stack.name.clone());
+    let cdk_region = cdk.as_ref().and_then(|stack| stack.region.clone());
     let (input, unpackable) = if let Some(stack) = cdk {
         let problems = stack.problems(&documents[TEMPLATE]);
         let at = documents[CONFIG].value(&["template"]);
@@ -190,6 +206,7 @@ pub(super) fn read(path: &Path, environment: Environment, stack: Option<&str>) -
         template,
         input,
         cdk_stack,
+        cdk_region,
         unpackable,
         store,
         stages,
@@ -498,6 +515,12 @@ impl Project {
     /// Returns what is wrong with the configuration.
     pub fn targets_to_come(&self, stage: &StageConfig) -> Result<Vec<Target>, Problems> {
         self.targets(stage, &self.release_to_come(), &Selection::default())
+    }
+
+    /// Returns the configuration and the tenants' file, which are in no artifact: they may have secrets.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let tenants = matches!(self.file.tenants, Tenants::File(_)).then_some(TENANTS);
+        [Some(CONFIG), tenants].into_iter().flatten().map(|number| self.documents[number].path.clone()).collect()
     }
 
     /// Returns what hides every value that must never be shown: those of NoEcho parameters, as they are written and

@@ -146,10 +146,10 @@ fn parts(length: u64) -> impl Iterator<Item = (u64, u64)> {
 }
 
 /// Lists the jobs of all entries, in their order.
-fn jobs<'a>(folder: &Path, entries: &'a [Entry], known: Option<&'a (Last, Vec<Digest>)>) -> Vec<Job<'a>> {
+fn jobs<'a>(folder: &Path, entries: &'a [Entry], known: Option<&'a (Last, Vec<Hashed>)>) -> Vec<Job<'a>> {
     let mut jobs = Vec::with_capacity(entries.len());
     for (number, entry) in entries.iter().enumerate() {
-        let kept = known.and_then(|(last, contents)| Some((last, last.find(&contents[number])?)));
+        let kept = known.and_then(|(last, contents)| Some((last, last.find(&contents[number].sha256)?)));
         let parts: Vec<Part<'_>> = match (&entry.kind, kept) {
             (Kind::Link(_), _) => vec![Part::Link],
             (_, Some((last, kept))) => {
@@ -219,14 +219,23 @@ impl Archive {
                 if deflated && zip.written(entry) >= size && matches!(job.part, Part::Some(..)) {
                     // Only now it is known that it did not pay.
                     zip.rewind(entry);
-                    store(&mut zip, &job.path, size)?;
+                    if store(&mut zip, &job.path, size)? != crc.clone().finalize() {
+                        return Err(Error::Changed(job.path.clone()));
+                    }
                     deflated = false;
                 }
                 let content = Content { crc: std::mem::take(&mut crc).finalize(), size, deflated };
                 let place = zip.place(entry);
                 zip.end(entry, content);
-                if let Some(contents) = &contents {
-                    kept.push((contents[job.number], Kept::new(place, content)));
+                // What was hashed must be what was compressed, and a file of which parts were read one file.
+                let hashed = contents.as_ref().map(|contents| &contents[job.number]);
+                if hashed.is_some_and(|hashed| (hashed.crc, hashed.size) != (content.crc, content.size))
+                    || (matches!(job.part, Part::Some(..)) && size_of(&job.path)? != size)
+                {
+                    return Err(Error::Changed(job.path.clone()));
+                }
+                if let (Some(hashed), false) = (hashed, matches!(job.part, Part::Link)) {
+                    kept.push((hashed.sha256, Kept::new(place, content)));
                 }
                 sizes.push(size);
                 (open, size) = (None, 0);
@@ -271,52 +280,71 @@ impl Archive {
     }
 }
 
-/// Writes a file without compression, piece by piece.
-fn store(zip: &mut Writer, path: &Path, size: u64) -> Result<(), Error> {
+fn size_of(path: &Path) -> Result<u64, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    path.metadata().map(|metadata| metadata.len()).map_err(failed)
+}
+
+/// Writes a file without compression, piece by piece. Returns the CRC of what it wrote.
+fn store(zip: &mut Writer, path: &Path, size: u64) -> Result<u32, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
-    let mut piece = Vec::new();
+    let (mut piece, mut crc) = (Vec::new(), Hasher::new());
     for (_, length) in parts(size) {
         piece.clear();
         file.by_ref().take(length).read_to_end(&mut piece).map_err(failed)?;
         zip.write(&piece);
+        crc.update(&piece);
     }
-    Ok(())
+    Ok(crc.finalize())
 }
 
 /// Returns the digest of everything that a zip depends on: names, modes and contents.
-fn tree(entries: &[Entry], contents: &[Digest]) -> Digest {
+fn tree(entries: &[Entry], contents: &[Hashed]) -> Digest {
     let mut text = String::with_capacity(entries.len() * 160);
     for (entry, content) in entries.iter().zip(contents) {
-        let _ = writeln!(text, "{content} {:o} {}\0", entry.mode(), entry.name);
+        let _ = writeln!(text, "{} {:o} {}\0", content.sha256, entry.mode(), entry.name);
     }
     Digest::of(text)
 }
 
-/// Returns the digests of what entries contain.
-fn digests(folder: &Path, entries: &[Entry], threads: usize) -> Result<Vec<Digest>, Error> {
+/// What a file contained when it was hashed.
+#[derive(Debug, Clone, Copy)]
+struct Hashed {
+    sha256: Digest,
+    crc: u32,
+    size: u64,
+}
+
+/// Hashes what entries contain.
+fn digests(folder: &Path, entries: &[Entry], threads: usize) -> Result<Vec<Hashed>, Error> {
     let mut digests = Vec::with_capacity(entries.len());
     let work = |buffer: &mut Vec<u8>, entry: &Entry| {
         if let Kind::Link(target) = &entry.kind {
-            return Ok(Digest::of(target));
+            let (sha256, crc) = (Digest::of(target), crc32fast::hash(target.as_bytes()));
+            return Ok(Hashed { sha256, crc, size: target.len() as u64 });
         }
         let path = files::path(folder, entry);
         hash(buffer, &path).map_err(|source| Error::Read { path, source })
     };
-    let take = |_: &Entry, digest: Result<Digest, Error>| digest.map(|digest| digests.push(digest));
+    let take = |_: &Entry, digest: Result<Hashed, Error>| digest.map(|digest| digests.push(digest));
     in_order(threads, usize::MAX, entries, |_| 0, Vec::new, work, take)?;
     Ok(digests)
 }
 
 /// Hashes a file.
-fn hash(buffer: &mut Vec<u8>, path: &Path) -> std::io::Result<Digest> {
+fn hash(buffer: &mut Vec<u8>, path: &Path) -> std::io::Result<Hashed> {
     buffer.resize(256 << 10, 0);
-    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
+    let (mut file, mut sha256, mut crc, mut size) = (File::open(path)?, Sha256::new(), Hasher::new(), 0);
     loop {
-        match file.read(buffer)? {
-            0 => return Ok(Digest::from_bytes(hash.finalize().into())),
-            length => hash.update(&buffer[..length]),
+        let read = file.read(buffer)?;
+        if read == 0 {
+            let sha256 = Digest::from_bytes(sha256.finalize().into());
+            return Ok(Hashed { sha256, crc: crc.finalize(), size });
         }
+        sha256.update(&buffer[..read]);
+        crc.update(&buffer[..read]);
+        size += read as u64;
     }
 }
 
@@ -407,7 +435,7 @@ mod tests {
     #[test]
     fn the_bytes_do_not_depend_on_threads_and_a_library_reads_them() {
         let folder = mixed();
-        let entries = files::collect(folder.path(), &[], &[]).unwrap();
+        let entries = files::collect(folder.path(), &[], &[], &[]).unwrap();
         let one = Archive::of_files(folder.path(), &entries, None, 1).unwrap();
         for threads in [2, 5, 16] {
             let other = Archive::of_files(folder.path(), &entries, None, threads).unwrap();
@@ -431,7 +459,7 @@ mod tests {
         let (folder, kept) = (mixed(), tempfile::tempdir().unwrap());
         let cache = Cache::new(kept.path().join("cache"));
         let zip = |cache: Option<&Cache>| {
-            let entries = files::collect(folder.path(), &[], &[]).unwrap();
+            let entries = files::collect(folder.path(), &[], &[], &[]).unwrap();
             Archive::of_files(folder.path(), &entries, cache, 2).unwrap()
         };
         let plain = zip(None);
@@ -439,7 +467,7 @@ mod tests {
         assert_eq!(zip(Some(&cache)).bytes, plain.bytes, "used");
         // What is not changed comes from the cache: contents that are kept are not compressed again.
         fs::write(folder.path().join("index.js"), "another").unwrap();
-        let entries = files::collect(folder.path(), &[], &[]).unwrap();
+        let entries = files::collect(folder.path(), &[], &[], &[]).unwrap();
         let contents = digests(folder.path(), &entries, 1).unwrap();
         let known = (cache.last(folder.path()).unwrap(), contents);
         let jobs = jobs(folder.path(), &entries, Some(&known));

@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aho_corasick::{AhoCorasick, MatchKind};
 use serde::Deserialize;
 
-use super::templates::{Object, Packed, Places};
+use super::templates::{Object, Packed, Places, insert};
 use super::{Archive, Error, Packaging};
 use crate::source::edit::{self, Edit, Value};
 use crate::source::yaml::{Id, Kind, Style, Tree};
@@ -93,7 +92,9 @@ pub struct Stack {
     pub template: PathBuf,
     /// The tags that it asks for.
     pub tags: BTreeMap<String, String>,
-    /// The account and region that it was made for, where it is one only.
+    /// The region that it was made for, where it is one only.
+    pub region: Option<String>,
+    /// The account that it was made for, where it is one only.
     account: Option<String>,
     /// Stacks that must be there before.
     after: BTreeSet<String>,
@@ -162,6 +163,7 @@ fn read(folder: &Path, stacks: &mut Vec<Stack>) -> Result<(), Problem> {
                     name: properties.stack_name.clone().unwrap_or_else(|| id.clone()),
                     template: folder.join(template),
                     tags: properties.tags.clone(),
+                    region: region(&artifact.environment),
                     account: account(&artifact.environment),
                     after: BTreeSet::new(),
                     assets: Vec::new(),
@@ -188,6 +190,12 @@ fn read(folder: &Path, stacks: &mut Vec<Stack>) -> Result<(), Problem> {
 fn account(environment: &str) -> Option<String> {
     let account = environment.strip_prefix("aws://")?.split('/').next()?;
     account.chars().all(|c| c.is_ascii_digit()).then(|| account.to_owned())
+}
+
+/// Reads the region of `aws://ACCOUNT/REGION`, if it is one.
+fn region(environment: &str) -> Option<String> {
+    let region = environment.strip_prefix("aws://")?.split('/').nth(1)?;
+    (region != "unknown-region").then(|| region.to_owned())
 }
 
 impl Stack {
@@ -255,9 +263,30 @@ impl Stack {
     /// Returns what cannot be packaged.
     pub fn pack(&self, document: &Document, packaging: &Packaging, places: &Places<'_>) -> Result<Packed, Error> {
         let mut pack = Pack { stack: self, packaging, places, objects: BTreeMap::new(), known: HashMap::new() };
-        let template = pack.template(&document.text)?;
+        let template = pack.template(&self.template, &document.text)?;
         Ok(Packed { template, objects: pack.objects })
     }
+}
+
+/// Finds a bucket's name where it is no part of another name.
+fn find_bucket(text: &str, bucket: &str) -> Option<usize> {
+    let of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let mut hits = text.match_indices(bucket).map(|(at, _)| at);
+    hits.find(|at| !text[..*at].ends_with(of_name) && !text[at + bucket.len()..].starts_with(of_name))
+}
+
+fn parse(path: &Path, text: &str) -> Result<Tree, Error> {
+    Tree::parse(text).map_err(|error| Error::Template(path.to_owned(), error.why))
+}
+
+/// Takes an entry of a section out of a template, if it is there.
+fn without(path: &Path, text: String, [section, entry]: &[&str; 2]) -> Result<String, Error> {
+    let tree = parse(path, &text)?;
+    let Some(root) = tree.root() else { return Ok(text) };
+    let Some(outer) = tree.child(root, section) else { return Ok(text) };
+    let Some(inner) = tree.child(outer, entry) else { return Ok(text) };
+    let edits = edit::without(&tree, &[root, outer, inner]).into_iter().collect();
+    edit::apply(&text, edits).map_err(|_| Error::Unwritable((*entry).to_owned(), path.to_owned()))
 }
 
 struct Pack<'a> {
@@ -270,20 +299,11 @@ struct Pack<'a> {
 }
 
 impl Pack<'_> {
-    fn template(&mut self, text: &str) -> Result<String, Error> {
-        let tree = Tree::parse(text);
-        let Some(root) = tree.root() else { return Ok(text.to_owned()) };
+    fn template(&mut self, path: &Path, text: &str) -> Result<String, Error> {
+        let text = BOOTSTRAP.iter().try_fold(text.to_owned(), |text, way| without(path, text, way))?;
+        let tree = parse(path, &text)?;
+        let Some(root) = tree.root() else { return Ok(text) };
         let mut edits = Vec::new();
-        for way in BOOTSTRAP {
-            let mut ids = vec![root];
-            ids.extend(way.iter().scan(root, |id, key| {
-                *id = tree.child(*id, key)?;
-                Some(*id)
-            }));
-            if ids.len() == 3 {
-                edits.extend(edit::without(&tree, &ids));
-            }
-        }
         self.joined_urls(&tree, root, &mut edits)?;
         let done: Vec<_> = edits.iter().map(|edit| edit.place.clone()).collect();
         let mut scalars = Vec::new();
@@ -298,17 +318,40 @@ impl Pack<'_> {
                 edits.push(Edit { place, text: Value::Text(new).written(Style::Double) });
             }
         }
-        edit::apply(text, edits).map_err(|_| Error::Unwritable("an asset".to_owned(), self.stack.template.clone()))
+        let unwritable = |what: &str| Error::Unwritable(what.to_owned(), path.to_owned());
+        let edited = edit::apply(&text, edits).map_err(|_| unwritable("an asset"))?;
+        match self.left_over(&edited) {
+            Some(name) => Err(unwritable(&format!("asset {name}, which is named in parts,"))),
+            None => Ok(edited),
+        }
+    }
+
+    /// Returns an asset that a template still names by its bucket or key.
+    fn left_over(&self, text: &str) -> Option<&str> {
+        let ours: BTreeSet<&str> = self.objects.values().map(|object| object.key.as_str()).collect();
+        let named = |key: &str| {
+            let ours = ours.iter().any(|our| our.ends_with(&format!("/{key}")));
+            !ours && text.contains(key)
+        };
+        // Metadata say `asset.<hash>`, which names no object.
+        let parts = |key: &str| key.split('.').next().is_some_and(|stem| text.contains(&format!("\"{stem}\"")));
+        let is_named = |asset: &&Asset| {
+            asset.places.iter().any(|(bucket, key)| named(key) || parts(key) || find_bucket(text, bucket).is_some())
+        };
+        self.stack.assets.iter().find(is_named).map(|asset| asset.name.as_str())
     }
 
     /// Replaces URLs that are joined from the stack's own region, which is not that of our bucket.
     fn joined_urls(&mut self, tree: &Tree, id: Id, edits: &mut Vec<Edit>) -> Result<(), Error> {
-        if let Some(join) = tree.child(id, "Fn::Join") {
+        if let (Some(join), Kind::Mapping { flow: true }) = (tree.child(id, "Fn::Join"), &tree.node(id).kind) {
             let mut parts = Vec::new();
             tree.scalars(join, &mut |_, text| parts.push(text));
-            let is_url = parts.iter().any(|part| part.starts_with("https://s3."));
-            let asset = parts.iter().find_map(|part| self.asset_in(part).filter(|_| is_url));
-            if let (Some((asset, _)), Kind::Mapping { flow: true }) = (asset, &tree.node(id).kind) {
+            // Delimiter, scheme and host, bucket, key: nothing before and nothing behind.
+            if let (Some(&""), Some(start), Some(end)) = (parts.first(), parts.get(1), parts.last())
+                && start.starts_with("https://s3.")
+                && let Some((asset, key)) = self.asset_in(end)
+                && end.ends_with(&key)
+            {
                 let url = (self.places.url)(&self.key(asset)?);
                 let place = tree.node(id).value.start..tree.node(id).end;
                 edits.push(Edit { place, text: Value::Text(url).written(Style::Double) });
@@ -321,43 +364,43 @@ impl Pack<'_> {
         Ok(())
     }
 
-    /// Returns the asset whose key is in a text, with the key.
+    /// Returns the asset whose key comes first in a text, with the key.
     fn asset_in(&self, text: &str) -> Option<(usize, String)> {
         let assets = self.stack.assets.iter().enumerate();
-        assets
-            .flat_map(|(number, asset)| asset.places.iter().map(move |(_, key)| (number, key)))
-            .find(|(_, key)| text.contains(key.as_str()))
-            .map(|(number, key)| (number, key.clone()))
+        let places = assets.flat_map(|(number, asset)| asset.places.iter().map(move |(_, key)| (number, key)));
+        let found = places.filter_map(|(number, key)| Some((text.find(key.as_str())?, number, key)));
+        found.min().map(|(_, number, key)| (number, key.clone()))
     }
 
-    /// Puts our bucket and keys into a text in the place of those of the bootstrap bucket.
+    /// Puts our bucket and keys into a text in the place of those of the bootstrap bucket, from left to right: what was
+    /// put in is not looked at again.
     fn rewritten(&mut self, text: &str) -> Result<String, Error> {
-        // The URL of an object in one text.
-        if let Some(start) = text.find("https://s3.")
-            && let Some((asset, old)) = self.asset_in(&text[start..])
-            && let Some(at) = text[start..].find(&old)
-        {
-            let url = (self.places.url)(&self.key(asset)?);
-            return Ok(format!("{}{url}{}", &text[..start], &text[start + at + old.len()..]));
+        let (mut new, mut rest) = (String::new(), text);
+        while let Some((asset, key)) = self.asset_in(rest) {
+            let at = rest.find(&key).unwrap_or_default();
+            let before = &rest[..at];
+            // The URL of an object, which is joined from the stack's own region.
+            let url = before.rfind("https://s3.").filter(|start| !before[*start..].contains(char::is_whitespace));
+            new.push_str(&self.with_our_bucket(&before[..url.unwrap_or(at)]));
+            let key_of_ours = self.key(asset)?;
+            new.push_str(&if url.is_some() { (self.places.url)(&key_of_ours) } else { key_of_ours });
+            rest = &rest[at + key.len()..];
         }
-        let named: Vec<(usize, String, String)> = (0..)
-            .zip(&self.stack.assets)
-            .flat_map(|(number, asset)| asset.places.iter().map(move |place| (number, place)))
-            .filter(|(_, (bucket, key))| text.contains(bucket) || text.contains(key))
-            .map(|(number, (bucket, key))| (number, bucket.clone(), key.clone()))
-            .collect();
-        let (mut old, mut new) = (Vec::new(), Vec::new());
-        for (number, bucket, key) in named {
-            if text.contains(&key) {
-                new.push(self.key(number)?);
-                old.push(key);
+        new.push_str(&self.with_our_bucket(rest));
+        Ok(new)
+    }
+
+    /// Puts our bucket in the place of the bootstrap bucket, where that stands alone.
+    fn with_our_bucket(&self, text: &str) -> String {
+        let buckets: BTreeSet<&str> =
+            self.stack.assets.iter().flat_map(|asset| &asset.places).map(|(bucket, _)| bucket.as_str()).collect();
+        let mut new = text.to_owned();
+        for bucket in buckets.into_iter().filter(|bucket| *bucket != self.places.bucket) {
+            while let Some(at) = find_bucket(&new, bucket) {
+                new.replace_range(at..at + bucket.len(), self.places.bucket);
             }
-            old.push(bucket);
-            new.push(self.places.bucket.to_owned());
         }
-        // All in one pass: what was put in is not looked at again. It fails for far more patterns than a manifest has.
-        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&old);
-        Ok(search.map_or_else(|_| text.to_owned(), |search| search.replace_all(text, &new)))
+        new
     }
 
     /// Packages an asset, once. Returns its key.
@@ -373,7 +416,7 @@ impl Pack<'_> {
             let bytes = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
             let name = path.to_string_lossy().into_owned();
             if name.ends_with(".template.json") {
-                let text = self.template(&String::from_utf8_lossy(&bytes))?;
+                let text = self.template(&path, &String::from_utf8_lossy(&bytes))?;
                 self.places.template(&path, text)
             } else {
                 let extension = path.extension().and_then(|extension| extension.to_str());
@@ -382,12 +425,95 @@ impl Pack<'_> {
         };
         let key = object.key.clone();
         let name = &self.stack.assets[number].name;
-        let mut unique = format!("./{name}");
-        if self.objects.contains_key(&unique) {
-            unique = format!("{unique} ({})", object.archive.sha256.short());
-        }
-        self.objects.insert(unique, object);
+        insert(&mut self.objects, &format!("./{name}"), object);
         self.known.insert(number, key.clone());
         Ok(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUCKET: &str = "cdk-hnb659fds-assets-${AWS::AccountId}-${AWS::Region}";
+
+    /// A stack with two assets, in a folder.
+    fn stack(folder: &Path) -> Stack {
+        let asset = |name: &str, hash: &str| {
+            fs::write(folder.join(name), name).unwrap();
+            let places = vec![(BUCKET.to_owned(), format!("{hash}.zip"))];
+            Asset { name: name.to_owned(), path: Some(folder.join(name)), zipped: false, places }
+        };
+        let assets = vec![asset("one", &"1".repeat(64)), asset("two", &"2".repeat(64))];
+        Stack {
+            id: "S".into(),
+            name: "S".into(),
+            template: folder.join("S.template.json"),
+            tags: BTreeMap::new(),
+            region: None,
+            account: None,
+            after: BTreeSet::new(),
+            assets,
+            images: Vec::new(),
+        }
+    }
+
+    fn packed(template: &str) -> Result<String, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let stack = stack(folder.path());
+        let places = Places { bucket: "ours", folder: "P/app", url: &|key| format!("https://ours.s3/{key}") };
+        fs::write(&stack.template, template).unwrap();
+        let document = Document::read(&stack.template, "the template").unwrap();
+        let packed = stack.pack(&document, &Packaging::default(), &places)?;
+        // Keys are shorter here.
+        let keys = packed.objects.iter().map(|(name, object)| (object.key.clone(), format!("K{name}")));
+        Ok(keys.fold(packed.template, |text, (key, short)| text.replace(&key, &short)))
+    }
+
+    #[test]
+    fn whatever_names_an_asset_names_ours() {
+        let (one, two) = ("1".repeat(64), "2".repeat(64));
+        let url = |hash: &str| format!("https://s3.${{AWS::Region}}.${{AWS::URLSuffix}}/{BUCKET}/{hash}.zip");
+        for (before, after) in [
+            (format!("{{\"Fn::Sub\": \"{BUCKET}\"}}"), "{\"Fn::Sub\": \"ours\"}".to_owned()),
+            (format!("\"{one}.zip\""), "\"K./one\"".to_owned()),
+            (
+                format!("{{\"Fn::Join\": [\"\", [\"https://s3.\", {{\"Ref\": \"AWS::Region\"}}, \".amazonaws.com/\", {{\"Fn::Sub\": \"{BUCKET}\"}}, \"/{two}.zip\"]]}}"),
+                "\"https://ours.s3/K./two\"".to_owned(),
+            ),
+            (
+                format!("{{\"Fn::Join\": [\"\", [\"#!/bin/bash\\ncurl \", {{\"Fn::Sub\": \"{}\"}}, \"\\nrun\"]]}}", url(&one)),
+                "{\"Fn::Join\": [\"\", [\"#!/bin/bash\\ncurl \", {\"Fn::Sub\": \"https://ours.s3/K./one\"}, \"\\nrun\"]]}".to_owned(),
+            ),
+            (
+                format!("\"curl {} ; curl {} ; aws s3 cp s3://{BUCKET}/{two}.zip\"", url(&two), url(&one)),
+                "\"curl https://ours.s3/K./two ; curl https://ours.s3/K./one ; aws s3 cp s3://ours/K./two\"".to_owned(),
+            ),
+            ("\"acme-cdk\"".to_owned(), "\"acme-cdk\"".to_owned()),
+        ] {
+            let wrap = |value: &str| format!("{{\"Resources\": {{\"R\": {{\"Type\": \"T\", \"Properties\": {{\"V\": {value}}}}}}}}}");
+            assert_eq!(packed(&wrap(&before)).unwrap(), wrap(&after));
+        }
+    }
+
+    #[test]
+    fn what_is_named_in_parts_is_refused() {
+        let hash = "1".repeat(64);
+        let template = format!("{{\"A\": {{\"Fn::Join\": [\"\", [\"{hash}\", \".zip\"]]}}}}");
+        assert!(matches!(packed(&template), Err(Error::Unwritable(..))));
+    }
+
+    #[test]
+    fn the_bootstrap_rule_goes_and_all_else_stays() {
+        let only = "{\n \"Parameters\": {\"BootstrapVersion\": {}},\n \"Rules\": {\"CheckBootstrapVersion\": {}},\n \"Resources\": {}\n}";
+        assert_eq!(packed(only).unwrap(), "{\n \"Resources\": {}\n}");
+        let others = "{\"Resources\": {}, \"Parameters\": {\"A\": {}, \"BootstrapVersion\": {}}, \"Rules\": {\"CheckBootstrapVersion\": {}, \"B\": {}}}";
+        assert_eq!(packed(others).unwrap(), "{\"Resources\": {}, \"Parameters\": {\"A\": {}}, \"Rules\": {\"B\": {}}}");
+    }
+
+    #[test]
+    fn a_bucket_is_replaced_where_it_stands_alone() {
+        assert_eq!(find_bucket("arn:aws:s3:::acme-private/*", "acme"), None);
+        assert_eq!(find_bucket("s3://acme/x", "acme"), Some(5));
     }
 }

@@ -49,6 +49,14 @@ struct Index {
     zip: Digest,
     tree: Digest,
     entries: Vec<(Digest, Kept)>,
+    /// The digest of all that is above: what was damaged is not believed.
+    seal: Option<Digest>,
+}
+
+impl Index {
+    fn seal(&self) -> Digest {
+        Digest::of_json(&(&self.engine, &self.zip, &self.tree, &self.entries))
+    }
 }
 
 impl Kept {
@@ -87,6 +95,11 @@ impl Cache {
         Self { folder }
     }
 
+    /// Returns the folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn path(&self, source: &Path, extension: &str) -> PathBuf {
         self.folder.join(format!("{}.{extension}", Digest::of(source.as_os_str().as_encoded_bytes()).short()))
     }
@@ -97,6 +110,7 @@ impl Cache {
         let zip = fs::read(self.path(source, "zip")).ok()?;
         let within = |kept: &Kept| kept.start <= kept.end && kept.end <= zip.len() as u64;
         let is_sound = index.engine == ENGINE
+            && index.seal == Some(index.seal())
             && index.entries.iter().all(|(_, kept)| within(kept))
             && Digest::of(&zip) == index.zip;
         let Index { zip: sha256, tree, entries, .. } = index;
@@ -113,7 +127,8 @@ impl Cache {
         entries: Vec<(Digest, Kept)>,
     ) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        let index = Index { engine: ENGINE.to_owned(), zip: sha256, tree, entries };
+        let mut index = Index { engine: ENGINE.to_owned(), zip: sha256, tree, entries, seal: None };
+        index.seal = Some(index.seal());
         // The zip first: an index without its zip is a cache that is broken, and is noticed by the digest.
         self.replace(&self.path(source, "zip"), zip)?;
         self.replace(&self.path(source, "json"), &serde_json::to_vec(&index)?)

@@ -45,9 +45,17 @@ pub enum Kind {
 ///
 /// Links are kept as links and never followed; one that leads out of the folder is refused, since what is
 /// behind it on this machine is nobody's intention. An excluded folder is not looked into.
-pub fn collect(folder: &Path, include: &[String], exclude: &[String]) -> Result<Vec<Entry>, Error> {
+pub fn collect(
+    folder: &Path,
+    include: &[String],
+    exclude: &[String],
+    leave_out: &[PathBuf],
+) -> Result<Vec<Entry>, Error> {
     let (included, excluded) = (globs(include)?, globs(exclude)?);
-    let keeps = |path: &Path| name(folder, path).map_or(true, |name| name.is_empty() || !excluded.is_match(&name));
+    let is_left_out = |path: &Path| leave_out.iter().any(|other| same(other, path));
+    let keeps = |path: &Path| {
+        !is_left_out(path) && name(folder, path).map_or(true, |name| name.is_empty() || !excluded.is_match(&name))
+    };
 
     let mut entries = Vec::new();
     for found in WalkDir::new(folder).into_iter().filter_entry(|entry| keeps(entry.path())) {
@@ -70,9 +78,11 @@ pub fn collect(folder: &Path, include: &[String], exclude: &[String]) -> Result<
 }
 
 /// Returns all files of a folder with links followed, ordered by the bytes of their names.
-pub fn follow(folder: &Path) -> Result<Vec<Entry>, Error> {
+pub fn follow(folder: &Path, leave_out: &[PathBuf]) -> Result<Vec<Entry>, Error> {
     let mut entries = Vec::new();
-    for found in WalkDir::new(folder).follow_links(true) {
+    let is_left_out = |entry: &walkdir::DirEntry| leave_out.iter().any(|path| same(path, entry.path()));
+    let walk = WalkDir::new(folder).follow_links(true).into_iter();
+    for found in walk.filter_entry(|entry| !is_left_out(entry)) {
         let found = found
             .map_err(|error| Error::Read { path: error.path().unwrap_or(folder).to_owned(), source: error.into() })?;
         if !found.file_type().is_dir() {
@@ -86,6 +96,11 @@ pub fn follow(folder: &Path) -> Result<Vec<Entry>, Error> {
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
+}
+
+/// Tells whether two paths are the same place. Names differ mostly, which costs no look.
+fn same(one: &Path, other: &Path) -> bool {
+    one.file_name() == other.file_name() && one.canonicalize().ok() == other.canonicalize().ok()
 }
 
 /// Returns a file as the only entry of its folder.
@@ -182,7 +197,7 @@ mod tests {
 
     fn names(folder: &Path, include: &[&str], exclude: &[&str]) -> Vec<String> {
         let owned = |globs: &[&str]| globs.iter().map(|glob| (*glob).to_owned()).collect::<Vec<_>>();
-        collect(folder, &owned(include), &owned(exclude)).unwrap().into_iter().map(|entry| entry.name).collect()
+        collect(folder, &owned(include), &owned(exclude), &[]).unwrap().into_iter().map(|entry| entry.name).collect()
     }
 
     #[test]
@@ -194,7 +209,7 @@ mod tests {
         );
         assert_eq!(names(folder.path(), &["**/*.js"], &["**/*.test.js", "node_modules"]), ["a.js", "a/z.js", "b.js"]);
         assert_eq!(names(folder.path(), &["*.js"], &[]), ["a.js", "b.js"]);
-        assert!(matches!(collect(folder.path(), &["*.py".into()], &[]), Err(Error::Empty(_))));
+        assert!(matches!(collect(folder.path(), &["*.py".into()], &[], &[]), Err(Error::Empty(_))));
     }
 
     #[cfg(unix)]
@@ -204,13 +219,13 @@ mod tests {
         let folder = tree(&["a/real.js"]);
         symlink("real.js", folder.path().join("a/link.js")).unwrap();
         symlink("a", folder.path().join("folder")).unwrap();
-        let entries = collect(folder.path(), &[], &[]).unwrap();
+        let entries = collect(folder.path(), &[], &[], &[]).unwrap();
         assert_eq!(entries[0], Entry { name: "a/link.js".into(), kind: Kind::Link("real.js".into()), size: 7 });
         assert_eq!(entries[2], Entry { name: "folder".into(), kind: Kind::Link("a".into()), size: 1 });
         for beyond in ["../../etc/passwd", "/etc/passwd", "../a/../../x"] {
             let link = folder.path().join("a/bad");
             symlink(beyond, &link).unwrap();
-            assert!(matches!(collect(folder.path(), &[], &[]), Err(Error::Escapes { .. })), "{beyond}");
+            assert!(matches!(collect(folder.path(), &[], &[], &[]), Err(Error::Escapes { .. })), "{beyond}");
             fs::remove_file(link).unwrap();
         }
     }

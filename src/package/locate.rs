@@ -51,7 +51,7 @@ impl Reference {
                 let id = tree.resolve(mapping);
                 let flow = matches!(tree.node(id).kind, Kind::Mapping { flow: true });
                 let first = tree.entries(id).first().and_then(|(_, child)| tree.node(*child).key.clone())?;
-                Some(value.before(&first, flow, key, &document.text))
+                value.before(&first, flow, key, &document.text)
             }
         }
     }
@@ -81,8 +81,11 @@ pub fn locate(document: &Document, number: usize) -> Found {
         }
         search.includes(root);
         search.transforms(root);
-        if let Some(resources) = child("Resources") {
-            search.left_over(resources, "");
+        for (_, resource) in child("Resources").into_iter().flat_map(|id| tree.entries(id)) {
+            let kind = tree.child(resource, "Type").and_then(|id| tree.text(id)).unwrap_or_default();
+            if let Some(inner) = tree.child(resource, "Properties").filter(|_| kind.starts_with("AWS::")) {
+                search.left_over(inner, "");
+            }
         }
     }
     search.found
@@ -152,11 +155,12 @@ impl Search<'_> {
     /// Looks at a property below a mapping.
     fn property(&mut self, property: &'static Property, name: &str, mapping: Id, defaults: bool) {
         let tree = &self.document.tree;
-        let (Some((last, way)), true) =
-            (property.path.split_last(), matches!(tree.node(tree.resolve(mapping)).kind, Kind::Mapping { .. }))
-        else {
-            return;
-        };
+        let is_mapping = matches!(tree.node(tree.resolve(mapping)).kind, Kind::Mapping { .. });
+        if tree.is_null(mapping) && defaults {
+            let message = format!("{name}.{} is absent", property.path.join("."));
+            return self.problem(mapping, message, "write which folder is meant, or `.`");
+        }
+        let (Some((last, way)), true) = (property.path.split_last(), is_mapping) else { return };
         let mut inner = mapping;
         for key in way {
             match tree.child(inner, key) {
@@ -171,10 +175,17 @@ impl Search<'_> {
         let whose = format!("{name}.{}", property.path.join("."));
         match tree.child(inner, last) {
             Some(id) => self.value(property, whose, id, defaults),
-            None if defaults && !tree.entries(inner).is_empty() && !tree.is_tagged(inner) => {
+            None if defaults && !tree.is_tagged(inner) => {
                 let place = self.document.place(inner);
                 let target = Target::New(inner, last);
-                self.found.references.push(Reference { property, whose, local: ".".to_owned(), place, target });
+                let new = Reference { property, whose, local: ".".to_owned(), place, target };
+                // There is no place for it in a mapping that is empty, or whose first key stands behind something else.
+                if new.edit(self.document, &Value::Text(String::new())).is_some() {
+                    self.found.references.push(new);
+                } else {
+                    let message = format!("{} is absent", new.whose);
+                    self.problem(inner, message, "write which folder is meant, or `.`");
+                }
             }
             None => {}
         }
@@ -194,9 +205,7 @@ impl Search<'_> {
             return self.problem(id, format!("{whose} has no value"), "write which folder is meant, or `.`");
         }
         let Some(text) = tree.text(meant).filter(|_| !empty) else {
-            if node.tag.as_deref().is_some_and(|tag| tag.starts_with("!!") || tag.starts_with("tag:")) {
-                self.problem(id, format!("{whose} has a tag beside its value"), "leave the tag out");
-            }
+            self.structure(id, &whose);
             return;
         };
         let is_web = text.starts_with("https://") || text.starts_with("http://");
@@ -228,6 +237,28 @@ impl Search<'_> {
             place,
             target: Target::Node(id),
         });
+    }
+
+    /// Refuses what names something local in another form than a text.
+    fn structure(&mut self, id: Id, whose: &str) {
+        let tree = &self.document.tree;
+        let node = tree.node(tree.resolve(id));
+        if node.tag.as_deref().is_some_and(|tag| tag.starts_with("!!") || tag.starts_with("tag:")) {
+            return self.problem(id, format!("{whose} has a tag beside its value"), "leave the tag out");
+        }
+        if node.kind == Kind::Sequence && node.tag.is_none() {
+            return self.problem(id, format!("{whose} is a list"), "write one path");
+        }
+        let mut local = None;
+        tree.scalars(tree.resolve(id), &mut |id, text| {
+            if is_relative(text) {
+                local.get_or_insert((id, text));
+            }
+        });
+        if let Some((id, text)) = local {
+            let message = format!("`{text}` is a path within a function, which Tenantry does not follow");
+            self.problem(id, message, HINT);
+        }
     }
 
     fn in_a_block(&mut self, id: Id, whose: &str) {
@@ -321,7 +352,8 @@ impl Search<'_> {
         if matches!(tree.node(id).kind, Kind::Alias(_)) {
             return;
         }
-        for (key, child) in tree.entries(id) {
+        // Variables are the program's own.
+        for (key, child) in tree.entries(id).into_iter().filter(|(key, _)| *key != "Variables") {
             self.left_over(child, key);
         }
     }

@@ -58,6 +58,12 @@ pub enum Error {
         /// What came of it.
         archive: Box<Archive>,
     },
+    /// A template that is not YAML.
+    #[error("{}: {_1}", .0.display())]
+    Template(PathBuf, String),
+    /// What was packaged has changed while it was.
+    #[error("{} has changed while it was packaged", .0.display())]
+    Changed(PathBuf),
     /// A value that cannot be put in the place of another.
     #[error("{}: {_0} cannot be written where it stands", .1.display())]
     Unwritable(String, PathBuf),
@@ -100,7 +106,7 @@ fn largest(archive: &Archive) -> String {
 ///
 /// Returns what cannot be packaged, an empty folder included.
 pub fn entries(folder: &Path, include: &[String], exclude: &[String]) -> Result<usize, Error> {
-    files::collect(folder, include, exclude).map(|entries| entries.len())
+    files::collect(folder, include, exclude, &[]).map(|entries| entries.len())
 }
 
 /// Where a template comes from.
@@ -131,6 +137,8 @@ impl Input {
 pub struct Packaging {
     /// What was compressed before, if it is kept.
     pub cache: Option<Cache>,
+    /// What is in no artifact, although it may lie in its folder: the configuration, and the tenants, who have secrets.
+    pub leave_out: Vec<PathBuf>,
     /// How many threads compress; as many as there are cores where none is given. The bytes do not depend on it.
     pub threads: Option<usize>,
 }
@@ -142,12 +150,21 @@ impl Packaging {
     ///
     /// Returns what cannot be packaged; nothing is written anywhere but into the cache.
     pub fn package(&self, path: &Path, include: &[String], exclude: &[String]) -> Result<Archive, Error> {
-        if path.is_dir() { self.zip(path, &files::collect(path, include, exclude)?) } else { Archive::of_zip(path) }
+        if path.is_dir() {
+            self.zip(path, &files::collect(path, include, exclude, &self.left_out())?)
+        } else {
+            Archive::of_zip(path)
+        }
+    }
+
+    fn left_out(&self) -> Vec<PathBuf> {
+        let cache = self.cache.iter().map(|cache| cache.folder().to_owned());
+        self.leave_out.iter().cloned().chain(cache).collect()
     }
 
     /// Packages all of a folder that a template names. Links are followed, as the AWS CLI follows them.
     fn tree(&self, folder: &Path) -> Result<Archive, Error> {
-        self.zip(folder, &files::follow(folder)?)
+        self.zip(folder, &files::follow(folder, &self.left_out())?)
     }
 
     fn zip(&self, folder: &Path, entries: &[files::Entry]) -> Result<Archive, Error> {

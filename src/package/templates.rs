@@ -1,12 +1,11 @@
 //! A template with everything local that it names: found and checked offline, then packaged and rewritten.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::locate::{Reference, S3Object, locate};
-use super::properties::{Content, Form};
+use super::properties::{self, Content, Form};
 use super::{Archive, Error, Packaging};
-use crate::domain::Digest;
 use crate::source::edit::{self, Edit, Value};
 use crate::source::{Document, Problem};
 
@@ -95,6 +94,13 @@ impl Sources {
         problems: &mut Vec<Problem>,
     ) -> usize {
         let number = self.documents.len();
+        if let Some(unreadable) = document.unreadable.as_ref().filter(|_| may_be_local(&document.text)) {
+            let message =
+                format!("places in the template cannot be found, since it is not YAML 1.2: {}", unreadable.why);
+            let problem = Problem::new(message).at(number, unreadable.at..unreadable.at);
+            problems
+                .push(problem.hint("CloudFormation takes it; quotes around the value before this place mostly help"));
+        }
         let found = locate(&document, number);
         problems.extend(found.problems);
         let folder = folder_of(&document).to_owned();
@@ -129,22 +135,26 @@ impl Sources {
                 problems.push(problem(format!("templates nest each other without end: {}", names.join(" > "))));
                 continue;
             }
-            let child = match known.get(&meant) {
+            let child = match known.get(&normal(&path)) {
                 Some(child) => *child,
                 None => match Document::read(&path, "the nested template") {
                     Err(unread) => {
                         problems.push(unread.at(number, reference.place.clone()));
                         continue;
                     }
-                    Ok(document) if document.tree.root().is_none() => {
+                    Ok(document) if document.tree.root().is_none() && document.unreadable.is_none() => {
                         problems.push(problem(format!("{} is not a template", path.display())));
                         continue;
                     }
                     Ok(document) => {
-                        way.push(meant.clone());
+                        let Ok(document) = document.expanded(number) else {
+                            problems.push(problem(format!("an alias in {} has no end", path.display())));
+                            continue;
+                        };
+                        way.push(meant);
                         let child = self.read(document, way, known, problems);
                         way.pop();
-                        known.insert(meant, child);
+                        known.insert(normal(&path), child);
                         child
                     }
                 },
@@ -212,7 +222,7 @@ impl Pack<'_> {
     ) -> Result<String, Error> {
         let path = folder_of(document).join(&reference.local);
         let content = reference.property.content;
-        let known = (canonical(&path), content);
+        let known = (normal(&path), content);
         if let Some(key) = self.known.get(&known) {
             return Ok(key.clone());
         }
@@ -227,7 +237,8 @@ impl Pack<'_> {
             return Err(Error::TooLarge { path, archive: Box::new(object.archive) });
         }
         let key = object.key.clone();
-        self.objects.insert(self.name(&path, object.archive.sha256), object);
+        let name = self.name(&path);
+        insert(&mut self.objects, &name, object);
         self.known.insert(known, key.clone());
         Ok(key)
     }
@@ -252,23 +263,57 @@ impl Pack<'_> {
     }
 
     /// Names an object by where it comes from, seen from the first template.
-    fn name(&self, path: &Path, sha256: Digest) -> String {
-        let root = folder_of(&self.sources.documents[0]);
-        let inner = path.strip_prefix(root).unwrap_or(path);
-        let mut parts: Vec<String> = Vec::new();
-        for part in inner.components().map(|part| part.as_os_str().to_string_lossy().into_owned()) {
-            match (part.as_str(), parts.last().map(String::as_str)) {
-                (".", _) => {}
-                ("..", Some(last)) if last != ".." => _ = parts.pop(),
-                _ => parts.push(part),
-            }
-        }
-        let name = format!("./{}", parts.join("/"));
-        match self.objects.get(&name) {
-            Some(other) if other.archive.sha256 != sha256 => format!("{name} ({})", sha256.short()),
-            _ => name,
+    fn name(&self, path: &Path) -> String {
+        let root = normal(folder_of(&self.sources.documents[0]));
+        let path = normal(path);
+        format!("./{}", path.strip_prefix(root).unwrap_or(&path).display())
+    }
+}
+
+/// Takes `.` and `..` out of a path, as it is written: what links lead to is another place.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if normal.file_name().is_some() => _ = normal.pop(),
+            other => normal.push(other),
         }
     }
+    normal
+}
+
+/// Keeps an object under a name of its own: the same file may be several objects, as a zip and as it is.
+pub(super) fn insert(objects: &mut BTreeMap<String, Object>, name: &str, object: Object) {
+    let mut unique = name.to_owned();
+    for number in 2.. {
+        match objects.get(&unique) {
+            Some(other) if other.key != object.key => unique = format!("{name} ({number})"),
+            _ => break,
+        }
+    }
+    objects.insert(unique, object);
+}
+
+/// Tells whether a template may name something local, where the places of its values are not known.
+fn may_be_local(text: &str) -> bool {
+    let Ok(root) = serde_yaml::from_str::<serde_yaml::Value>(text) else { return true };
+    let resources = root.get("Resources").and_then(serde_yaml::Value::as_mapping).into_iter().flatten();
+    let is_remote = |text: &str| ["s3://", "https://", "http://"].iter().any(|start| text.starts_with(start));
+    let names = |resource: &serde_yaml::Value| {
+        let kind = resource.get("Type").and_then(serde_yaml::Value::as_str).unwrap_or_default();
+        let inner = resource.get("Properties");
+        let value = |path: &[&str]| path.iter().try_fold(inner?, |value, key| value.get(key));
+        properties::of(kind).any(|property| match value(property.path) {
+            Some(value) => value.as_str().is_some_and(|text| !is_remote(text)),
+            None => property.defaults_to_folder && value(&["InlineCode"]).is_none() && value(&["ImageUri"]).is_none(),
+        })
+    };
+    text.contains("AWS::Include")
+        || text.contains("Fn::ForEach")
+        || text.contains("AWS::ServerlessRepo")
+        || text.contains("GraphQLApi")
+        || resources.map(|(_, resource)| resource).any(names)
 }
 
 #[cfg(test)]
@@ -444,9 +489,61 @@ Resources:
             resource("AWS::Serverless::Function", "{PackageType: Image, ImageUri: 'hello:latest'}"),
             resource("AWS::Serverless::Function", "PackageType: Image"),
             resource("AWS::Kinesis::Application", "CodeLocation: ./src"),
+            resource("AWS::Serverless::Function", "CodeUri: !If [C, ./src, ./child]"),
+            resource("AWS::Lambda::Function", "Code: [src]"),
+            resource("AWS::Lambda::Function", "{}"),
+            resource("AWS::Lambda::Function", "&a Role: r"),
+            format!("Description: !Join [-, [a, b]]\n{}", resource("AWS::Lambda::Function", "Code: src")),
         ];
         let told: Vec<String> = all.iter().map(|template| problems(template)).collect();
         insta::assert_snapshot!(told.join("\n\n"));
+    }
+
+    #[test]
+    fn one_file_may_be_several_objects_and_links_are_where_they_stand() {
+        let folder = application();
+        let template = "Resources:\n  F: {Type: AWS::Lambda::Function, Properties: {Code: src.zip}}\n  \
+                        B: {Type: AWS::ElasticBeanstalk::ApplicationVersion, Properties: {SourceBundle: app.jar}}\n  \
+                        L: {Type: AWS::Lambda::LayerVersion, Properties: {Content: app.jar}}\n  \
+                        A: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: one/t.yaml}}\n  \
+                        C: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: two/t.yaml}}\n";
+        let zip = Packaging::default().package(&folder.path().join("src"), &[], &[]).unwrap().bytes;
+        fs::write(folder.path().join("src.zip"), &zip).unwrap();
+        fs::write(folder.path().join("app.jar"), &zip).unwrap();
+        fs::write(
+            folder.path().join("nested.yaml"),
+            "Resources: {F: {Type: AWS::Lambda::Function, Properties: {Code: c.py}}}",
+        )
+        .unwrap();
+        for name in ["one", "two"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            std::os::unix::fs::symlink("../nested.yaml", folder.path().join(name).join("t.yaml")).unwrap();
+            fs::write(folder.path().join(name).join("c.py"), name).unwrap();
+        }
+        let packed = pack(folder.path(), template);
+        let mut texts = vec![packed.template];
+        texts.extend(packed.objects.values().map(|object| String::from_utf8_lossy(&object.archive.bytes).into_owned()));
+        let keys: Vec<&str> = packed.objects.values().map(|object| object.key.as_str()).collect();
+        for text in &texts {
+            for key in text.split("P/shared/app/").skip(1) {
+                let key = key.split(['}', ',', '\n']).next().unwrap();
+                assert!(keys.contains(&format!("P/shared/app/{key}").as_str()), "{key} is named and not there");
+            }
+        }
+        assert_eq!(packed.objects.len(), 7, "{:?}", packed.objects.keys());
+    }
+
+    #[test]
+    fn the_configuration_is_in_no_artifact() {
+        let folder = application();
+        fs::write(folder.path().join("tenantry.yaml"), "secret").unwrap();
+        let template = "Resources: {F: {Type: AWS::Lambda::Function, Properties: {Code: .}}}";
+        let (sources, _) = read(folder.path(), template);
+        let places = Places { bucket: "b", folder: "f", url: &|_| String::new() };
+        let packaging = Packaging { leave_out: vec![folder.path().join("tenantry.yaml")], ..Packaging::default() };
+        let packed = sources.pack(&packaging, &places).unwrap();
+        let names: Vec<&str> = packed.objects["./"].archive.largest.iter().map(|(name, _)| name.as_str()).collect();
+        assert!(!names.contains(&"tenantry.yaml") && packed.objects["./"].archive.entries == 7, "{names:?}");
     }
 
     #[test]

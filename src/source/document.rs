@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::de::DeserializeOwned;
 
-use super::yaml::{Id, Tree};
+use super::yaml::{Id, Tree, Unreadable};
 use crate::domain::Masks;
 
 /// A path into a document: keys of mappings and, as decimal numbers, places in sequences.
@@ -23,6 +23,8 @@ pub struct Document {
     pub text: String,
     /// Where everything is in it.
     pub tree: Tree,
+    /// Why its places are not known, where they are not.
+    pub unreadable: Option<Unreadable>,
 }
 
 /// Something that is wrong with the input.
@@ -149,7 +151,27 @@ impl Document {
             };
             Problem::new(format!("cannot read {what} {}: {why}", path.display()))
         })?;
-        Ok(Self { path: path.to_owned(), tree: Tree::parse(&text), text })
+        Ok(Self::new(path, text))
+    }
+
+    fn new(path: &Path, text: String) -> Self {
+        let (tree, unreadable) = match Tree::parse(&text) {
+            Ok(tree) => (tree, None),
+            Err(unreadable) => (Tree::default(), Some(unreadable)),
+        };
+        Self { path: path.to_owned(), text, tree, unreadable }
+    }
+
+    /// Writes out aliases and merges, which CloudFormation does not take.
+    pub fn expanded(self, number: usize) -> Result<Self, Problem> {
+        match self.tree.expanded(&self.text) {
+            Ok(None) => Ok(self),
+            Ok(Some(text)) => Ok(Self::new(&self.path, text)),
+            Err(place) => {
+                Err(Problem::new("this alias is within what it names, or makes a template of it that is too large")
+                    .at(number, place))
+            }
+        }
     }
 
     /// Reads the text as a value of a type; `number` is the document's number in the project.
@@ -250,7 +272,7 @@ mod tests {
     const TEXT: &str = "# comment\na: 1\nb:\n  - c: zwölf\n    d: [x, y]\n  - !Sub 'text'\n";
 
     fn document() -> Document {
-        Document { path: "f.yaml".into(), text: TEXT.into(), tree: Tree::parse(TEXT) }
+        Document::new(Path::new("f.yaml"), TEXT.into())
     }
 
     #[test]

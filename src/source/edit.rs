@@ -98,8 +98,9 @@ impl Value {
             .then(|| Edit { place: node.value.clone(), text: self.written(style) })
     }
 
-    /// Returns the edit that adds this value under a new key, before the first key of a mapping.
-    pub fn before(&self, first: &Range<usize>, flow: bool, key: &str, text: &str) -> Edit {
+    /// Returns the edit that adds this value under a new key, before the first key of a mapping; none where something
+    /// else, as an anchor, stands before that key.
+    pub fn before(&self, first: &Range<usize>, flow: bool, key: &str, text: &str) -> Option<Edit> {
         let quoted = text[first.clone()].starts_with('"');
         let style = if quoted { Style::Double } else { Style::Plain };
         let entry = match style {
@@ -108,6 +109,11 @@ impl Value {
         };
         let line = text[..first.start].rfind('\n').map_or(0, |at| at + 1);
         let indent = &text[line..first.start];
+        let is_blank = |c: char| c == ' ' || c == '\t' || (!flow && c == '-');
+        let is_first = flow && text[..first.start].trim_end().ends_with('{');
+        if !is_first && !indent.chars().all(is_blank) {
+            return None;
+        }
         let end = if text[first.end..].find('\n').is_some_and(|at| text[..first.end + at].ends_with('\r')) {
             "\r\n"
         } else {
@@ -119,7 +125,7 @@ impl Value {
             // A block may begin behind the dash of a list.
             (false, _) => format!("{entry}{end}{}", " ".repeat(indent.chars().count())),
         };
-        Edit { place: first.start..first.start, text: new }
+        Some(Edit { place: first.start..first.start, text: new })
     }
 }
 
@@ -131,7 +137,7 @@ mod tests {
     use super::*;
 
     fn replace(text: &str, keys: &[&str], value: &Value) -> String {
-        let tree = Tree::parse(text);
+        let tree = Tree::parse(text).unwrap();
         let id = keys.iter().fold(tree.root().unwrap(), |id, key| tree.child(id, key).unwrap());
         apply(text, vec![value.instead_of(tree.node(id)).unwrap()]).unwrap()
     }
@@ -157,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_has_another_form_is_not_touched_and_contradictions_are_found() {
-        let tree = Tree::parse("a: |\n  src\nb: !Sub x\nc: [d]\n");
+        let tree = Tree::parse("a: |\n  src\nb: !Sub x\nc: [d]\n").unwrap();
         for key in ["a", "b", "c"] {
             let node = tree.node(tree.child(tree.root().unwrap(), key).unwrap());
             assert_eq!(object().instead_of(node), None, "{key}");
@@ -176,11 +182,11 @@ mod tests {
             ("{\"p\": {\"a\": 1}}", "{\"p\": {\"K\": \"v\", \"a\": 1}}"),
             ("{\n \"p\": {\n  \"a\": 1\n }\n}\n", "{\n \"p\": {\n  \"K\": \"v\",\n  \"a\": 1\n }\n}\n"),
         ] {
-            let tree = Tree::parse(text);
+            let tree = Tree::parse(text).unwrap();
             let id = tree.child(tree.root().unwrap(), "p").unwrap();
             let first = tree.node(tree.entries(id)[0].1).key.clone().unwrap();
             let flow = matches!(tree.node(id).kind, Kind::Mapping { flow: true });
-            let edit = Value::Text("v".into()).before(&first, flow, "K", text);
+            let edit = Value::Text("v".into()).before(&first, flow, "K", text).unwrap();
             assert_eq!(apply(text, vec![edit]).unwrap(), expected);
         }
     }
@@ -193,7 +199,7 @@ mod tests {
             ("{\"a\": 1, \"b\": {\"x\": {}}, \"c\": 3}", vec!["b", "x"], "{\"a\": 1, \"c\": 3}"),
             ("{\"a\": {\"x\": 1, \"y\": [2, {}]}}", vec!["a", "y"], "{\"a\": {\"x\": 1}}"),
         ] {
-            let tree = Tree::parse(text);
+            let tree = Tree::parse(text).unwrap();
             let mut ids = vec![tree.root().unwrap()];
             for key in way {
                 ids.push(tree.child(ids[ids.len() - 1], key).unwrap());
@@ -247,7 +253,7 @@ mod tests {
             } else {
                 (Value::Text(format!("s3://{bucket}/{key}")), Yaml::from(format!("s3://{bucket}/{key}")))
             };
-            let tree = Tree::parse(&text);
+            let tree = Tree::parse(&text).unwrap();
             let node = tree.node(tree.child(tree.root().unwrap(), "Code").unwrap());
             let Some(edit) = value.instead_of(node) else { return Err(TestCaseError::reject("a block")) };
             let edited = apply(&text, vec![edit.clone()]).unwrap();

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use super::edit::{Edit, apply};
 use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle};
 
 /// A text as a tree of places.
@@ -48,6 +49,15 @@ pub enum Kind {
     Alias(usize),
 }
 
+/// Why a text is not YAML.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// What is wrong.
+    pub why: String,
+    /// At which byte.
+    pub at: usize,
+}
+
 /// How a scalar is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -64,13 +74,33 @@ pub enum Style {
 /// The merge key of YAML 1.1: what is behind it counts as the mapping's own, where the mapping does not say otherwise.
 const MERGE: &str = "<<";
 
+/// More than this is no template: CloudFormation takes a mebibyte.
+const MOST: usize = 1 << 20;
+
 impl Tree {
-    /// Reads a text; empty where it is not YAML, which reading it as a value explains.
-    pub fn parse(text: &str) -> Self {
+    /// Reads a text.
+    ///
+    /// # Errors
+    ///
+    /// Says why and where the text is not YAML 1.2, which is stricter than what CloudFormation takes.
+    pub fn parse(text: &str) -> Result<Self, Unreadable> {
         let mut tree = Self::default();
-        let mut events = Parser::new_from_str(text).map_while(Result::ok).filter(|(event, _)| is_node(event));
-        let complete = events.next().and_then(|(event, span)| tree.read(event, span, None, &mut events));
-        if complete.is_some() { tree } else { Self::default() }
+        let mut failed = None;
+        let mut events = Parser::new_from_str(text)
+            .map_while(|event| event.map_err(|error| failed = Some(error)).ok())
+            .filter(|(event, _)| is_node(event));
+        let complete = events.next().map(|(event, span)| tree.read(event, span, None, &mut events));
+        // What comes after the first value is looked at too.
+        events.by_ref().for_each(drop);
+        drop(events);
+        match (failed, complete) {
+            (Some(error), _) => {
+                let at = error.marker().byte_offset().unwrap_or_default().min(text.len());
+                Err(Unreadable { why: error.info(), at })
+            }
+            (None, Some(None)) => Err(Unreadable { why: "it ends too early".to_owned(), at: text.len() }),
+            (None, _) => Ok(tree),
+        }
     }
 
     /// Returns the outermost node.
@@ -93,22 +123,20 @@ impl Tree {
 
     /// Returns the entries of a mapping, those that it merges in too, or the items of a list under their numbers.
     pub fn entries(&self, id: Id) -> Vec<(&str, Id)> {
-        let node = &self.nodes[self.resolve(id)];
+        let id = self.resolve(id);
+        let node = &self.nodes[id];
         let mut seen: HashSet<&str> = HashSet::new();
         let mut entries = Vec::with_capacity(node.children.len());
         for (name, child) in node.children.iter().filter(|(name, _)| name != MERGE) {
             seen.insert(name);
             entries.push((name.as_str(), *child));
         }
-        for (_, merged) in node.children.iter().filter(|(name, _)| name == MERGE) {
-            let source = self.resolve(*merged);
-            let sources = match self.nodes[source].kind {
-                Kind::Sequence => self.nodes[source].children.iter().map(|(_, id)| self.resolve(*id)).collect(),
-                _ => vec![source],
-            };
-            for (name, child) in sources.into_iter().flat_map(|source| &self.nodes[source].children) {
-                if name != MERGE && seen.insert(name) {
-                    entries.push((name, *child));
+        for (_, merge) in node.children.iter().filter(|(name, _)| name == MERGE) {
+            for source in self.sources(*merge) {
+                for (name, child) in &self.nodes[source].children {
+                    if name != MERGE && seen.insert(name) {
+                        entries.push((name, *child));
+                    }
                 }
             }
         }
@@ -146,6 +174,110 @@ impl Tree {
     /// Tells whether a value has a tag, which makes a function of it.
     pub fn is_tagged(&self, id: Id) -> bool {
         self.nodes[self.resolve(id)].tag.is_some()
+    }
+
+    /// Returns the aliases and merges of a text written out, or none where it has none: CloudFormation takes neither.
+    ///
+    /// # Errors
+    ///
+    /// Returns the place of an alias that is within what it names, or of one that makes the text larger than any template.
+    pub fn expanded(&self, text: &str) -> Result<Option<String>, Range<usize>> {
+        let mut edits = Vec::new();
+        let mut most = MOST;
+        for node in &self.nodes {
+            for (name, child) in &node.children {
+                let Kind::Alias(_) = self.nodes[*child].kind else { continue };
+                let place = self.nodes[*child].value.clone();
+                if name != MERGE {
+                    edits.push(Edit { text: self.flow(text, *child, &mut Vec::new(), &mut most)?, place });
+                }
+            }
+            if let Some(edit) = self.merged(text, node, &mut most)? {
+                edits.push(edit);
+            }
+        }
+        if edits.is_empty() {
+            return Ok(None);
+        }
+        // A mapping that is merged may have aliases itself, which are in the text that it becomes.
+        edits.sort_by_key(|edit| (edit.place.start, std::cmp::Reverse(edit.place.end)));
+        let mut end = 0;
+        edits.retain(|edit| {
+            let is_outer = edit.place.start >= end;
+            end = end.max(edit.place.end);
+            is_outer
+        });
+        apply(text, edits).map(Some)
+    }
+
+    /// Writes out what a mapping merges in, in the place of the merge.
+    fn merged(&self, text: &str, node: &Node, most: &mut usize) -> Result<Option<Edit>, Range<usize>> {
+        let mut merges = node.children.iter().filter(|(name, _)| name == MERGE);
+        let (Some((_, merge)), Kind::Mapping { flow }) = (merges.next(), &node.kind) else { return Ok(None) };
+        let own: HashSet<&str> = node.children.iter().map(|(name, _)| name.as_str()).collect();
+        let merge = &self.nodes[*merge];
+        let key = merge.key.clone().unwrap_or_default();
+        let id = node.children.iter().find(|(name, _)| name == MERGE).map_or(0, |(_, id)| *id);
+        let mut entries = Vec::new();
+        let mut seen = own;
+        for source in self.sources(id) {
+            for (name, child) in self.entries(source) {
+                if seen.insert(name) {
+                    let value = self.flow(text, child, &mut Vec::new(), most)?;
+                    entries.push(format!("{}: {value}", quoted(name)));
+                }
+            }
+        }
+        let line = text[..key.start].rfind('\n').map_or(0, |at| at + 1);
+        let between =
+            if *flow { ", ".to_owned() } else { format!("\n{}", " ".repeat(text[line..key.start].chars().count())) };
+        let new = if entries.is_empty() { format!("{}: {}", quoted(MERGE), "{}") } else { entries.join(&between) };
+        Ok(Some(Edit { place: key.start..merge.end, text: new }))
+    }
+
+    /// Returns the mappings that a merge names.
+    fn sources(&self, merge: Id) -> Vec<Id> {
+        let source = self.resolve(merge);
+        match self.nodes[source].kind {
+            Kind::Sequence => self.nodes[source].children.iter().map(|(_, id)| self.resolve(*id)).collect(),
+            _ => vec![source],
+        }
+    }
+
+    /// Writes a value on one line.
+    fn flow(&self, text: &str, id: Id, way: &mut Vec<Id>, most: &mut usize) -> Result<String, Range<usize>> {
+        let place = self.nodes[id].value.clone();
+        let id = self.resolve(id);
+        let node = &self.nodes[id];
+        if way.contains(&id) {
+            return Err(place);
+        }
+        way.push(id);
+        let value = match &node.kind {
+            Kind::Scalar(_, Style::Plain) if is_plain(&text[node.value.clone()]) => text[node.value.clone()].to_owned(),
+            Kind::Scalar(text, Style::Plain) if text.is_empty() => "null".to_owned(),
+            Kind::Scalar(text, _) => quoted(text),
+            Kind::Alias(_) => return Err(place),
+            Kind::Sequence => {
+                let items: Result<Vec<_>, _> =
+                    node.children.iter().map(|(_, child)| self.flow(text, *child, way, most)).collect();
+                format!("[{}]", items?.join(", "))
+            }
+            Kind::Mapping { .. } => {
+                let entries: Result<Vec<_>, Range<usize>> = self
+                    .entries(id)
+                    .into_iter()
+                    .map(|(name, child)| Ok(format!("{}: {}", quoted(name), self.flow(text, child, way, most)?)))
+                    .collect();
+                format!("{{{}}}", entries?.join(", "))
+            }
+        };
+        way.pop();
+        *most = most.checked_sub(value.len()).ok_or(place)?;
+        Ok(match &node.tag {
+            Some(tag) => format!("{tag} {value}"),
+            None => value,
+        })
     }
 
     /// Calls `visit` with every scalar below a node.
@@ -224,6 +356,17 @@ impl Tree {
     }
 }
 
+/// Returns a text in quotes.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Tells whether a plain scalar can stand between braces as it is.
+fn is_plain(text: &str) -> bool {
+    let is_safe = |c: char| c.is_alphanumeric() || "/._-+~".contains(c);
+    text.starts_with(|c: char| c.is_alphanumeric() || c == '/' || c == '~') && text.chars().all(is_safe)
+}
+
 /// Leaves out what is no part of a value: frames of streams and documents, anchors, comments.
 fn is_node(event: &Event<'_>) -> bool {
     use Event::{Alias, MappingEnd, MappingStart, Scalar, SequenceEnd, SequenceStart};
@@ -265,7 +408,7 @@ block: |
 
     #[test]
     fn places_styles_and_tags_are_known() {
-        let tree = Tree::parse(TEXT);
+        let tree = Tree::parse(TEXT).unwrap();
         let (id, node) = at(&tree, &["base", "path"]);
         assert_eq!((tree.text(id), &TEXT[node.value.clone()]), (Some("src/"), "src/"));
         let (id, node) = at(&tree, &["base", "tagged"]);
@@ -282,7 +425,7 @@ block: |
 
     #[test]
     fn aliases_and_merges_lead_to_what_they_name() {
-        let tree = Tree::parse(TEXT);
+        let tree = Tree::parse(TEXT).unwrap();
         let base = at(&tree, &["base", "path"]).0;
         assert_eq!(at(&tree, &["two", "path"]).0, base);
         assert_eq!(at(&tree, &["three", "path"]).0, base);
@@ -291,8 +434,42 @@ block: |
     }
 
     #[test]
-    fn what_is_not_yaml_is_an_empty_tree() {
-        assert!(Tree::parse("a: [").root().is_none());
-        assert!(Tree::parse("").root().is_none());
+    fn what_is_not_yaml_has_a_place() {
+        assert!(Tree::parse("").unwrap().root().is_none());
+        let error = Tree::parse("a: 1\nb: [-, c]\n").unwrap_err();
+        assert_eq!(error.at, 9, "{}", error.why);
+        assert!(Tree::parse("a: [").is_err());
+    }
+
+    #[test]
+    fn aliases_and_merges_are_written_out() {
+        use serde_yaml::Value;
+        let all = "\
+Base: &base
+  Handler: &h app.handler
+  Code: src/
+  Text: |
+    of two
+    lines
+  Env: {A: !Sub '${X}', \"B\": [1, yes, ~, \"quoted: {}\"]}
+One:
+  <<: *base
+  Code: other
+Two: {<<: [*base, {More: 1}], Handler: x}
+Three: *base
+List:
+  - *h
+  - <<: *base
+";
+        let tree = Tree::parse(all).unwrap();
+        let expanded = tree.expanded(all).unwrap().unwrap();
+        assert!(!expanded.contains("*base") && !expanded.contains("<<"), "{expanded}");
+        let mut before: Value = serde_yaml::from_str(all).unwrap();
+        before.apply_merge().unwrap();
+        assert_eq!(serde_yaml::from_str::<Value>(&expanded).unwrap(), before, "{expanded}");
+        assert!(expanded.starts_with(&all[..all.find("One:").unwrap()]), "what has none stays");
+        assert_eq!(Tree::parse(TEXT.split("one:").next().unwrap()).unwrap().expanded("").unwrap(), None);
+        let endless = "a: &a {b: *a}";
+        assert_eq!(Tree::parse(endless).unwrap().expanded(endless), Err(10..12));
     }
 }

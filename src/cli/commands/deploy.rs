@@ -1,5 +1,7 @@
 //! `tenantry deploy`, `tenantry promote`, `tenantry rollback`: plan, gate and apply in one run.
 
+use std::cell::OnceCell;
+
 use super::answer::{Answer, StageAnswer, StageEnd, plan_outputs};
 use super::gate::pass_gate;
 use super::stage::{ended, is_hopeless, keep, not_begun, stopped_or};
@@ -13,19 +15,23 @@ use crate::engine::{Entered, Execution};
 use crate::event::Event;
 use crate::plan::{Origin, Secrets, Selection};
 
-/// Packages once, then plans, gates and applies stage by stage.
+/// Packages once, then plans, gates and applies stage by stage. `packaged` keeps the release, for the stages that come in
+/// a later run of the same command.
 pub async fn deploy(
     workspace: Workspace,
-    only: Option<&str>,
+    stages: Vec<StageConfig>,
     selection: Selection,
     way: Way,
+    packaged: &OnceCell<ReleaseId>,
 ) -> Result<Exit, CommandError> {
-    let stages = workspace.project.stages_or(only)?;
-    workspace.project.check_selection(&stages, &selection)?;
     workspace
         .conduct(
             async |run| {
-                let subject = Subject::of_folder(run)?;
+                let subject = match packaged.get() {
+                    Some(id) => Subject::of_release(run, id.as_str()).await?,
+                    None => Subject::of_folder(run)?,
+                };
+                let _ = packaged.set(subject.release.id.clone());
                 release(run, subject, &stages, &selection, &Origin::Direct, &way).await
             },
             |console, answer| answer.give(console),

@@ -13,12 +13,14 @@ mod plan;
 mod stage;
 mod subject;
 
+use std::cell::OnceCell;
+
 use self::decide::{FromPipeline, Wish};
 use super::args::{Args, Command};
 use super::error::CommandError;
 use super::workspace::Workspace;
-use crate::config;
-use crate::domain::Exit;
+use crate::config::{self, StageConfig};
+use crate::domain::{Exit, ReleaseId};
 use crate::plan::{Decision, Selection};
 
 /// Runs a command.
@@ -49,19 +51,24 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
         Command::Resume { rollout, wait_for_lock } => apply::resume(open().await?, &rollout, wait_for_lock).await,
         Command::Deploy { stage, selectors, way } => {
             let selection: Selection = selectors.into();
-            let one = async |stack: &Option<String>, stage: Option<&str>| {
-                deploy::deploy(of(stack).await?, stage, selection.clone(), way.clone()).await
-            };
-            match stacks(&args)?.as_slice() {
-                [stack] => one(stack, stage.as_deref()).await,
-                // A stage has all stacks before the next one has any.
-                several => {
-                    let stages = of(&several[0]).await?.project.stages_or(stage.as_deref())?;
-                    let passes: Vec<_> =
-                        stages.iter().flat_map(|stage| several.iter().map(move |stack| (stage, stack))).collect();
-                    each(&passes, async |(stage, stack)| one(stack, Some(&stage.name)).await).await
-                }
+            let stacks = stacks(&args)?;
+            let first = of(&stacks[0]).await?;
+            let stages = first.project.stages_or(stage.as_deref())?;
+            first.project.check_selection(&stages, &selection)?;
+            if stacks.len() == 1 {
+                return deploy::deploy(first, stages, selection, way, &OnceCell::new()).await;
             }
+            // A stage has all stacks before the next one has any; each stack is packaged once.
+            let packaged: Vec<OnceCell<ReleaseId>> = stacks.iter().map(|_| OnceCell::new()).collect();
+            let is_meant = |stage: &&StageConfig| first.project.check_selection([*stage], &selection).is_ok();
+            let stages = stages.iter().filter(is_meant);
+            let passes: Vec<_> =
+                stages.flat_map(|stage| stacks.iter().zip(&packaged).map(move |one| (stage, one))).collect();
+            let pass = async |(stage, (stack, packaged)): &(&StageConfig, (&Option<String>, &OnceCell<ReleaseId>))| {
+                let stages = vec![(*stage).clone()];
+                deploy::deploy(of(stack).await?, stages, selection.clone(), way.clone(), packaged).await
+            };
+            each(&passes, pass).await
         }
         Command::Promote { release, to, skip_stage_check, selectors, way } => {
             deploy::promote(open().await?, &release, &to, skip_stage_check, selectors.into(), way).await
