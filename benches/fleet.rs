@@ -12,35 +12,19 @@
 
 #[path = "../tests/fleet/mod.rs"]
 mod fleet;
+mod measure;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use fleet::{Fleet, Weather, account, project, tenant};
-use wait4::Wait4 as _;
+use measure::{Cost, run};
 
 /// Requests that are in flight at most: the tool's own bound, and the concurrency of the rollouts measured.
 const IN_FLIGHT: usize = 256;
 const LATENCY: Duration = Duration::from_millis(100);
 const STACK: Duration = Duration::from_secs(2);
-
-/// What a run has cost.
-struct Cost {
-    wall: Duration,
-    cpu: Duration,
-    /// Bytes.
-    memory: u64,
-}
-
-fn run(mut command: Command) -> Cost {
-    let begun = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let used = child.wait4().unwrap();
-    assert!(used.status.success(), "{command:?}: {:?}", used.status);
-    let cpu = used.rusage.utime + used.rusage.stime;
-    Cost { wall: begun.elapsed(), cpu, memory: used.rusage.maxrss }
-}
 
 fn weather() -> Weather {
     Weather { latency: LATENCY, stack: STACK, ..Weather::default() }

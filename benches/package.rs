@@ -12,53 +12,48 @@
 
 #[path = "../tests/fleet/mod.rs"]
 mod fleet;
+mod measure;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use flate2::{Compress, Compression, FlushCompress};
 use fleet::{Fleet, KMS_KEY, Weather};
 use libdeflater::{CompressionLvl, Compressor};
+use measure::{Cost, run};
 use sha2::{Digest as _, Sha256};
 use tenantry::package::Packaging;
-use wait4::Wait4 as _;
 
 /// Runs of which the median counts.
 const RUNS: usize = 3;
 
-/// What a run has cost.
+/// What a run has cost, and how many bytes came of it.
 #[derive(Clone, Copy)]
-struct Cost {
+struct Result {
     wall: Duration,
-    /// Peak memory in bytes.
     memory: u64,
-    /// Bytes of the result.
     size: usize,
 }
 
 /// Returns the run of median wall time.
-fn median(mut run: impl FnMut() -> Cost) -> Cost {
-    let mut costs: Vec<Cost> = (0..RUNS).map(|_| run()).collect();
+fn median(mut run: impl FnMut() -> Result) -> Result {
+    let mut costs: Vec<Result> = (0..RUNS).map(|_| run()).collect();
     costs.sort_by_key(|cost| cost.wall);
     costs[RUNS / 2]
 }
 
-fn process(mut command: Command, size: impl FnOnce() -> usize) -> Cost {
-    let begun = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let used = child.wait4().unwrap();
-    let wall = begun.elapsed();
-    assert!(used.status.success(), "{command:?}: {:?}", used.status);
-    Cost { wall, memory: used.rusage.maxrss, size: size() }
+fn process(command: Command, size: impl FnOnce() -> usize) -> Result {
+    let Cost { wall, memory, .. } = run(command);
+    Result { wall, memory, size: size() }
 }
 
-fn here(work: impl FnOnce() -> usize) -> Cost {
+fn here(work: impl FnOnce() -> usize) -> Result {
     let begun = Instant::now();
     let size = work();
-    Cost { wall: begun.elapsed(), memory: 0, size }
+    Result { wall: begun.elapsed(), memory: 0, size }
 }
 
 fn threads() -> usize {
@@ -108,7 +103,7 @@ fn project(folder: &Path, code: &str) {
     fs::write(folder.join("tenantry.yaml"), config).unwrap();
 }
 
-fn tenantry(folder: &Path, fleet: &Fleet, cache: Option<&Path>) -> Cost {
+fn tenantry(folder: &Path, fleet: &Fleet, cache: Option<&Path>) -> Result {
     let mut command = Command::new(std::env::var("TENANTRY").unwrap());
     command.args(["package", "--log-format", "plain"]).current_dir(folder).env_clear().envs(fleet.variables());
     if let Some(cache) = cache {
@@ -117,7 +112,7 @@ fn tenantry(folder: &Path, fleet: &Fleet, cache: Option<&Path>) -> Cost {
     process(command, || fleet.largest_object())
 }
 
-fn aws(folder: &Path, fleet: &Fleet) -> Cost {
+fn aws(folder: &Path, fleet: &Fleet) -> Result {
     let mut command = Command::new(std::env::var("AWS_CLI").unwrap());
     command.args(["cloudformation", "package", "--template-file", "template.yaml", "--s3-bucket", "bucket"]);
     command.args(["--output-template-file", "/dev/null"]).current_dir(folder).envs(fleet.variables());
@@ -125,7 +120,7 @@ fn aws(folder: &Path, fleet: &Fleet) -> Cost {
     process(command, || fleet.largest_object())
 }
 
-fn zip(folder: &Path, what: &str) -> Cost {
+fn zip(folder: &Path, what: &str) -> Result {
     let target = folder.join("zipped.zip");
     let _ = fs::remove_file(&target);
     let mut command = Command::new("zip");
@@ -135,7 +130,7 @@ fn zip(folder: &Path, what: &str) -> Cost {
     cost
 }
 
-fn row(name: &str, cost: Cost, base: Cost) {
+fn row(name: &str, cost: Result, base: Result) {
     let memory = if cost.memory == 0 { "-".to_owned() } else { format!("{:.0} MB", cost.memory as f64 / 1e6) };
     println!(
         "| {name} | {:.2} s | {:.2} | {memory} | {:.2} MB |",
@@ -231,7 +226,7 @@ fn main() {
 }
 
 /// Measures a second run with nothing changed: ours, the AWS CLI's, and what cannot be spared.
-fn again(folder: &Path, all: &[PathBuf]) -> [Cost; 3] {
+fn again(folder: &Path, all: &[PathBuf]) -> [Result; 3] {
     let (cache, fleet) = (folder.join("cache"), Fleet::start(Weather::default()));
     tenantry(folder, &fleet, Some(&cache));
     let ours = median(|| tenantry(folder, &fleet, Some(&cache)));

@@ -5,8 +5,13 @@ use std::path::Path;
 
 use super::template::Template;
 
-/// Where templates usually are.
-const TEMPLATES: [&str; 7] = [
+/// The folder that `cdk synth` writes.
+const ASSEMBLY: &str = "cdk.out";
+
+/// Where templates usually are: what a build has written comes first.
+const TEMPLATES: [&str; 9] = [
+    ".aws-sam/build/template.yaml",
+    ASSEMBLY,
     "template.yaml",
     "template.yml",
     "application.yaml",
@@ -26,7 +31,10 @@ const FOLDERS: [&str; 5] = ["src", "lambda", "code", "function", "app"];
 /// Returns the text of a starter for a folder, with the template and the code that it has. Whoever reads it has
 /// to fill in the accounts: what cannot be known stands in it as a comment or an obvious placeholder.
 pub fn starter(folder: &Path) -> String {
-    let template = TEMPLATES.iter().find(|name| folder.join(name).is_file());
+    let is_template = |name: &&str| folder.join(name).is_file() || folder.join(name).join("manifest.json").is_file();
+    let template = TEMPLATES.into_iter().find(is_template);
+    // What a build has written names its code itself.
+    let built = template.is_some_and(|name| TEMPLATES[..2].contains(&name));
     let parsed = template
         .and_then(|name| std::fs::read_to_string(folder.join(name)).ok())
         .and_then(|text| Template::parse(&text).ok());
@@ -35,7 +43,7 @@ pub fn starter(folder: &Path) -> String {
     let name: String =
         name.unwrap_or_default().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let name = name.trim_matches('-');
-    let code = FOLDERS.iter().find(|name| folder.join(name).is_dir()).copied();
+    let code = FOLDERS.into_iter().find(|name| !built && folder.join(name).is_dir());
 
     let mut text = String::new();
     let _ = write!(
@@ -57,17 +65,18 @@ roles:
   access: CodePipelineCrossAccountRole
   deployment: CloudFormationDeploymentRole
 
-stack: \"{{application}}-{{tenant}}-stack-{{region}}\"
+stack: \"{}\"
 regions: [eu-west-1]
 ",
         if name.is_empty() { "my-application" } else { name },
-        template.unwrap_or(&"template.yaml"),
+        template.unwrap_or("template.yaml"),
         if template.is_some() { "" } else { "  # not there yet" },
         match code {
             Some(folder) =>
                 format!("artifacts:\n  code:\n    path: {folder}/\n    exclude: [\"**/*.test.*\", \"**/.git/**\"]\n"),
             None => "# artifacts:\n#   code: { path: src/, exclude: [\"**/*.test.*\"] }\n".to_owned(),
         },
+        if template == Some(ASSEMBLY) { "{stack}" } else { "{application}-{tenant}-stack-{region}" },
     );
     text.push_str(match parsed.as_ref().map(|template| template.transformed) {
         Some(false) => "capabilities: [CAPABILITY_IAM]\n",

@@ -17,7 +17,7 @@ use crate::domain::{ConcurrencyMode, OnFailure, Quota, StackOptions};
 pub struct File {
     /// Name of the application: letters, digits and hyphens.
     pub application: String,
-    /// The CloudFormation or SAM template, relative to this file.
+    /// The CloudFormation or SAM template, or the folder of a CDK assembly, relative to this file.
     pub template: String,
     /// What is zipped and uploaded, by name.
     #[serde(default)]

@@ -104,8 +104,7 @@ impl Job<'_> {
         match (&self.part, &self.entry.kind) {
             (Part::Link, Kind::Link(target)) => Ok(Piece::stored(target.clone().into_bytes())),
             (Part::Link | Part::Whole, _) => {
-                tools.read.clear();
-                File::open(&self.path).and_then(|mut file| file.read_to_end(&mut tools.read)).map_err(failed)?;
+                read(&self.path, self.entry.size, &mut tools.read).map_err(failed)?;
                 let mut crc = Hasher::new();
                 crc.update(&tools.read);
                 let size = tools.read.len() as u64;
@@ -138,6 +137,13 @@ impl Job<'_> {
             }
         }
     }
+}
+
+/// Reads a file whose size is known, without a look at it for each of ten thousand.
+fn read(path: &Path, size: u64, buffer: &mut Vec<u8>) -> std::io::Result<usize> {
+    buffer.clear();
+    buffer.reserve(usize::try_from(size).unwrap_or_default() + 1);
+    File::open(path)?.take(u64::MAX).read_to_end(buffer)
 }
 
 /// Returns the parts of a length.

@@ -166,6 +166,21 @@ fn init_writes_a_starter_that_check_accepts_and_never_overwrites() {
 }
 
 #[test]
+fn init_finds_what_a_build_has_written() {
+    let cdk = Project::of("image-recognition");
+    fs::remove_file(cdk.path().join("tenantry.yaml")).unwrap();
+    offline(&cdk, &["init"]).exits(0);
+    let text = fs::read_to_string(cdk.path().join("tenantry.yaml")).unwrap();
+    assert!(text.contains("\ntemplate: cdk.out\n") && text.contains("stack: \"{stack}\""), "{text}");
+    offline(&cdk, &["check"]).exits(0);
+    let sam = Project::empty();
+    sam.write("template.yaml", "Resources: {}\n");
+    sam.write(".aws-sam/build/template.yaml", "Resources: {T: {Type: AWS::SNS::Topic}}\n");
+    offline(&sam, &["init"]).exits(0);
+    offline(&sam, &["check"]).exits(0);
+}
+
+#[test]
 fn the_committed_schema_is_the_types_schema() {
     let committed = fs::read_to_string(root().join("schema/tenantry.schema.json")).unwrap_or_default();
     let generated = offline(&Project::empty(), &["schema"]).exits(0).stdout;
