@@ -84,7 +84,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     walkdir::WalkDir::new(folder)
         .sort_by_file_name()
         .into_iter()
-        .map(Result::unwrap)
+        .map(std::result::Result::unwrap)
         .filter(|entry| entry.file_type().is_file())
         .map(walkdir::DirEntry::into_path)
         .collect()
