@@ -137,6 +137,12 @@ fn a_cdk_assembly_goes_to_two_tenants_stack_by_stack_without_bootstrap() {
             assert!(!stacks.contains(bootstrap), "{bootstrap} in {stacks}");
         }
     }
+    // The code that the CDK has staged runs, and knows what the other stack exports.
+    let invoke = "l = client('lambda')\nname = next(f['FunctionName'] for f in l.list_functions()['Functions'] if 'ImagesApi' in f['FunctionName'])\n\
+                  print(l.invoke(FunctionName=name, Payload=b'{\"httpMethod\": \"POST\"}')['Payload'].read().decode())";
+    let answer: Value = serde_json::from_str(&bed.boto3("333333333333", invoke)).unwrap();
+    assert_eq!(answer["statusCode"], 201, "{answer}");
+    assert!(answer["body"].as_str().unwrap().contains("imagerecognitiondata-images"), "{answer}");
     // The template that was sent is the CDK's with the bucket, the keys and the rule replaced, and nothing else.
     let release = tenantry(&bed, &project, &["package", "--stack", "ImageRecognitionService", "--output", "json"])
         .exits(0)
