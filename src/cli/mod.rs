@@ -17,6 +17,10 @@ use crate::domain::Exit;
 
 /// Runs the program that the process's arguments ask for.
 pub fn main() -> ExitCode {
+    // Huge pages hold what was freed long ago: packaging takes a third less memory without them, and no more time. A kernel
+    // that knows none is as good.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let args = args::Args::parse();
     // A rollout waits for answers most of its time: one thread serves ten thousand targets, and spares the cost of waking
     // others.

@@ -418,6 +418,11 @@ impl Project {
         Ok(targets.into_iter().map(|resolved| resolved.target).collect())
     }
 
+    /// Tells whether a selection leaves a tenant of a stage.
+    pub fn selects(&self, stage: &StageConfig, selection: &Selection) -> bool {
+        stage.tenants.iter().any(|number| is_selected(&self.tenants[*number], selection))
+    }
+
     /// Checks that a selection names tenants that exist and are in one of the stages, and that it leaves a target.
     ///
     /// # Errors

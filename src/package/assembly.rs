@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::templates::{Object, Packed, Places, insert};
 use super::{Archive, Error, Packaging};
 use crate::source::edit::{self, Edit, Value};
-use crate::source::yaml::{Id, Kind, Style, Tree};
+use crate::source::yaml::{Id, Style, Tree};
 use crate::source::{Document, Problem};
 
 #[derive(Deserialize)]
@@ -335,28 +335,55 @@ impl Pack<'_> {
         };
         // Metadata say `asset.<hash>`, which names no object.
         let parts = |key: &str| key.split('.').next().is_some_and(|stem| text.contains(&format!("\"{stem}\"")));
-        let is_named = |asset: &&Asset| {
-            asset.places.iter().any(|(bucket, key)| named(key) || parts(key) || find_bucket(text, bucket).is_some())
+        // Of a URL whose host is the bucket, the region is that of the stack.
+        let host = |bucket: &str| text.contains(&format!("{bucket}.s3"));
+        let is_named = |(number, asset): &(usize, &Asset)| {
+            asset.places.iter().any(|(bucket, key)| {
+                // A hash that stands alone beside a key that was found is a value, as of a trigger.
+                let in_parts = parts(key) && !self.known.contains_key(number);
+                named(key) || in_parts || host(bucket) || find_bucket(text, bucket).is_some()
+            })
         };
-        self.stack.assets.iter().find(is_named).map(|asset| asset.name.as_str())
+        self.stack.assets.iter().enumerate().find(is_named).map(|(_, asset)| asset.name.as_str())
     }
 
-    /// Replaces URLs that are joined from the stack's own region, which is not that of our bucket.
+    /// Replaces URLs that are joined from the stack's own region, which is not that of our bucket: the part that ends with
+    /// their beginning, the one that begins with the key, and what is between.
     fn joined_urls(&mut self, tree: &Tree, id: Id, edits: &mut Vec<Edit>) -> Result<(), Error> {
-        if let (Some(join), Kind::Mapping { flow: true }) = (tree.child(id, "Fn::Join"), &tree.node(id).kind) {
-            let mut parts = Vec::new();
-            tree.scalars(join, &mut |_, text| parts.push(text));
-            // Delimiter, scheme and host, bucket, key: nothing before and nothing behind.
-            if let (Some(&""), Some(start), Some(end)) = (parts.first(), parts.get(1), parts.last())
-                && start.starts_with("https://s3.")
-                && let Some((asset, key)) = self.asset_in(end)
-                && end.ends_with(&key)
+        const START: &str = "https://s3.";
+        let list = tree.child(id, "Fn::Join").and_then(|join| tree.child(join, "1"));
+        let parts: Vec<Id> = list.into_iter().flat_map(|list| tree.entries(list)).map(|(_, part)| part).collect();
+        let text = |part: Id| tree.text(part).unwrap_or_default();
+        let of_host = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "./-${}:".contains(c));
+        for (first, part) in parts.iter().enumerate() {
+            let Some(start) = text(*part).rfind(START).filter(|start| of_host(&text(*part)[start + START.len()..]))
+            else {
+                continue;
+            };
+            let (before, mut behind) = (&text(*part)[..start], parts[first + 1..].iter().enumerate());
+            let last = behind.find(|(_, part)| self.asset_in(text(**part)).is_some());
+            let Some((between, last)) = last else { continue };
+            let Some((asset, key)) = self.asset_in(text(*last)) else { continue };
+            let at = text(*last).find(&key).unwrap_or_default();
+            let rest = &text(*last)[at + key.len()..];
+            let plain = parts[first + 1..first + 1 + between]
+                .iter()
+                .all(|part| of_host(text(*part)) && !text(*part).contains("://"));
+            if !plain
+                || !of_host(&text(*last)[..at])
+                || !text(*last)[..at].ends_with('/')
+                || rest.contains(START)
+                || before.contains(START)
             {
-                let url = (self.places.url)(&self.key(asset)?);
-                let place = tree.node(id).value.start..tree.node(id).end;
-                edits.push(Edit { place, text: Value::Text(url).written(Style::Double) });
-                return Ok(());
+                let name = &self.stack.assets[asset].name;
+                let what = format!("the URL of asset {name}, which is joined with others,");
+                return Err(Error::Unwritable(what, self.stack.template.clone()));
             }
+            let url = (self.places.url)(&self.key(asset)?);
+            let new = format!("{}{url}{}", self.rewritten(before)?, self.rewritten(rest)?);
+            let place = tree.node(*part).value.start..tree.node(*last).end;
+            edits.push(Edit { place, text: Value::Text(new).written(Style::Double) });
+            return Ok(());
         }
         for (_, child) in tree.entries(id) {
             self.joined_urls(tree, child, edits)?;
@@ -379,8 +406,14 @@ impl Pack<'_> {
         while let Some((asset, key)) = self.asset_in(rest) {
             let at = rest.find(&key).unwrap_or_default();
             let before = &rest[..at];
-            // The URL of an object, which is joined from the stack's own region.
-            let url = before.rfind("https://s3.").filter(|start| !before[*start..].contains(char::is_whitespace));
+            // The URL of an object in the stack's own region: host, bucket and key, and nothing else between.
+            let of_url = |c: char| c.is_ascii_alphanumeric() || "./-${}:_".contains(c);
+            let buckets = self.stack.assets[asset].places.iter().map(|(bucket, _)| bucket);
+            let is_object = buckets.into_iter().any(|bucket| before.ends_with(&format!("/{bucket}/")));
+            let url = before.rfind("https://s3.").filter(|start| {
+                let host = &before[start + "https://".len()..];
+                is_object && host.chars().all(of_url) && !host.contains("://")
+            });
             new.push_str(&self.with_our_bucket(&before[..url.unwrap_or(at)]));
             let key_of_ours = self.key(asset)?;
             new.push_str(&if url.is_some() { (self.places.url)(&key_of_ours) } else { key_of_ours });
@@ -479,7 +512,7 @@ mod tests {
             (format!("\"{one}.zip\""), "\"K./one\"".to_owned()),
             (
                 format!("{{\"Fn::Join\": [\"\", [\"https://s3.\", {{\"Ref\": \"AWS::Region\"}}, \".amazonaws.com/\", {{\"Fn::Sub\": \"{BUCKET}\"}}, \"/{two}.zip\"]]}}"),
-                "\"https://ours.s3/K./two\"".to_owned(),
+                "{\"Fn::Join\": [\"\", [\"https://ours.s3/K./two\"]]}".to_owned(),
             ),
             (
                 format!("{{\"Fn::Join\": [\"\", [\"#!/bin/bash\\ncurl \", {{\"Fn::Sub\": \"{}\"}}, \"\\nrun\"]]}}", url(&one)),
@@ -488,6 +521,14 @@ mod tests {
             (
                 format!("\"curl {} ; curl {} ; aws s3 cp s3://{BUCKET}/{two}.zip\"", url(&two), url(&one)),
                 "\"curl https://ours.s3/K./two ; curl https://ours.s3/K./one ; aws s3 cp s3://ours/K./two\"".to_owned(),
+            ),
+            (
+                format!("{{\"Fn::Join\": [\"\", [\"#!/bin/bash\\ncurl -O https://s3.\", {{\"Ref\": \"AWS::Region\"}}, \".amazonaws.com/\", {{\"Fn::Sub\": \"{BUCKET}\"}}, \"/{two}.zip\\nrun\", {{\"Ref\": \"X\"}}]]}}"),
+                "{\"Fn::Join\": [\"\", [\"#!/bin/bash\\ncurl -O https://ours.s3/K./two\\nrun\", {\"Ref\": \"X\"}]]}".to_owned(),
+            ),
+            (
+                format!("[\"https://s3.amazonaws.com/pub/x {BUCKET} {one}.zip\", \"{one}\"]"),
+                format!("[\"https://s3.amazonaws.com/pub/x ours K./one\", \"{one}\"]"),
             ),
             ("\"acme-cdk\"".to_owned(), "\"acme-cdk\"".to_owned()),
         ] {
@@ -499,8 +540,15 @@ mod tests {
     #[test]
     fn what_is_named_in_parts_is_refused() {
         let hash = "1".repeat(64);
-        let template = format!("{{\"A\": {{\"Fn::Join\": [\"\", [\"{hash}\", \".zip\"]]}}}}");
-        assert!(matches!(packed(&template), Err(Error::Unwritable(..))));
+        for template in [
+            format!("{{\"A\": {{\"Fn::Join\": [\"\", [\"{hash}\", \".zip\"]]}}}}"),
+            format!("{{\"A\": {{\"Fn::Sub\": \"https://{BUCKET}.s3.${{AWS::Region}}.amazonaws.com/{hash}.zip\"}}}}"),
+            format!(
+                "{{\"A\": {{\"Fn::Join\": [\"\", [\"https://s3.\", \"x/b/{hash}.zip,https://s3.\", \"/b/{hash}.zip\"]]}}}}"
+            ),
+        ] {
+            assert!(matches!(packed(&template), Err(Error::Unwritable(..))), "{template}");
+        }
     }
 
     #[test]

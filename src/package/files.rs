@@ -80,7 +80,11 @@ pub fn collect(
 /// Returns all files of a folder with links followed, ordered by the bytes of their names.
 pub fn follow(folder: &Path, leave_out: &[PathBuf]) -> Result<Vec<Entry>, Error> {
     let mut entries = Vec::new();
-    let is_left_out = |entry: &walkdir::DirEntry| leave_out.iter().any(|path| same(path, entry.path()));
+    let is_left_out = |entry: &walkdir::DirEntry| {
+        leave_out
+            .iter()
+            .any(|path| same(path, entry.path()) || (entry.path_is_symlink() && same_place(path, entry.path())))
+    };
     let walk = WalkDir::new(folder).follow_links(true).into_iter();
     for found in walk.filter_entry(|entry| !is_left_out(entry)) {
         let found = found
@@ -100,7 +104,11 @@ pub fn follow(folder: &Path, leave_out: &[PathBuf]) -> Result<Vec<Entry>, Error>
 
 /// Tells whether two paths are the same place. Names differ mostly, which costs no look.
 fn same(one: &Path, other: &Path) -> bool {
-    one.file_name() == other.file_name() && one.canonicalize().ok() == other.canonicalize().ok()
+    one.file_name() == other.file_name() && same_place(one, other)
+}
+
+fn same_place(one: &Path, other: &Path) -> bool {
+    one.canonicalize().ok().is_some_and(|one| Some(one) == other.canonicalize().ok())
 }
 
 /// Returns a file as the only entry of its folder.

@@ -297,23 +297,45 @@ pub(super) fn insert(objects: &mut BTreeMap<String, Object>, name: &str, object:
 
 /// Tells whether a template may name something local, where the places of its values are not known.
 fn may_be_local(text: &str) -> bool {
-    let Ok(root) = serde_yaml::from_str::<serde_yaml::Value>(text) else { return true };
-    let resources = root.get("Resources").and_then(serde_yaml::Value::as_mapping).into_iter().flatten();
+    use serde_yaml::Value as Yaml;
+    fn anywhere(value: &Yaml, found: &dyn Fn(&str) -> bool) -> bool {
+        match value {
+            Yaml::String(text) => found(text),
+            Yaml::Sequence(items) => items.iter().any(|item| anywhere(item, found)),
+            Yaml::Mapping(entries) => entries.iter().any(|(key, value)| anywhere(key, found) || anywhere(value, found)),
+            Yaml::Tagged(tagged) => anywhere(&tagged.value, found),
+            _ => false,
+        }
+    }
+    let Ok(root) = serde_yaml::from_str::<Yaml>(text) else { return true };
+    let special = ["AWS::Include", "AWS::ServerlessRepo", "AWS::Serverless::GraphQLApi", "Fn::ForEach"];
+    let is_special = |text: &str| {
+        special.iter().any(|name| text.contains(name)) || ["./", "../"].iter().any(|start| text.starts_with(start))
+    };
+    if anywhere(&root, &is_special) || root.get("Globals").is_some() || has_aliases(text) {
+        return true;
+    }
     let is_remote = |text: &str| ["s3://", "https://", "http://"].iter().any(|start| text.starts_with(start));
-    let names = |resource: &serde_yaml::Value| {
-        let kind = resource.get("Type").and_then(serde_yaml::Value::as_str).unwrap_or_default();
+    let names = |resource: &Yaml| {
+        let kind = resource.get("Type").and_then(Yaml::as_str).unwrap_or_default();
         let inner = resource.get("Properties");
         let value = |path: &[&str]| path.iter().try_fold(inner?, |value, key| value.get(key));
         properties::of(kind).any(|property| match value(property.path) {
-            Some(value) => value.as_str().is_some_and(|text| !is_remote(text)),
+            Some(Yaml::String(text)) => !is_remote(text),
+            Some(_) => false,
             None => property.defaults_to_folder && value(&["InlineCode"]).is_none() && value(&["ImageUri"]).is_none(),
         })
     };
-    text.contains("AWS::Include")
-        || text.contains("Fn::ForEach")
-        || text.contains("AWS::ServerlessRepo")
-        || text.contains("GraphQLApi")
-        || resources.map(|(_, resource)| resource).any(names)
+    let resources = root.get("Resources").and_then(Yaml::as_mapping).into_iter().flatten();
+    resources.map(|(_, resource)| resource).any(names)
+}
+
+/// Tells whether a text may have aliases or merges.
+fn has_aliases(text: &str) -> bool {
+    let named = |start: &str| {
+        text.match_indices(start).any(|(at, _)| text[at + start.len()..].starts_with(|c: char| c.is_alphanumeric()))
+    };
+    text.contains("<<:") || [" *", "[*", "{*"].into_iter().any(named)
 }
 
 #[cfg(test)]

@@ -167,10 +167,8 @@ impl Document {
         match self.tree.expanded(&self.text) {
             Ok(None) => Ok(self),
             Ok(Some(text)) => Ok(Self::new(&self.path, text)),
-            Err(place) => {
-                Err(Problem::new("this alias is within what it names, or makes a template of it that is too large")
-                    .at(number, place))
-            }
+            Err(place) => Err(Problem::new("this alias or merge cannot be written out, and CloudFormation takes none")
+                .at(number, place)),
         }
     }
 

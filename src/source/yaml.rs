@@ -12,6 +12,8 @@ pub struct Tree {
     nodes: Vec<Node>,
     /// Which node an anchor names, by the parser's number.
     anchors: HashMap<usize, Id>,
+    /// Keys that are aliases, with what they stand for.
+    keys: Vec<Edit>,
 }
 
 /// A node of a tree, by its number.
@@ -131,14 +133,20 @@ impl Tree {
             seen.insert(name);
             entries.push((name.as_str(), *child));
         }
-        for (_, merge) in node.children.iter().filter(|(name, _)| name == MERGE) {
-            for source in self.sources(*merge) {
-                for (name, child) in &self.nodes[source].children {
-                    if name != MERGE && seen.insert(name) {
-                        entries.push((name, *child));
-                    }
+        // A mapping that is merged may merge others itself; one that merges itself is looked at once.
+        let mut visited = HashSet::from([id]);
+        let mut waiting: Vec<Id> = self.merges(id);
+        while !waiting.is_empty() {
+            let source = waiting.remove(0);
+            if !visited.insert(source) {
+                continue;
+            }
+            for (name, child) in self.nodes[source].children.iter().filter(|(name, _)| name != MERGE) {
+                if seen.insert(name) {
+                    entries.push((name, *child));
                 }
             }
+            waiting.splice(0..0, self.merges(source));
         }
         entries
     }
@@ -182,7 +190,7 @@ impl Tree {
     ///
     /// Returns the place of an alias that is within what it names, or of one that makes the text larger than any template.
     pub fn expanded(&self, text: &str) -> Result<Option<String>, Range<usize>> {
-        let mut edits = Vec::new();
+        let mut edits = self.keys.clone();
         let mut most = MOST;
         for node in &self.nodes {
             for (name, child) in &node.children {
@@ -210,17 +218,31 @@ impl Tree {
         apply(text, edits).map(Some)
     }
 
-    /// Writes out what a mapping merges in, in the place of the merge.
+    /// Returns the mappings that a mapping merges in, in their order.
+    fn merges(&self, id: Id) -> Vec<Id> {
+        let merges = self.nodes[id].children.iter().filter(|(name, _)| name == MERGE);
+        merges.flat_map(|(_, merge)| self.sources(*merge)).collect()
+    }
+
+    /// Writes out what a mapping merges in, in the place of the merge. That has to be on one line, as `<<: *name`: the end
+    /// of a block is not known.
     fn merged(&self, text: &str, node: &Node, most: &mut usize) -> Result<Option<Edit>, Range<usize>> {
         let mut merges = node.children.iter().filter(|(name, _)| name == MERGE);
         let (Some((_, merge)), Kind::Mapping { flow }) = (merges.next(), &node.kind) else { return Ok(None) };
         let own: HashSet<&str> = node.children.iter().map(|(name, _)| name.as_str()).collect();
-        let merge = &self.nodes[*merge];
+        let id = *merge;
+        let merge = &self.nodes[id];
         let key = merge.key.clone().unwrap_or_default();
-        let id = node.children.iter().find(|(name, _)| name == MERGE).map_or(0, |(_, id)| *id);
+        if !matches!(merge.kind, Kind::Alias(_)) && !matches!(text.as_bytes().get(merge.value.start), Some(b'[' | b'{'))
+        {
+            return Err(key);
+        }
         let mut entries = Vec::new();
         let mut seen = own;
-        for source in self.sources(id) {
+        let mut sources = self.sources(id);
+        // One that merges itself has nothing more to say.
+        sources.dedup();
+        for source in sources {
             for (name, child) in self.entries(source) {
                 if seen.insert(name) {
                     let value = self.flow(text, child, &mut Vec::new(), most)?;
@@ -231,8 +253,18 @@ impl Tree {
         let line = text[..key.start].rfind('\n').map_or(0, |at| at + 1);
         let between =
             if *flow { ", ".to_owned() } else { format!("\n{}", " ".repeat(text[line..key.start].chars().count())) };
-        let new = if entries.is_empty() { format!("{}: {}", quoted(MERGE), "{}") } else { entries.join(&between) };
-        Ok(Some(Edit { place: key.start..merge.end, text: new }))
+        if !entries.is_empty() {
+            return Ok(Some(Edit { place: key.start..merge.end, text: entries.join(&between) }));
+        }
+        // It adds nothing, and goes with what separates it from the next; behind the last there may be anything.
+        let at = node.children.iter().position(|(_, child)| *child == id).unwrap_or_default();
+        let next = node.children.get(at + 1).and_then(|(_, child)| self.nodes[*child].key.clone());
+        match (next, node.children.len()) {
+            (Some(next), _) => Ok(Some(Edit { place: key.start..next.start, text: String::new() })),
+            (None, 1) if !flow => Ok(Some(Edit { place: key.start..merge.end, text: "{}".to_owned() })),
+            (None, 1) => Ok(Some(Edit { place: key.start..merge.end, text: String::new() })),
+            (None, _) => Err(key),
+        }
     }
 
     /// Returns the mappings that a merge names.
@@ -254,8 +286,8 @@ impl Tree {
         }
         way.push(id);
         let value = match &node.kind {
+            _ if self.is_null(id) => "null".to_owned(),
             Kind::Scalar(_, Style::Plain) if is_plain(&text[node.value.clone()]) => text[node.value.clone()].to_owned(),
-            Kind::Scalar(text, Style::Plain) if text.is_empty() => "null".to_owned(),
             Kind::Scalar(text, _) => quoted(text),
             Kind::Alias(_) => return Err(place),
             Kind::Sequence => {
@@ -275,7 +307,10 @@ impl Tree {
         way.pop();
         *most = most.checked_sub(value.len()).ok_or(place)?;
         Ok(match &node.tag {
-            Some(tag) => format!("{tag} {value}"),
+            Some(tag) => match tag.strip_prefix("tag:yaml.org,2002:") {
+                Some(standard) => format!("!!{standard} {value}"),
+                None => format!("{tag} {value}"),
+            },
             None => value,
         })
     }
@@ -324,7 +359,29 @@ impl Tree {
                         end = span.byte_range()?.end;
                         break;
                     }
-                    Event::Scalar(name, ..) => (name.into_owned(), span.byte_range()?),
+                    Event::Scalar(name, style, anchor, _) => {
+                        let place = span.byte_range()?;
+                        if anchor != 0 {
+                            self.anchors.insert(anchor, self.nodes.len());
+                            self.nodes.push(Node {
+                                key: None,
+                                end: place.end,
+                                value: place.clone(),
+                                kind: Kind::Scalar(name.to_string(), style.into()),
+                                tag: None,
+                                children: Vec::new(),
+                            });
+                        }
+                        (name.into_owned(), place)
+                    }
+                    Event::Alias(anchor) => {
+                        let place = span.byte_range()?;
+                        let named = self.anchors.get(&anchor).map(|id| &self.nodes[*id].kind);
+                        let Some(Kind::Scalar(name, _)) = named else { return None };
+                        let name = name.clone();
+                        self.keys.push(Edit { place: place.clone(), text: quoted(&name) });
+                        (name, place)
+                    }
                     other => {
                         let key = self.read(other, span, None, rest)?;
                         (String::new(), self.nodes[key].value.clone())
@@ -364,7 +421,8 @@ fn quoted(text: &str) -> String {
 /// Tells whether a plain scalar can stand between braces as it is.
 fn is_plain(text: &str) -> bool {
     let is_safe = |c: char| c.is_alphanumeric() || "/._-+~".contains(c);
-    text.starts_with(|c: char| c.is_alphanumeric() || c == '/' || c == '~') && text.chars().all(is_safe)
+    let is_word = text.starts_with(|c: char| c.is_alphanumeric() || c == '/' || c == '~') && text.chars().all(is_safe);
+    is_word || text.parse::<f64>().is_ok()
 }
 
 /// Leaves out what is no part of a value: frames of streams and documents, anchors, comments.
@@ -467,6 +525,21 @@ List:
         let mut before: Value = serde_yaml::from_str(all).unwrap();
         before.apply_merge().unwrap();
         assert_eq!(serde_yaml::from_str::<Value>(&expanded).unwrap(), before, "{expanded}");
+        for (text, expected) in [
+            ("A: &a {X: 1}\nB: &b {<<: *a, Y: 2}\nC: &c {<<: *b}\nD:\n  <<: *c\n", "D:\n  \"Y\": 2\n  \"X\": 1\n"),
+            ("A: &a\n  Z:\nR: *a\n", "R: {\"Z\": null}\n"),
+            ("A: &a {H: 1}\nB: {<<: *a, H: 2}\n", "B: {H: 2}\n"),
+            ("A: &a {H: 1}\nB:\n  <<: *a\n  H: 2\n", "B:\n  H: 2\n"),
+            ("A: &a !!str 12\nB: *a\n", "B: !!str 12\n"),
+            ("A: &a [-1, .5, 12:30, '1']\nB: *a\n", "B: [-1, .5, \"12:30\", \"1\"]\n"),
+            ("&k A: 1\nB: *k\n", "B: A\n"),
+            ("A: &k x\n*k : 1\n", "\"x\" : 1\n"),
+        ] {
+            let expanded = Tree::parse(text).unwrap().expanded(text).unwrap().unwrap();
+            assert!(expanded.ends_with(expected), "{expanded}");
+        }
+        let block = "A: &a {X: 1}\nL:\n  - <<:\n      - *a\n  - b\n";
+        assert!(Tree::parse(block).unwrap().expanded(block).is_err(), "its end is not known");
         assert!(expanded.starts_with(&all[..all.find("One:").unwrap()]), "what has none stays");
         assert_eq!(Tree::parse(TEXT.split("one:").next().unwrap()).unwrap().expanded("").unwrap(), None);
         let endless = "a: &a {b: *a}";

@@ -60,7 +60,7 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
             }
             // A stage has all stacks before the next one has any; each stack is packaged once.
             let packaged: Vec<OnceCell<ReleaseId>> = stacks.iter().map(|_| OnceCell::new()).collect();
-            let is_meant = |stage: &&StageConfig| first.project.check_selection([*stage], &selection).is_ok();
+            let is_meant = |stage: &&StageConfig| first.project.selects(stage, &selection);
             let stages = stages.iter().filter(is_meant);
             let passes: Vec<_> =
                 stages.flat_map(|stage| stacks.iter().zip(&packaged).map(move |one| (stage, one))).collect();
