@@ -4,9 +4,10 @@ use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use super::Error;
+use super::ordered::in_order;
 
 /// A file or a link within a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,48 +58,48 @@ pub fn collect(
         !is_left_out(path) && name(folder, path).map_or(true, |name| name.is_empty() || !excluded.is_match(&name))
     };
 
-    let mut entries = Vec::new();
-    for found in WalkDir::new(folder).into_iter().filter_entry(|entry| keeps(entry.path())) {
-        let found = found
-            .map_err(|error| Error::Read { path: error.path().unwrap_or(folder).to_owned(), source: error.into() })?;
-        if found.file_type().is_dir() {
-            continue;
-        }
-        let name = name(folder, found.path())?;
-        if include.is_empty() || included.is_match(&name) {
-            let (kind, size) = kind(folder, &found, &name)?;
-            entries.push(Entry { name, kind, size });
-        }
-    }
-    if entries.is_empty() {
-        return Err(Error::Empty(folder.to_owned()));
-    }
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(entries)
+    let walk = WalkDir::new(folder).into_iter().filter_entry(|entry| keeps(entry.path()));
+    entries_of(folder, walk, |name| include.is_empty() || included.is_match(name))
 }
 
 /// Returns all files of a folder with links followed, ordered by the bytes of their names.
 pub fn follow(folder: &Path, leave_out: &[PathBuf]) -> Result<Vec<Entry>, Error> {
-    let mut entries = Vec::new();
-    let is_left_out = |entry: &walkdir::DirEntry| {
+    let is_left_out = |entry: &DirEntry| {
         leave_out
             .iter()
             .any(|path| same(path, entry.path()) || (entry.path_is_symlink() && same_place(path, entry.path())))
     };
     let walk = WalkDir::new(folder).follow_links(true).into_iter();
-    for found in walk.filter_entry(|entry| !is_left_out(entry)) {
-        let found = found
+    entries_of(folder, walk.filter_entry(|entry| !is_left_out(entry)), |_| true)
+}
+
+/// Returns what a walk finds and `wants` takes, ordered by the bytes of the names. All cores look at the files.
+fn entries_of(
+    folder: &Path,
+    walk: impl Iterator<Item = walkdir::Result<DirEntry>>,
+    wants: impl Fn(&str) -> bool,
+) -> Result<Vec<Entry>, Error> {
+    let mut found = Vec::new();
+    for entry in walk {
+        let entry = entry
             .map_err(|error| Error::Read { path: error.path().unwrap_or(folder).to_owned(), source: error.into() })?;
-        if !found.file_type().is_dir() {
-            let name = name(folder, found.path())?;
-            let (kind, size) = kind(folder, &found, &name)?;
-            entries.push(Entry { name, kind, size });
+        if !entry.file_type().is_dir() {
+            let name = name(folder, entry.path())?;
+            if wants(&name) {
+                found.push((name, entry));
+            }
         }
     }
-    if entries.is_empty() {
+    if found.is_empty() {
         return Err(Error::Empty(folder.to_owned()));
     }
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut entries = Vec::with_capacity(found.len());
+    let work = |(): &mut (), (name, entry): &(String, DirEntry)| {
+        kind(folder, entry, name).map(|(kind, size)| Entry { name: name.clone(), kind, size })
+    };
+    let take = |_: &(String, DirEntry), entry: Result<Entry, Error>| entry.map(|entry| entries.push(entry));
+    in_order(super::cores(), usize::MAX, &found, |_| 0, || (), work, take)?;
     Ok(entries)
 }
 
@@ -122,8 +123,8 @@ pub fn single(path: &Path) -> Result<Entry, Error> {
 /// Returns a path within a folder, with slashes.
 fn name(folder: &Path, path: &Path) -> Result<String, Error> {
     let inner = path.strip_prefix(folder).unwrap_or(path);
-    let parts: Option<Vec<&str>> = inner.components().map(|part| part.as_os_str().to_str()).collect();
-    Ok(parts.ok_or_else(|| Error::Name(path.to_owned()))?.join("/"))
+    let name = inner.to_str().ok_or_else(|| Error::Name(path.to_owned()))?;
+    Ok(if std::path::MAIN_SEPARATOR == '/' { name.to_owned() } else { name.replace(std::path::MAIN_SEPARATOR, "/") })
 }
 
 fn globs(patterns: &[String]) -> Result<GlobSet, Error> {
@@ -134,7 +135,7 @@ fn globs(patterns: &[String]) -> Result<GlobSet, Error> {
     Ok(set.build()?)
 }
 
-fn kind(folder: &Path, entry: &walkdir::DirEntry, name: &str) -> Result<(Kind, u64), Error> {
+fn kind(folder: &Path, entry: &DirEntry, name: &str) -> Result<(Kind, u64), Error> {
     let path = entry.path();
     let read = |source: std::io::Error| Error::Read { path: path.to_owned(), source };
     if entry.file_type().is_symlink() {

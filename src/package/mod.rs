@@ -100,6 +100,11 @@ fn largest(archive: &Archive) -> String {
     named.collect::<Vec<_>>().join(", ")
 }
 
+/// Returns how many threads work at a time.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// Returns how many files of a folder would be packaged.
 ///
 /// # Errors
@@ -168,7 +173,6 @@ impl Packaging {
     }
 
     fn zip(&self, folder: &Path, entries: &[files::Entry]) -> Result<Archive, Error> {
-        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Archive::of_files(folder, entries, self.cache.as_ref(), self.threads.unwrap_or_else(cores))
     }
 }
