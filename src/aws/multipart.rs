@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::fault;
-use super::store::{ArtifactStore, checksum};
+use super::store::{ArtifactStore, check_arrival, checksum};
 use crate::domain::{Digest, Fault, FaultKind};
 
 /// Parts of one object that are under way at a time.
@@ -20,8 +20,8 @@ const AT_A_TIME: usize = 4;
 
 /// Returns the checksum of an object that is sent in parts: the checksum of its parts' checksums, and their number.
 /// Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html>
-pub(super) fn composite_checksum(bytes: &[u8], part: usize) -> String {
-    let digests: Vec<Digest> = bytes.chunks(part).map(Digest::of).collect();
+pub(super) fn composite_checksum(parts: impl Iterator<Item = Digest>) -> String {
+    let digests: Vec<Digest> = parts.collect();
     let all: Vec<u8> = digests.iter().flat_map(|digest| *digest.as_bytes()).collect();
     format!("{}-{}", checksum(Digest::of(all)), digests.len())
 }
@@ -30,15 +30,15 @@ pub(super) fn composite_checksum(bytes: &[u8], part: usize) -> String {
 struct Part {
     number: i32,
     bytes: Bytes,
+    sha256: Digest,
     checksum: String,
 }
 
 /// Cuts an object into its parts.
 fn parts(bytes: &Bytes, size: usize) -> Vec<Part> {
-    let part = |(number, chunk): (i32, &[u8])| Part {
-        number,
-        bytes: bytes.slice_ref(chunk),
-        checksum: checksum(Digest::of(chunk)),
+    let part = |(number, chunk): (i32, &[u8])| {
+        let sha256 = Digest::of(chunk);
+        Part { number, bytes: bytes.slice_ref(chunk), sha256, checksum: checksum(sha256) }
     };
     (1..).zip(bytes.chunks(size)).map(part).collect()
 }
@@ -57,21 +57,20 @@ impl ArtifactStore {
     ) -> Result<bool, Fault> {
         let parts = parts(bytes, self.settings.part);
         if let Some((upload, there)) = self.unfinished(key, &parts).await {
-            match self.go_on(key, bytes, &parts, (&upload, there), sent).await {
+            match self.go_on(key, &parts, (&upload, there), sent).await {
                 // An upload that was begun under another key, or that may not be taken up, is nobody's any more.
                 Err(fault) if !fault.passes() => self.abort(key, &upload).await,
                 other => return other,
             }
         }
         let upload = self.create_upload(key).await?;
-        self.go_on(key, bytes, &parts, (&upload, BTreeMap::new()), sent).await
+        self.go_on(key, &parts, (&upload, BTreeMap::new()), sent).await
     }
 
     /// Sends the parts that are not there, and completes the upload.
     async fn go_on(
         &self,
         key: &str,
-        bytes: &Bytes,
         parts: &[Part],
         (upload, mut there): (&str, BTreeMap<i32, String>),
         sent: &(dyn Fn(u64) + Send + Sync),
@@ -96,8 +95,7 @@ impl ArtifactStore {
             Err(fault) => return Err(fault),
         };
         there.extend(arrived);
-        let whole = composite_checksum(bytes, self.settings.part);
-        let completed = self.complete(key, upload, parts, &there, &whole).await;
+        let completed = self.complete(key, upload, parts, &there).await;
         if matches!(completed, Ok(false)) {
             self.abort(key, upload).await;
         }
@@ -192,7 +190,6 @@ impl ArtifactStore {
         upload: &str,
         parts: &[Part],
         tags: &BTreeMap<i32, String>,
-        whole: &str,
     ) -> Result<bool, Fault> {
         const OPERATION: &str = "CompleteMultipartUpload";
         let completed = |part: &Part| {
@@ -218,14 +215,9 @@ impl ArtifactStore {
             other => other?,
         };
         self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
-        match answer.checksum_sha256() {
-            Some(given) if given != whole => Err(Fault::new(
-                FaultKind::Mismatch,
-                OPERATION,
-                format!("{key} arrived with sha256 {given}, {whole} was sent"),
-            )),
-            _ => Ok(true),
-        }
+        let whole = composite_checksum(parts.iter().map(|part| part.sha256));
+        check_arrival(OPERATION, key, answer.checksum_sha256(), &whole)?;
+        Ok(true)
     }
 
     /// Clears away an upload that nobody will end.

@@ -78,6 +78,17 @@ pub(super) fn checksum(sha256: Digest) -> String {
     BASE64.encode(sha256.as_bytes())
 }
 
+/// Compares the checksum that S3 has computed of what arrived, where it tells one, with that of what was sent.
+pub(super) fn check_arrival(operation: &str, key: &str, given: Option<&str>, sent: &str) -> Result<(), Fault> {
+    match given {
+        Some(given) if given != sent => {
+            let message = format!("{key} arrived with sha256 {given}, {sent} was sent");
+            Err(Fault::new(FaultKind::Mismatch, operation, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The artifact bucket.
 pub struct ArtifactStore {
     pub(super) s3: Client,
@@ -149,7 +160,7 @@ impl ArtifactStore {
         self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
         let matches = match answer.checksum_sha256() {
             Some(given) if !given.contains('-') => given == checksum(sha256),
-            Some(given) if given == composite_checksum(bytes, self.settings.part) => true,
+            Some(given) if given == composite_checksum(bytes.chunks(self.settings.part).map(Digest::of)) => true,
             // Written by somebody else, in other parts or without a checksum: only the bytes tell.
             _ => self.get(key).await?.is_some_and(|(found, _)| found == bytes),
         };
@@ -194,14 +205,8 @@ impl ArtifactStore {
             other => other?,
         };
         self.check_encryption(OPERATION, key, answer.server_side_encryption(), answer.ssekms_key_id())?;
-        match answer.checksum_sha256() {
-            Some(given) if given != checksum => Err(Fault::new(
-                FaultKind::Mismatch,
-                OPERATION,
-                format!("{key} arrived with sha256 {given}, {checksum} was sent"),
-            )),
-            _ => Ok(Some(answer.e_tag().unwrap_or_default().to_owned())),
-        }
+        check_arrival(OPERATION, key, answer.checksum_sha256(), &checksum)?;
+        Ok(Some(answer.e_tag().unwrap_or_default().to_owned()))
     }
 }
 

@@ -152,7 +152,7 @@ fn parts(length: u64) -> impl Iterator<Item = (u64, u64)> {
 }
 
 /// Lists the jobs of all entries, in their order.
-fn jobs<'a>(folder: &Path, entries: &'a [Entry], known: Option<&'a (Last, Vec<Hashed>)>) -> Vec<Job<'a>> {
+fn jobs<'a>(folder: &Path, entries: &'a [Entry], known: Option<(&'a Last, &[Hashed])>) -> Vec<Job<'a>> {
     let mut jobs = Vec::with_capacity(entries.len());
     for (number, entry) in entries.iter().enumerate() {
         let kept = known.and_then(|(last, contents)| Some((last, last.find(&contents[number].sha256)?)));
@@ -204,8 +204,7 @@ impl Archive {
             let files = entries.iter().map(|entry| (entry.name.clone(), entry.size)).collect();
             return Ok(Self::new(last.zip.clone(), last.sha256, files));
         }
-        let known = last.zip(contents.clone());
-        let jobs = jobs(folder, entries, known.as_ref());
+        let jobs = jobs(folder, entries, last.as_ref().zip(contents.as_deref()));
         let total: u64 = entries.iter().map(|entry| entry.size + 200 + 2 * entry.name.len() as u64).sum();
         let mut zip = Writer::new(usize::try_from(total.min(1 << 30)).unwrap_or_default());
         let mut kept: Vec<(Digest, Kept)> = Vec::new();
@@ -475,8 +474,8 @@ mod tests {
         fs::write(folder.path().join("index.js"), "another").unwrap();
         let entries = files::collect(folder.path(), &[], &[], &[]).unwrap();
         let contents = digests(folder.path(), &entries, 1).unwrap();
-        let known = (cache.last(folder.path()).unwrap(), contents);
-        let jobs = jobs(folder.path(), &entries, Some(&known));
+        let last = cache.last(folder.path()).unwrap();
+        let jobs = jobs(folder.path(), &entries, Some((&last, &contents)));
         let fresh = jobs.iter().filter(|job| matches!(job.part, Part::Whole | Part::Some(..)));
         assert_eq!(fresh.map(|job| job.entry.name.as_str()).collect::<Vec<_>>(), ["index.js"]);
         assert_eq!(zip(Some(&cache)).bytes, zip(None).bytes, "one file changed");

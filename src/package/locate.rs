@@ -48,16 +48,16 @@ impl Reference {
         match self.target {
             Target::Node(id) => value.instead_of(tree.node(id)),
             Target::New(mapping, key) => {
-                let id = tree.resolve(mapping);
-                let flow = matches!(tree.node(id).kind, Kind::Mapping { flow: true });
-                let first = tree.entries(id).first().and_then(|(_, child)| tree.node(*child).key.clone())?;
+                let flow = matches!(tree.node(mapping).kind, Kind::Mapping { flow: true });
+                let first = tree.entries(mapping).first().and_then(|(_, child)| tree.node(*child).key.clone())?;
                 value.before(&first, flow, key, &document.text)
             }
         }
     }
 }
 
-/// Finds everything local that a template names. `number` is its document's number.
+/// Finds everything local that a template names, whose aliases and merges are written out. `number` is its document's
+/// number.
 pub fn locate(document: &Document, number: usize) -> Found {
     let mut search = Search { document, number, found: Found::default(), seen: HashSet::new() };
     let tree = &document.tree;
@@ -95,7 +95,7 @@ struct Search<'a> {
     document: &'a Document,
     number: usize,
     found: Found,
-    /// Values that were looked at: through aliases, one may be met more than once.
+    /// Values that were looked at: no path that is left over.
     seen: HashSet<Id>,
 }
 
@@ -155,7 +155,7 @@ impl Search<'_> {
     /// Looks at a property below a mapping.
     fn property(&mut self, property: &'static Property, name: &str, mapping: Id, defaults: bool) {
         let tree = &self.document.tree;
-        let is_mapping = matches!(tree.node(tree.resolve(mapping)).kind, Kind::Mapping { .. });
+        let is_mapping = matches!(tree.node(mapping).kind, Kind::Mapping { .. });
         if tree.is_null(mapping) && defaults {
             let message = format!("{name}.{} is absent", property.path.join("."));
             return self.problem(mapping, message, "write which folder is meant, or `.`");
@@ -194,17 +194,15 @@ impl Search<'_> {
     /// Looks at a value that may name something local.
     fn value(&mut self, property: &'static Property, whose: String, id: Id, defaults: bool) {
         let tree = &self.document.tree;
-        let meant = tree.resolve(id);
-        // A text behind an alias gets its value where the alias stands: elsewhere it may mean something else.
-        let (id, node) = if tree.text(meant).is_some() { (id, tree.node(id)) } else { (meant, tree.node(meant)) };
+        let node = tree.node(id);
         if !self.seen.insert(id) {
             return;
         }
-        let empty = tree.is_null(meant) || tree.text(meant) == Some("");
+        let empty = tree.is_null(id) || tree.text(id) == Some("");
         if empty && defaults {
             return self.problem(id, format!("{whose} has no value"), "write which folder is meant, or `.`");
         }
-        let Some(text) = tree.text(meant).filter(|_| !empty) else {
+        let Some(text) = tree.text(id).filter(|_| !empty) else {
             self.structure(id, &whose);
             return;
         };
@@ -242,7 +240,7 @@ impl Search<'_> {
     /// Refuses what names something local in another form than a text.
     fn structure(&mut self, id: Id, whose: &str) {
         let tree = &self.document.tree;
-        let node = tree.node(tree.resolve(id));
+        let node = tree.node(id);
         if node.tag.as_deref().is_some_and(|tag| tag.starts_with("!!") || tag.starts_with("tag:")) {
             return self.problem(id, format!("{whose} has a tag beside its value"), "leave the tag out");
         }
@@ -250,7 +248,7 @@ impl Search<'_> {
             return self.problem(id, format!("{whose} is a list"), "write one path");
         }
         let mut local = None;
-        tree.scalars(tree.resolve(id), &mut |id, text| {
+        tree.scalars(id, &mut |id, text| {
             if is_relative(text) {
                 local.get_or_insert((id, text));
             }
@@ -271,7 +269,7 @@ impl Search<'_> {
         for (key, child) in tree.entries(id) {
             if key == "CodeUri" {
                 self.value(&GRAPHQL_CODE, format!("{name}.{key}"), child, false);
-            } else if matches!(tree.node(tree.resolve(child)).kind, Kind::Mapping { .. }) {
+            } else if matches!(tree.node(child).kind, Kind::Mapping { .. }) {
                 self.graphql(name, child);
             }
         }
@@ -305,10 +303,6 @@ impl Search<'_> {
         if tree.node(id).tag.as_deref() == Some("!Transform") {
             self.include(id);
         }
-        // What an alias names is looked at in its own place.
-        if matches!(tree.node(id).kind, Kind::Alias(_)) {
-            return;
-        }
         for (key, child) in tree.entries(id) {
             if key == "Fn::Transform" {
                 self.include(child);
@@ -322,7 +316,7 @@ impl Search<'_> {
         let tree = &self.document.tree;
         let Some(transform) = tree.child(root, "Transform") else { return };
         self.include(transform);
-        if matches!(tree.node(tree.resolve(transform)).kind, Kind::Sequence) {
+        if matches!(tree.node(transform).kind, Kind::Sequence) {
             for (_, one) in tree.entries(transform) {
                 self.include(one);
             }
@@ -348,9 +342,6 @@ impl Search<'_> {
         {
             let message = format!("`{text}` is a path on this machine, which CloudFormation cannot reach");
             return self.problem(id, message, HINT);
-        }
-        if matches!(tree.node(id).kind, Kind::Alias(_)) {
-            return;
         }
         // Variables are the program's own.
         for (key, child) in tree.entries(id).into_iter().filter(|(key, _)| *key != "Variables") {

@@ -166,8 +166,7 @@ impl Tree {
     pub fn text(&self, id: Id) -> Option<&str> {
         let node = &self.nodes[self.resolve(id)];
         match &node.kind {
-            Kind::Scalar(text, Style::Plain) if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") => None,
-            Kind::Scalar(text, _) if node.tag.is_none() => Some(text),
+            Kind::Scalar(text, _) if node.tag.is_none() && !self.is_null(id) => Some(text),
             _ => None,
         }
     }

@@ -27,6 +27,13 @@ struct Case {
     rewritten: usize,
 }
 
+impl Case {
+    /// Returns the name of the template's file.
+    fn file(&self) -> &'static str {
+        if self.template.starts_with('{') { "template.json" } else { "template.yaml" }
+    }
+}
+
 /// Rows that the AWS CLI leaves local; the SAM CLI is their measure.
 const SAM_ONLY: [(&str, &str); 9] = [
     ("AWS::Serverless::WebFunction", "CodeUri"),
@@ -241,7 +248,7 @@ fn what_is_packaged_equals_what_the_aws_cli_and_the_sam_cli_package() {
         let folder = home.path().join(&case.name);
         fs::create_dir_all(&folder).unwrap();
         files(&folder);
-        let name = if case.template.starts_with('{') { "template.json" } else { "template.yaml" };
+        let name = case.file();
         fs::write(folder.join(name), &case.template).unwrap();
         folders.entry(case.tool == Tool::SamCli).or_default().push(folder);
     }
@@ -250,7 +257,7 @@ fn what_is_packaged_equals_what_the_aws_cli_and_the_sam_cli_package() {
     parity("sam-cli", &bed, &["sam", "theirs"], &folders[&true]);
     for case in &cases {
         let folder = home.path().join(&case.name);
-        let name = if case.template.starts_with('{') { "template.json" } else { "template.yaml" };
+        let name = case.file();
         let config = format!(
             "application: parity\ntemplate: {0}/{name}\ncapabilities: [CAPABILITY_AUTO_EXPAND]\nregions: [eu-west-1]\n\
              store: {{ bucket: {1}, kms-key: {2} }}\nstages: {{ prod: {{}} }}\n\
