@@ -24,6 +24,15 @@ pub trait Accounts: Send + Sync {
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault>;
 }
 
+/// Where CloudFormation has the template from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemplateSource {
+    /// URL of an object in the artifact bucket.
+    Url(String),
+    /// The text itself, at most 51,200 bytes: for the stacks without which there is no bucket to read from.
+    Body(Arc<str>),
+}
+
 /// What is asked for when a change set is created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeSetRequest {
@@ -35,10 +44,10 @@ pub struct ChangeSetRequest {
     pub token: String,
     /// Whether the stack is created by it.
     pub creates: bool,
-    /// URL of the template in the artifact bucket.
-    pub template_url: String,
-    /// The role that CloudFormation uses. Always sent (safety rule 3).
-    pub role_arn: String,
+    /// The template.
+    pub template: TemplateSource,
+    /// The role that CloudFormation uses. Always sent for an application (safety rule 3).
+    pub role_arn: Option<String>,
     /// Parameters by name.
     pub parameters: BTreeMap<String, ParameterValue>,
     /// Tags by key.
@@ -84,10 +93,16 @@ pub trait TenantAccount: Send + Sync {
     async fn delete_change_set(&self, stack: &str, name: &str) -> Result<(), Fault>;
 
     /// Begins the deletion of a stack.
-    async fn delete_stack(&self, stack: &str, role_arn: &str, token: &str) -> Result<(), Fault>;
+    async fn delete_stack(&self, stack: &str, role_arn: Option<&str>, token: &str) -> Result<(), Fault>;
 
     /// Goes on with a rollback that has failed, without the resources to skip.
-    async fn continue_rollback(&self, stack: &str, role_arn: &str, skip: &[String], token: &str) -> Result<(), Fault>;
+    async fn continue_rollback(
+        &self,
+        stack: &str,
+        role_arn: Option<&str>,
+        skip: &[String],
+        token: &str,
+    ) -> Result<(), Fault>;
 
     /// Begins to compare a stack's resources with its template, and returns the detection's id.
     async fn detect_drift(&self, stack: &str) -> Result<String, Fault>;

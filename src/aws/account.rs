@@ -23,7 +23,7 @@ use crate::domain::{
     AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Drift, DriftedResource, Fault, FaultKind,
     OnStackFailure, ParameterValue, PropertyChange, Replacement, Stack, StackEvent, StackStatus,
 };
-use crate::ports::{Answer, ChangeSetRequest, TenantAccount};
+use crate::ports::{Answer, ChangeSetRequest, TemplateSource, TenantAccount};
 
 /// The clients of one tenant and region; cheap, since they share connections and credentials.
 pub struct Account {
@@ -146,6 +146,10 @@ impl TenantAccount for Account {
             }
         });
         let tags = request.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+        let (template_url, template_body) = match &request.template {
+            TemplateSource::Url(url) => (Some(url.clone()), None),
+            TemplateSource::Body(text) => (None, Some(text.to_string())),
+        };
         let answer = self
             .cloudformation
             .create_change_set()
@@ -153,8 +157,9 @@ impl TenantAccount for Account {
             .change_set_name(&request.name)
             .change_set_type(if request.creates { ChangeSetType::Create } else { ChangeSetType::Update })
             .client_token(&request.token)
-            .template_url(&request.template_url)
-            .role_arn(&request.role_arn)
+            .set_template_url(template_url)
+            .set_template_body(template_body)
+            .set_role_arn(request.role_arn.clone())
             .set_parameters(Some(parameters.collect()))
             .set_tags(Some(tags.collect()))
             .set_capabilities(Some(request.capabilities.iter().map(|name| name.as_str().into()).collect()))
@@ -215,12 +220,12 @@ impl TenantAccount for Account {
         }
     }
 
-    async fn delete_stack(&self, stack: &str, role_arn: &str, token: &str) -> Result<(), Fault> {
+    async fn delete_stack(&self, stack: &str, role_arn: Option<&str>, token: &str) -> Result<(), Fault> {
         let answer = self
             .cloudformation
             .delete_stack()
             .stack_name(stack)
-            .role_arn(role_arn)
+            .set_role_arn(role_arn.map(str::to_owned))
             .client_request_token(token)
             .customize()
             .config_override(soon())
@@ -229,12 +234,18 @@ impl TenantAccount for Account {
         answer.map(drop).map_err(|error| self.fault("DeleteStack", &error))
     }
 
-    async fn continue_rollback(&self, stack: &str, role_arn: &str, skip: &[String], token: &str) -> Result<(), Fault> {
+    async fn continue_rollback(
+        &self,
+        stack: &str,
+        role_arn: Option<&str>,
+        skip: &[String],
+        token: &str,
+    ) -> Result<(), Fault> {
         let answer = self
             .cloudformation
             .continue_update_rollback()
             .stack_name(stack)
-            .role_arn(role_arn)
+            .set_role_arn(role_arn.map(str::to_owned))
             .set_resources_to_skip((!skip.is_empty()).then(|| skip.to_vec()))
             .client_request_token(token)
             .customize()

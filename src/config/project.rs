@@ -699,11 +699,11 @@ impl Project {
             pin: tenant.pin.as_ref().map(|pin| ReleaseId::from(pin.0.as_str())),
             stack,
             access_role: role(&tenant.roles.access, &self.file.roles.access, "CodePipelineCrossAccountRole"),
-            deployment_role: role(
+            deployment_role: Some(role(
                 &tenant.roles.deployment,
                 &self.file.roles.deployment,
                 "CloudFormationDeploymentRole",
-            ),
+            )),
             external_id: tenant.roles.external_id.clone().or_else(|| self.file.roles.external_id.clone()),
             parameters,
             tags,

@@ -33,8 +33,8 @@ pub struct Target {
     pub stack: String,
     /// The role in the tenant's account that Tenantry assumes.
     pub access_role: String,
-    /// The role that CloudFormation uses for the tenant's resources.
-    pub deployment_role: String,
+    /// The role that CloudFormation uses for the tenant's resources. None only where that role itself is made.
+    pub deployment_role: Option<String>,
     /// What the access role's trust policy asks for, if anything. Treated as a secret.
     pub external_id: Option<String>,
     /// Template parameters by name.

@@ -19,6 +19,11 @@ fn newest_key(application: &str, stage: &str) -> String {
     format!("tenantry/{application}/newest-plan/{stage}.json")
 }
 
+/// Whoever releases writes it, and whoever approves does not: IAM can tell the two places apart.
+fn use_key(plan: &Plan, round: u32) -> String {
+    format!("tenantry/{}/uses/{}/{round}.json", plan.content.application, plan.digest)
+}
+
 fn round_prefix(plan: &Plan, round: u32) -> String {
     format!("tenantry/{}/approvals/{}/{round}/", plan.content.application, plan.digest)
 }
@@ -229,7 +234,7 @@ impl Engine {
     ///
     /// Returns the store's fault, or a conflict where it was used before.
     pub async fn use_up(&self, plan: &Plan, rollout: &str) -> Result<(), Fault> {
-        let key = format!("{}used.json", round_prefix(plan, plan.round));
+        let key = use_key(plan, plan.round);
         let usage = Use { rollout: rollout.to_owned(), at: self.events.now(), by: self.by.clone() };
         let is_new = self.store.put_once(&key, written(&usage)).await?;
         if is_new || plan.content.gate == Gate::Open || self.record::<Use>(&key).await? == Some(usage) {
@@ -251,17 +256,14 @@ impl Engine {
     /// rejection that was edited is none the less for it.
     async fn records(&self, plan: &Plan, round: u32, secrets: &Secrets) -> Result<Records, Fault> {
         let mut records = Records { decisions: Vec::new(), edited_rejection: None, used: None };
-        for key in self.store.list(&round_prefix(plan, round)).await? {
-            if key.ends_with("/used.json") {
-                // Whatever stands there: the approval was used.
-                let unreadable = Use { rollout: "?".to_owned(), at: self.events.now(), by: self.by.clone() };
-                records.used = match self.record(&key).await {
-                    Ok(found) => found,
-                    Err(fault) if fault.kind == FaultKind::Mismatch => Some(unreadable),
-                    Err(fault) => return Err(fault),
-                };
-                continue;
+        records.used = match self.record(&use_key(plan, round)).await {
+            // Whatever stands there: the approval was used.
+            Err(fault) if fault.kind == FaultKind::Mismatch => {
+                Some(Use { rollout: "?".to_owned(), at: self.events.now(), by: self.by.clone() })
             }
+            other => other?,
+        };
+        for key in self.store.list(&round_prefix(plan, round)).await? {
             let decision = match self.record::<Sealed<Approval>>(&key).await {
                 Ok(None) => continue,
                 Ok(Some(found)) => Ok(found),

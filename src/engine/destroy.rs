@@ -90,12 +90,13 @@ impl Engine {
             if is_in_review {
                 // CloudFormation removes it at once, and tells no events of it.
                 let token = format!("tenantry-{}", Digest::of(format!("delete {}", stack.id)));
-                let deleted = account.delete_stack(&stack.id, &target.deployment_role, &token).await;
+                let deleted = account.delete_stack(&stack.id, target.deployment_role.as_deref(), &token).await;
                 return deleted.map_err(|fault| self.unbegun(&fault));
             }
             let (account, seed) = (account.as_ref(), "delete".to_owned());
             let wanted = Wanted { account, stack_id: &stack.id, what: "the deletion", seed, until };
-            let delete = async |token: &str| account.delete_stack(&stack.id, &target.deployment_role, token).await;
+            let delete =
+                async |token: &str| account.delete_stack(&stack.id, target.deployment_role.as_deref(), token).await;
             match self.operate(wanted, &mut progress, delete).await? {
                 Ending::Settled(Settled::Gone, ..) => Ok(()),
                 Ending::Settled(_, failure) => Err(Outcome::Failed(failure)),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::{Engine, Entered, Stop, StopHandle};
+use super::{Engine, Entered, Scratch, Stop, StopHandle};
 use crate::domain::release::Provenance;
 use crate::domain::{
     AccountId, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Drift, Fault, FaultKind,
@@ -155,7 +155,7 @@ impl Fleet {
         let (handle, stop) = Stop::new();
         let engine = Engine {
             accounts: Arc::new(Way(self.clone())),
-            store: Arc::new(Memory::default()),
+            store: Arc::new(Scratch::default()),
             events,
             stop,
             run: "run".into(),
@@ -186,7 +186,7 @@ pub fn target(tenant: &str) -> Target {
         account: AccountId::new("222222222222").unwrap(),
         stack: format!("app-{tenant}"),
         access_role: "access".into(),
-        deployment_role: "deployment".into(),
+        deployment_role: Some("deployment".into()),
         external_id: None,
         pin: None,
         parameters: BTreeMap::new(),
@@ -357,7 +357,7 @@ impl TenantAccount for Tenant {
         Ok(())
     }
 
-    async fn delete_stack(&self, _: &str, _: &str, token: &str) -> Result<(), Fault> {
+    async fn delete_stack(&self, _: &str, _: Option<&str>, token: &str) -> Result<(), Fault> {
         self.call("DeleteStack")?;
         self.state(|state| {
             state.placeholder = false;
@@ -367,7 +367,7 @@ impl TenantAccount for Tenant {
         Ok(())
     }
 
-    async fn continue_rollback(&self, _: &str, _: &str, _: &[String], _: &str) -> Result<(), Fault> {
+    async fn continue_rollback(&self, _: &str, _: Option<&str>, _: &[String], _: &str) -> Result<(), Fault> {
         Err(Fault::new(FaultKind::Invalid, "ContinueUpdateRollback", "nothing has failed"))
     }
 
@@ -500,62 +500,5 @@ impl Store for Slow {
 
     fn url(&self, key: &str) -> String {
         self.0.url(key)
-    }
-}
-
-/// A store in memory.
-#[derive(Default)]
-struct Memory(Mutex<BTreeMap<String, Vec<u8>>>);
-
-#[async_trait]
-impl Store for Memory {
-    async fn ready(&self) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn put_content(
-        &self,
-        key: &str,
-        bytes: Bytes,
-        _: Digest,
-        _: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<bool, Fault> {
-        self.put_once(key, bytes.into()).await
-    }
-
-    async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault> {
-        let mut objects = self.0.lock().unwrap();
-        let new = !objects.contains_key(key);
-        objects.entry(key.to_owned()).or_insert(bytes);
-        Ok(new)
-    }
-
-    async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<String, Fault> {
-        let mut objects = self.0.lock().unwrap();
-        if objects.get(key).map(|known| Digest::of(known).short()).as_deref() != version {
-            return Err(Fault::new(FaultKind::Conflict, "PutObject", "somebody else wrote it"));
-        }
-        let version = Digest::of(&bytes).short();
-        objects.insert(key.to_owned(), bytes);
-        Ok(version)
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<String>, Fault> {
-        Ok(self.0.lock().unwrap().keys().filter(|key| key.starts_with(prefix)).cloned().collect())
-    }
-
-    async fn verify(&self, key: &str, sha256: Digest) -> Result<(), Fault> {
-        match self.0.lock().unwrap().get(key) {
-            Some(bytes) if Digest::of(bytes) == sha256 => Ok(()),
-            _ => Err(Fault::new(FaultKind::Mismatch, "GetObject", "another content")),
-        }
-    }
-
-    async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Fault> {
-        Ok(self.0.lock().unwrap().get(key).map(|bytes| (bytes.clone(), Digest::of(bytes).short())))
-    }
-
-    fn url(&self, key: &str) -> String {
-        format!("https://bucket/{key}")
     }
 }

@@ -28,6 +28,7 @@ mod recover;
 mod rejoin;
 mod rollout;
 mod rollouts;
+mod scratch;
 mod status;
 mod stop;
 mod verify;
@@ -52,6 +53,7 @@ pub use publish::{Package, shared_folder};
 pub use recover::{Stuck, covers};
 pub use rollout::{Execution, Refusal, RolledOut};
 pub use rollouts::Rollout as RolloutRecord;
+pub use scratch::Scratch;
 pub use status::TargetStatus;
 pub use stop::{Stop, StopHandle};
 

@@ -21,7 +21,7 @@ use crate::domain::{
 };
 use crate::event::{Event, Phase};
 use crate::plan::{Content, Intent, Origin, Plan, Secrets, Selection, StackVersion, TargetContent};
-use crate::ports::{ChangeSetRequest, TenantAccount};
+use crate::ports::{ChangeSetRequest, TemplateSource, TenantAccount};
 
 /// For how long a stack is waited for on which somebody else's operation is running.
 const WAIT: Duration = Duration::from_mins(30);
@@ -132,6 +132,8 @@ pub struct PlanRequest {
     pub nested: bool,
     /// What is asked of CloudFormation beside the template.
     pub options: StackOptions,
+    /// The template's text, where CloudFormation cannot read it from the artifact bucket.
+    pub body: Option<Arc<str>>,
     /// What covers the template's secrets.
     pub secrets: Secrets,
     /// Which targets were asked for.
@@ -335,13 +337,19 @@ pub(super) fn version(target: &Target, stack: &Stack) -> StackVersion {
 pub(super) struct Attempt {
     pub(super) engine: Engine,
     request: PlanRequest,
-    url: String,
+    template: TemplateSource,
+    /// Names the template in what change sets are named by.
+    template_name: String,
 }
 
 impl Attempt {
     pub(super) fn new(engine: &Engine, request: &PlanRequest) -> Self {
         let url = engine.store.url(&request.release.template.key);
-        Self { engine: engine.clone(), request: request.clone(), url }
+        let (template, template_name) = match &request.body {
+            None => (TemplateSource::Url(url.clone()), url),
+            Some(text) => (TemplateSource::Body(text.clone()), request.release.template.sha256.to_string()),
+        };
+        Self { engine: engine.clone(), request: request.clone(), template, template_name }
     }
 
     /// Returns what becomes of a stack that never completed its creation.
@@ -451,7 +459,7 @@ impl Attempt {
             covered,
             target.tags,
             target.capabilities,
-            self.url,
+            self.template_name,
             options,
             rollback_alarms,
             version,
@@ -462,7 +470,7 @@ impl Attempt {
             name: format!("tenantry-{id}-{}", hash.short()),
             token: format!("tenantry-{}", Digest::of(format!("{run} {hash}"))),
             creates: stack.is_none(),
-            template_url: self.url.clone(),
+            template: self.template.clone(),
             role_arn: target.deployment_role.clone(),
             parameters: target.parameters.clone(),
             tags: target.tags.clone(),
@@ -493,7 +501,7 @@ async fn remove(
             if stack.status == StackStatus::ReviewInProgress && !account.has_change_sets(&target.stack).await? =>
         {
             let token = format!("tenantry-{}", Digest::of(format!("{} {change_set}", stack.id)).short());
-            account.delete_stack(&stack.id, &target.deployment_role, &token).await
+            account.delete_stack(&stack.id, target.deployment_role.as_deref(), &token).await
         }
         _ => Ok(()),
     }
@@ -503,7 +511,7 @@ async fn remove(
 async fn clear(account: &dyn TenantAccount, target: &Target, stack: &Stack, stop: &Stop) -> Result<(), Failure> {
     let failed = |fault: Fault| Failure::because(fault.to_string());
     let token = format!("tenantry-{}", Digest::of(format!("clear {} {:?}", stack.id, stack.changed)));
-    account.delete_stack(&stack.id, &target.deployment_role, &token).await.map_err(failed)?;
+    account.delete_stack(&stack.id, target.deployment_role.as_deref(), &token).await.map_err(failed)?;
     let mut pace = Pace::new();
     for _ in 0..LOOKS {
         match patiently(stop, || account.stack(&stack.id)).await.map_err(failed)? {

@@ -66,8 +66,9 @@ impl Engine {
             let account = account.map_err(Outcome::Failed)?;
             let (account, seed) = (account.as_ref(), format!("recover {skip:?}"));
             let wanted = Wanted { account, stack_id: &stack_id, what: "the rollback", seed, until };
-            let go_on =
-                async |token: &str| account.continue_rollback(&stack_id, &target.deployment_role, &skip, token).await;
+            let go_on = async |token: &str| {
+                account.continue_rollback(&stack_id, target.deployment_role.as_deref(), &skip, token).await
+            };
             match self.operate(wanted, &mut progress, go_on).await? {
                 Ending::Settled(Settled::RolledBack, _) => Ok(()),
                 Ending::Settled(Settled::RollbackFailed, failure) => Err(Outcome::RollbackFailed(failure)),

@@ -32,6 +32,7 @@ fn request(rollout: Rollout) -> PlanRequest {
         gate: Gate::Open,
         rollout,
         nested: false,
+        body: None,
         options: StackOptions::default(),
         secrets: Secrets::default(),
         selection: Selection::default(),

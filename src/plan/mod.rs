@@ -120,8 +120,9 @@ pub struct TargetContent {
     pub wave: u32,
     /// The role that is assumed in the account.
     pub access_role: String,
-    /// The role that CloudFormation uses.
-    pub deployment_role: String,
+    /// The role that CloudFormation uses; none where it acts with the rights of who is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_role: Option<String>,
     /// sha256 of what has to hold after the stack was deployed, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Digest>,
@@ -433,7 +434,7 @@ pub(crate) mod tests {
             stack: format!("app-{tenant}"),
             wave: 0,
             access_role: "access".into(),
-            deployment_role: "role".into(),
+            deployment_role: Some("role".into()),
             checks: None,
             alarms: vec![],
             pin: None,
@@ -588,7 +589,7 @@ pub(crate) mod tests {
                 3 => first.stack = format!("other-{text}"),
                 4 => first.intent = Intent::Unchanged,
                 5 => first.intent = Intent::of(false, vec![change("A"), change(&text)]),
-                6 => first.deployment_role = format!("other-{text}"),
+                6 => first.deployment_role = Some(format!("other-{text}")),
                 7 => after.targets.push(target(&format!("new-{text}"), Intent::Unchanged)),
                 8 => first.pin = Some(text.as_str().into()),
                 9 => after.origin = Origin::Unproven { after: text },

@@ -109,6 +109,7 @@ async fn play(seed: u64) -> Told {
         gate: Gate::Approval(ApprovalPolicy::default()),
         rollout: rollout.clone(),
         nested: false,
+        body: None,
         options: StackOptions::default(),
         secrets: Secrets::sealing(b"key".to_vec()),
         selection: Selection::default(),

@@ -12,7 +12,7 @@ use tenantry::domain::{
     AccountId, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Drift, Fault, FaultKind,
     PropertyChange, Region, Replacement, Stack, StackEvent, StackStatus, Target, TargetId,
 };
-use tenantry::ports::{Accounts, Answer, ChangeSetRequest, Store, TenantAccount};
+use tenantry::ports::{Accounts, Answer, ChangeSetRequest, Store, TemplateSource, TenantAccount};
 use tokio::time::{Instant, sleep};
 
 /// How a stack's operation will end.
@@ -301,7 +301,7 @@ pub fn target(number: usize) -> Target {
         account: AccountId::new("222222222222").unwrap(),
         stack: format!("app-{tenant}"),
         access_role: "access".into(),
-        deployment_role: "deployment".into(),
+        deployment_role: Some("deployment".into()),
         external_id: None,
         pin: None,
         parameters: BTreeMap::new(),
@@ -356,7 +356,9 @@ impl TenantAccount for Account {
         let effect = |state: &mut State| {
             let stack = now(state, &self.tenant);
             let before = stack.as_ref().and_then(|stack| stack.content.clone());
-            let desired = request.template_url.clone();
+            let TemplateSource::Url(desired) = request.template.clone() else {
+                unreachable!("releases are in the store")
+            };
             let status =
                 if before.as_ref() == Some(&desired) { ChangeSetStatus::NoChanges } else { ChangeSetStatus::Ready };
             let detail = PropertyChange {
@@ -452,7 +454,7 @@ impl TenantAccount for Account {
         self.world.call(&self.tenant, "DeleteChangeSet", effect).await
     }
 
-    async fn delete_stack(&self, _: &str, _: &str, _: &str) -> Result<(), Fault> {
+    async fn delete_stack(&self, _: &str, _: Option<&str>, _: &str) -> Result<(), Fault> {
         let effect = |state: &mut State| {
             let stack = now(state, &self.tenant);
             assert!(
@@ -465,7 +467,7 @@ impl TenantAccount for Account {
         self.world.call(&self.tenant, "DeleteStack", effect).await
     }
 
-    async fn continue_rollback(&self, _: &str, _: &str, _: &[String], _: &str) -> Result<(), Fault> {
+    async fn continue_rollback(&self, _: &str, _: Option<&str>, _: &[String], _: &str) -> Result<(), Fault> {
         Err(Fault::new(FaultKind::Invalid, "ContinueUpdateRollback", "nothing has failed"))
     }
 

@@ -92,6 +92,7 @@ impl Subject {
             gate: stage.gate.clone(),
             rollout: stage.rollout.clone(),
             nested: self.template.nested,
+            body: None,
             options: stage.options.clone(),
             secrets: secrets.clone(),
             selection: scope.selection.clone(),
