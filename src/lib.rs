@@ -5,6 +5,7 @@
 //!
 //! - [`domain`]: values and rules. [`plan`]: what would be done, its digest, its classes.
 //! - [`package`]: folders to deterministic zips. [`config`]: `tenantry.yaml` to domain values, with positions.
+//! - [`infra`]: the accounts around a release, as templates, and whether their policies fit.
 //! - [`event`] and [`ports`]: what the engine tells and what it asks. [`engine`]: plan, apply, destroy, status.
 //! - [`aws`] and [`gate`] answer the engine for real; [`report`] shows events; [`cli`] puts it all together.
 
@@ -15,6 +16,7 @@ pub mod domain;
 pub mod engine;
 pub mod event;
 pub mod gate;
+pub mod infra;
 pub mod package;
 pub mod plan;
 pub mod ports;

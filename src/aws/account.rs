@@ -431,11 +431,16 @@ fn read_stack(stack: &cfn::types::Stack) -> Stack {
         .outputs()
         .iter()
         .filter_map(|output| Some((output.output_key()?.to_owned(), output.output_value()?.to_owned())));
+    let parameters = stack
+        .parameters()
+        .iter()
+        .filter_map(|parameter| Some((parameter.parameter_key()?.to_owned(), parameter.parameter_value()?.to_owned())));
     Stack {
         id: stack.stack_id().or(stack.stack_name()).unwrap_or_default().to_owned(),
         status: StackStatus::read(stack.stack_status().map_or("", |status| status.as_str())),
         changed: time(stack.last_updated_time()).or_else(|| time(stack.creation_time())),
         outputs: outputs.collect::<BTreeMap<_, _>>(),
+        parameters: parameters.collect(),
         protected: stack.enable_termination_protection().unwrap_or_default(),
     }
 }

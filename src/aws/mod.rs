@@ -1,6 +1,7 @@
 //! The only place that knows AWS's SDK. Everything that leaves it is a value of `domain`.
 
 mod account;
+mod admin;
 mod alarms;
 mod fault;
 mod http;
@@ -14,6 +15,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
+pub use admin::Administrators;
 pub use session::{Sessions, Visit};
 pub use store::{ArtifactStore, StoreSettings};
 

@@ -30,12 +30,14 @@ const RENEW_BEFORE: Duration = Duration::from_mins(5);
 const PER_ACCOUNT: usize = 8;
 
 /// What an auditor reads in CloudTrail about a visit to a tenant's account.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Visit {
     /// Name of the sessions: at most 64 characters of `[\w+=,.@-]`.
     pub session_name: String,
     /// The person or job behind them, which no later role in the chain can change.
     pub source_identity: Option<String>,
+    /// Whether nothing is done but planning: then the role for that is assumed, where a tenant has one.
+    pub plans: bool,
 }
 
 /// The way into all tenants' accounts.
@@ -52,7 +54,8 @@ pub struct Sessions {
 /// A session in a tenant's account.
 pub struct Session {
     tooling: Tooling,
-    credentials: Arc<TenantCredentials>,
+    /// None where the credentials around this process are the account's own.
+    credentials: Option<Arc<TenantCredentials>>,
     retries: RetryPartition,
     /// Bounds the requests of one account.
     http: SharedHttpClient,
@@ -63,54 +66,97 @@ pub struct Session {
 impl Sessions {
     /// Prepares sessions from the tooling account's credentials. Nothing is called yet.
     pub fn new(tooling: Tooling, visit: Visit) -> Self {
-        let retries = RetryPartition::custom("sts").token_bucket(TokenBucket::unlimited()).build();
-        let sts = tooling.config.to_builder().http_client(tooling.bounded.clone()).build();
-        let sts = aws_sdk_sts::config::Builder::from(&sts).retry_partition(retries).build();
-        let (visit, sts) = (Arc::new(visit), aws_sdk_sts::Client::from_conf(sts));
+        let (visit, sts) = (Arc::new(visit), sts(&tooling));
         Self { tooling, visit, sts, by_role: Mutex::default(), accounts: Mutex::default() }
+    }
+
+    /// Returns the role by which a target is entered.
+    fn role<'a>(&self, target: &'a Target) -> &'a str {
+        target.plan_role.as_deref().filter(|_| self.visit.plans).unwrap_or(&target.access_role)
     }
 
     fn session(&self, target: &Target) -> Arc<Session> {
         let mut sessions = self.by_role.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = format!("{} {}", target.access_role, target.id.tenant);
-        sessions.entry(key).or_insert_with(|| Arc::new(Session::new(self, target))).clone()
+        let role = self.role(target);
+        let fresh = || {
+            let identity = SessionIdentity {
+                tenant: Some(target.id.tenant.clone()),
+                external_id: target.external_id.clone(),
+                visit: self.visit.clone(),
+            };
+            Arc::new(Session::new(&self.tooling, &target.id.tenant, self.sts.clone(), role, identity))
+        };
+        sessions.entry(format!("{role} {}", target.id.tenant)).or_insert_with(fresh).clone()
     }
 }
 
+/// Returns a client of STS for all accounts: STS limits the caller's account, whichever role is asked for.
+pub(super) fn sts(tooling: &Tooling) -> aws_sdk_sts::Client {
+    let retries = RetryPartition::custom("sts").token_bucket(TokenBucket::unlimited()).build();
+    let sts = tooling.config.to_builder().http_client(tooling.bounded.clone()).build();
+    let sts = aws_sdk_sts::config::Builder::from(&sts).retry_partition(retries).build();
+    aws_sdk_sts::Client::from_conf(sts)
+}
+
 impl Session {
-    fn new(sessions: &Sessions, target: &Target) -> Self {
-        // The SDK's token bucket is shared by all clients of a service: one throttled tenant would use up the retries of
-        // a thousand others.
-        let retries = RetryPartition::custom(target.id.tenant.clone()).token_bucket(TokenBucket::default()).build();
+    /// Prepares a session in a role. Nothing is called yet.
+    pub(super) fn new(
+        tooling: &Tooling,
+        name: &str,
+        sts: aws_sdk_sts::Client,
+        role_arn: &str,
+        identity: SessionIdentity,
+    ) -> Self {
         let credentials = TenantCredentials {
-            sts: sessions.sts.clone(),
-            role_arn: target.access_role.clone(),
-            tenant: target.id.tenant.clone(),
-            external_id: target.external_id.clone(),
-            visit: sessions.visit.clone(),
+            sts,
+            role_arn: role_arn.to_owned(),
+            identity,
             current: AsyncMutex::new(None),
             spoilt: AtomicBool::new(false),
         };
+        Self { credentials: Some(Arc::new(credentials)), ..Self::own(tooling, name) }
+    }
+
+    /// A session with the credentials around this process.
+    pub(super) fn own(tooling: &Tooling, name: &str) -> Self {
+        // The SDK's token bucket is shared by all clients of a service: one throttled tenant would use up the retries of
+        // a thousand others.
+        let retries = RetryPartition::custom(name.to_owned()).token_bucket(TokenBucket::default()).build();
         Self {
-            tooling: sessions.tooling.clone(),
-            credentials: Arc::new(credentials),
+            tooling: tooling.clone(),
+            credentials: None,
             retries,
-            http: http::bounded(sessions.tooling.bounded.clone(), PER_ACCOUNT),
+            http: http::bounded(tooling.bounded.clone(), PER_ACCOUNT),
             account: OnceCell::new(),
         }
+    }
+
+    /// Assumes the role, if there is one, and compares the account behind it with the one expected (safety rule 1).
+    pub(super) async fn enter(&self, by: &str, expected: &AccountId) -> Result<(), Fault> {
+        let account = self.account.get_or_try_init(|| async {
+            match &self.credentials {
+                Some(credentials) => credentials.enter().await,
+                None => Ok(self.tooling.caller().await?.account),
+            }
+        });
+        let account = account.await?;
+        if account != expected {
+            let message = format!("{by} leads to account {account}, but {expected} is configured");
+            return Err(Fault::new(FaultKind::WrongAccount, "AssumeRole", message));
+        }
+        Ok(())
     }
 
     /// Returns a configuration with which clients act in the tenant's account. It is built where it is needed: thousands
     /// that are kept take more memory than all else.
     pub fn config(&self, region: &str) -> SdkConfig {
-        self.tooling
-            .config
-            .to_builder()
-            .http_client(self.http.clone())
-            .credentials_provider(SharedCredentialsProvider::new(ProvideTenantCredentials(self.credentials.clone())))
+        let config = self.tooling.config.to_builder().http_client(self.http.clone());
+        let config = config.region(SdkRegion::new(region.to_owned()));
+        let Some(credentials) = self.credentials.clone() else { return config.build() };
+        config
+            .credentials_provider(SharedCredentialsProvider::new(ProvideTenantCredentials(credentials)))
             // Our provider keeps the credentials itself, for all services at once.
             .identity_cache(IdentityCache::no_cache())
-            .region(SdkRegion::new(region.to_owned()))
             .build()
     }
 
@@ -126,7 +172,9 @@ impl Session {
 
     /// Remembers that AWS takes the current credentials no more: the next call asks for new ones.
     pub fn spoil(&self) {
-        self.credentials.spoilt.store(true, Ordering::Relaxed);
+        if let Some(credentials) = &self.credentials {
+            credentials.spoilt.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -138,18 +186,24 @@ impl Accounts for Sessions {
 
     async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault> {
         let session = self.session(target);
-        let region = target.id.region.as_str();
-        let account = session.account.get_or_try_init(|| session.credentials.enter()).await?;
-        if account != &target.account {
-            let message =
-                format!("{} leads to account {account}, but {} is configured", target.access_role, target.account);
-            return Err(Fault::new(FaultKind::WrongAccount, "AssumeRole", message));
-        }
+        let (role, region) = (self.role(target), target.id.region.as_str());
+        session.enter(role, &target.account).await?;
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (format!("{} {}", target.access_role, target.id.tenant), region.to_owned());
+        let key = (format!("{role} {}", target.id.tenant), region.to_owned());
         let entered = accounts.entry(key).or_insert_with(|| Arc::new(Account::new(session.clone(), region)));
         Ok(entered.clone())
     }
+}
+
+/// What a session says of itself.
+pub(super) struct SessionIdentity {
+    /// Its tag `TenantID`; none for a role that takes neither tags nor a source identity, as the one that Organizations
+    /// makes in new accounts.
+    pub(super) tenant: Option<String>,
+    /// What the role's trust policy asks for.
+    pub(super) external_id: Option<String>,
+    /// Whose visit it is.
+    pub(super) visit: Arc<Visit>,
 }
 
 /// Credentials of a tenant's session. The SDK's own provider can send no source identity.
@@ -158,9 +212,7 @@ impl Accounts for Sessions {
 struct TenantCredentials {
     sts: aws_sdk_sts::Client,
     role_arn: String,
-    tenant: String,
-    external_id: Option<String>,
-    visit: Arc<Visit>,
+    identity: SessionIdentity,
     current: AsyncMutex<Option<(Credentials, Instant)>>,
     /// Whether AWS has refused the current ones, as after a revocation.
     spoilt: AtomicBool,
@@ -206,15 +258,17 @@ impl TenantCredentials {
     async fn assume(&self) -> Result<(Credentials, AccountId), Fault> {
         const OPERATION: &str = "AssumeRole";
         let broken = |why: String| Fault::new(FaultKind::Mismatch, OPERATION, why);
-        let tag = aws_sdk_sts::types::Tag::builder().key("TenantID").value(&self.tenant).build();
+        let SessionIdentity { tenant, external_id, visit } = &self.identity;
+        let tag = tenant.as_ref().map(|name| aws_sdk_sts::types::Tag::builder().key("TenantID").value(name).build());
+        let tags = tag.transpose().map_err(|error| broken(error.to_string()))?.map(|tag| vec![tag]);
         let answer = self
             .sts
             .assume_role()
             .role_arn(&self.role_arn)
-            .role_session_name(&self.visit.session_name)
-            .set_source_identity(self.visit.source_identity.clone())
-            .set_external_id(self.external_id.clone())
-            .tags(tag.map_err(|error| broken(error.to_string()))?)
+            .role_session_name(&visit.session_name)
+            .set_source_identity(visit.source_identity.clone().filter(|_| tenant.is_some()))
+            .set_external_id(external_id.clone())
+            .set_tags(tags)
             .duration_seconds(SESSION.as_secs().try_into().unwrap_or(3600))
             .send()
             .await

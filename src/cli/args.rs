@@ -207,6 +207,19 @@ pub enum Command {
         /// The lock's id
         id: String,
     },
+    /// Set an account up, or bring what was set up to this version: its stack is planned and shown, and executed once that
+    /// is confirmed
+    Bootstrap {
+        /// What is set up
+        #[command(subcommand)]
+        part: BootstrapPart,
+    },
+    /// Take tenants up, and let them go
+    Tenant {
+        /// What to do
+        #[command(subcommand)]
+        command: TenantCommand,
+    },
     /// Delete the stacks of a stage's targets
     Destroy {
         /// The stage
@@ -216,6 +229,124 @@ pub enum Command {
         selectors: Selectors,
         /// Confirm by the stage's name, where nobody is at a terminal
         #[arg(long, value_name = "STAGE")]
+        confirm: Option<String>,
+    },
+}
+
+/// What `tenantry bootstrap` sets up.
+#[derive(Debug, Clone, Subcommand)]
+pub enum BootstrapPart {
+    /// The tooling account: the key, the bucket, and what those who plan, release and approve may do
+    Tooling {
+        /// The region of the bucket; that of `store.kms-key` in the configuration where none is given
+        #[arg(long)]
+        region: Option<String>,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Tenants' accounts: the roles by which plans and releases enter, and the one that CloudFormation uses
+    Tenant {
+        /// Names of tenants; all where none is given
+        names: Vec<String>,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// A pipeline of CodePipeline in the tooling account, which runs this very binary
+    Pipeline {
+        /// ARN of the connection to the repository
+        #[arg(long, value_name = "ARN")]
+        connection: String,
+        /// The repository, as OWNER/NAME
+        #[arg(long, value_name = "OWNER/NAME")]
+        repository: String,
+        /// The branch that is released
+        #[arg(long, default_value = "main")]
+        branch: String,
+        /// What is run before packaging, as `sam build`
+        #[arg(long, value_name = "COMMAND", default_value = "")]
+        build_command: String,
+        /// The stage that is released to without an approval
+        #[arg(long, default_value = "dev", value_name = "STAGE")]
+        dev: String,
+        /// The stage that is planned, approved and then released to
+        #[arg(long, default_value = "prod", value_name = "STAGE")]
+        prod: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Roles in the tooling account for workflows of GitHub: one that plans, one that releases, one that approves
+    Github {
+        /// The repository, as OWNER/NAME
+        #[arg(long, value_name = "OWNER/NAME")]
+        repository: String,
+        /// The branch whose jobs may plan, beside pull requests
+        #[arg(long, default_value = "main")]
+        branch: String,
+        /// The environment whose jobs may release
+        #[arg(long, default_value = "production", value_name = "NAME")]
+        environment: String,
+        /// The environment whose jobs may approve
+        #[arg(long, default_value = "production-approval", value_name = "NAME")]
+        approval_environment: String,
+        /// ARN of GitHub's OIDC provider in the account; it is made where none is given
+        #[arg(long, value_name = "ARN", default_value = "")]
+        provider: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Print a template, for whoever deploys it otherwise
+    Template {
+        /// Which one
+        part: Printed,
+    },
+}
+
+/// Which template is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Printed {
+    /// That of the tooling account
+    Tooling,
+    /// That of a tenant's account, as for a StackSet
+    Tenant,
+    /// The pipeline
+    Pipeline,
+    /// The roles for GitHub
+    Github,
+}
+
+/// Whether a plan needs no confirmation.
+#[derive(Debug, Clone, Copy, Default, ClapArgs)]
+pub struct Sure {
+    /// Execute it without asking
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What is done with tenants.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TenantCommand {
+    /// Take a tenant up: set its account up, and add it to the list of tenants
+    Add {
+        /// Its name: letters, digits and hyphens
+        name: String,
+        /// Its account
+        #[arg(long, value_name = "ID")]
+        account: String,
+        /// A label, as ring=canary; can be repeated
+        #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+        label: Vec<(String, String)>,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Let a tenant go: delete the application's stacks in its account, then the roles, and take it out of the list
+    Remove {
+        /// Its name
+        name: String,
+        /// A resource that holds data and is deleted with its stack; can be repeated
+        #[arg(long, value_name = "LOGICAL_ID")]
+        delete_data: Vec<String>,
+        /// Confirm by the tenant's name, where nobody is at a terminal
+        #[arg(long, value_name = "NAME")]
         confirm: Option<String>,
     },
 }

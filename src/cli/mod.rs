@@ -6,6 +6,7 @@ mod console;
 mod environment;
 mod error;
 mod run;
+mod site;
 mod workspace;
 
 use std::process::ExitCode;

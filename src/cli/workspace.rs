@@ -6,14 +6,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::args::Args;
+use super::args::{Args, Command};
 use super::console::Console;
 use super::environment::{Environment, session_text};
 use super::error::CommandError;
 use super::run::conduct;
-use crate::aws::{ArtifactStore, Sessions, StoreSettings, Tooling, Visit};
-use crate::config::{self, Project};
-use crate::domain::{Exit, Identity};
+use crate::aws::{ArtifactStore, Caller, Sessions, StoreSettings, Tooling, Visit};
+use crate::config::{self, Project, StoreConfig};
+use crate::domain::{Exit, Identity, Region};
 use crate::engine::{Engine, Stop, StopHandle};
 use crate::event::{Events, Timed};
 use crate::package::{Cache, Packaging};
@@ -57,9 +57,49 @@ pub struct Run<'a> {
     pub packaging: &'a Packaging,
 }
 
+/// Connects with the credentials around this process, and asks whose they are.
+pub async fn connect(region: &Region, environment: &Environment) -> Result<(Tooling, Caller), CommandError> {
+    let ca_bundle = match &environment.ca_bundle {
+        None => None,
+        Some(path) => Some(fs::read(path).map_err(|error| {
+            CommandError::usage(format!("cannot read the certificates in {}: {error}", path.display()))
+                .hint("AWS_CA_BUNDLE names them")
+        })?),
+    };
+    let tooling = Tooling::connect(region, ca_bundle).await?;
+    let caller = tooling.caller().await?;
+    Ok((tooling, caller))
+}
+
+/// Returns the artifact bucket.
+pub fn artifact_store(tooling: &Tooling, store: &StoreConfig, environment: &Environment) -> ArtifactStore {
+    let settings = StoreSettings {
+        bucket: store.bucket.clone(),
+        owner: store.account.clone(),
+        kms_key: store.kms_key.clone(),
+        region: store.region.clone(),
+        endpoint: environment.s3_endpoint.clone(),
+        multipart_from: MULTIPART_FROM,
+        part: PART,
+    };
+    ArtifactStore::new(tooling, settings)
+}
+
+/// Returns what sessions of this run say of themselves.
+pub fn visit(environment: &Environment, caller: &Caller, application: &str) -> Visit {
+    let initiator = environment.initiator.as_deref().or_else(|| caller.arn.rsplit('/').next());
+    let run = environment.run.clone().unwrap_or_else(|| Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string());
+    Visit {
+        session_name: session_text(&format!("tenantry-{run}-{application}")),
+        source_identity: initiator.map(session_text).filter(|text| text.len() >= 2),
+        plans: false,
+    }
+}
+
 impl Workspace {
     /// Reads and checks the project, and only then connects.
     pub async fn open(args: &Args, stack: Option<&str>) -> Result<Self, CommandError> {
+        let plans = matches!(args.command, Command::Plan { .. } | Command::Status { drift: false, .. });
         let environment = Environment::read();
         let project = config::load(&args.config, environment.variables.clone(), stack)?;
         let console = Console::new(args, &environment, stack);
@@ -68,37 +108,15 @@ impl Workspace {
             .check_outputs()
             .map_err(|error| CommandError::usage(format!("cannot write the file for outputs: {error}")))?;
 
-        let ca_bundle = match &environment.ca_bundle {
-            None => None,
-            Some(path) => Some(fs::read(path).map_err(|error| {
-                CommandError::usage(format!("cannot read the certificates in {}: {error}", path.display()))
-                    .hint("AWS_CA_BUNDLE names them")
-            })?),
-        };
-        let tooling = Tooling::connect(&project.store.region, ca_bundle).await?;
-        let caller = tooling.caller().await?;
-        let initiator = environment.initiator.as_deref().or_else(|| caller.arn.rsplit('/').next());
-        let run = environment.run.clone().unwrap_or_else(|| Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string());
-        let visit = Visit {
-            session_name: session_text(&format!("tenantry-{run}-{}", project.application)),
-            source_identity: initiator.map(session_text).filter(|text| text.len() >= 2),
-        };
-        let settings = StoreSettings {
-            bucket: project.store.bucket.clone(),
-            owner: project.store.account.clone(),
-            kms_key: project.store.kms_key.clone(),
-            region: project.store.region.clone(),
-            endpoint: environment.s3_endpoint.clone(),
-            multipart_from: MULTIPART_FROM,
-            part: PART,
-        };
+        let (tooling, caller) = connect(&project.store.region, &environment).await?;
+        let visit = Visit { plans, ..visit(&environment, &caller, &project.application) };
         let (events, heard) = Events::channel(Timestamp::now);
         if let Some(stack) = stack {
             events.notice(format!("stack {stack} of the assembly, released as {}", project.application));
         }
         let (handle, stop) = Stop::new();
         let engine = Engine {
-            store: Arc::new(ArtifactStore::new(&tooling, settings)),
+            store: Arc::new(artifact_store(&tooling, &project.store, &environment)),
             accounts: Arc::new(Sessions::new(tooling.clone(), visit)),
             events,
             stop,

@@ -404,7 +404,10 @@ fn targets(project: &Project, all: &[Resolved], problems: &mut Vec<Problem>) {
             );
             problems.push(Problem::new(message).at(CONFIG, config.value(&["stack"])));
         }
-        for role in [Some(&target.access_role), target.deployment_role.as_ref()].into_iter().flatten() {
+        for role in [Some(&target.access_role), target.plan_role.as_ref(), target.deployment_role.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             let account = role.split(':').nth(4).unwrap_or_default();
             if account != target.account.as_str() {
                 let message =

@@ -1,6 +1,7 @@
 //! `tenantry.yaml` and the template, read into domain values. Every mistake is told with its place, and before
 //! any call leaves the machine.
 
+mod accounts;
 mod check;
 mod init;
 mod project;
@@ -10,6 +11,7 @@ mod variables;
 mod waves;
 
 pub use crate::source::{Problem, Problems};
+pub use accounts::{Accounts, Edited, RoleNames, TenantAccount};
 pub use init::starter;
 pub use project::{ArtifactSource, Environment, Project, StageConfig, StoreConfig};
 pub use template::Template;

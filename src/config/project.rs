@@ -43,7 +43,7 @@ pub struct Project {
     pub stages: Vec<StageConfig>,
     pub(super) file: schema::File,
     pub(super) tenants: Vec<Tenant>,
-    tenants_at: (usize, &'static [&'static str]),
+    tenants_at: TenantsAt,
     environment: Environment,
     root: PathBuf,
 }
@@ -109,9 +109,8 @@ pub(super) struct Resolved {
     pub parameters_at: BTreeMap<String, Place>,
 }
 
-const CONFIG: usize = 0;
+pub(super) const CONFIG: usize = 0;
 pub(super) const TEMPLATE: usize = 1;
-const TENANTS: usize = 2;
 
 /// Reads the files of a project, without looking into what they mean.
 ///
@@ -163,21 +162,7 @@ pub(super) fn read(path: &Path, environment: Environment, stack: Option<&str>) -
             })?
         }
     };
-    let (tenants, tenants_at): (Vec<Tenant>, (usize, &'static [&'static str])) = match &file.tenants {
-        Tenants::Inline(list) => (list.clone(), (CONFIG, &["tenants"])),
-        Tenants::File(name) => match Document::read(&root.join(name), "the tenants") {
-            Err(problem) => {
-                return Err(Problems::new(&documents, [problem.at(CONFIG, documents[CONFIG].value(&["tenants"]))]));
-            }
-            Ok(document) => {
-                documents.push(document);
-                (
-                    documents[TENANTS].parse(TENANTS).map_err(|problem| Problems::new(&documents, [problem]))?,
-                    (TENANTS, &[]),
-                )
-            }
-        },
-    };
+    let (tenants, tenants_at) = tenants_of(&root, &file.tenants, &mut documents)?;
 
     let cdk_stack = cdk.as_ref().map(|stack| stack.name.clone());
     let cdk_region = cdk.as_ref().and_then(|stack| stack.region.clone());
@@ -218,12 +203,33 @@ pub(super) fn read(path: &Path, environment: Environment, stack: Option<&str>) -
     })
 }
 
-fn read_file(path: &Path) -> Result<(Document, schema::File), Problems> {
+pub(super) fn read_file(path: &Path) -> Result<(Document, schema::File), Problems> {
     let document = Document::read(path, "the configuration").map_err(|problem| {
         Problems::new(&[], [problem.hint("write one with `tenantry init`, or name yours with --config")])
     })?;
     let file = document.parse(CONFIG).map_err(|problem| Problems::new(std::slice::from_ref(&document), [problem]))?;
     Ok((document, file))
+}
+
+/// Where the list of tenants is: a document's number and the keys that lead there.
+pub(super) type TenantsAt = (usize, &'static [&'static str]);
+
+/// Returns the tenants and where they are; a file of their own is added to the documents.
+pub(super) fn tenants_of(
+    root: &Path,
+    tenants: &Tenants,
+    documents: &mut Vec<Document>,
+) -> Result<(Vec<Tenant>, TenantsAt), Problems> {
+    let name = match tenants {
+        Tenants::Inline(list) => return Ok((list.clone(), (CONFIG, &["tenants"]))),
+        Tenants::File(name) => name,
+    };
+    let number = documents.len();
+    let document = Document::read(&root.join(name), "the tenants")
+        .map_err(|problem| Problems::new(documents, [problem.at(CONFIG, documents[CONFIG].value(&["tenants"]))]))?;
+    documents.push(document);
+    let list = documents[number].parse(number).map_err(|problem| Problems::new(documents, [problem]))?;
+    Ok((list, (number, &[])))
 }
 
 /// Returns the stacks of the assembly that a configuration names; none where it names a template.
@@ -280,7 +286,7 @@ fn artifact_sources(root: &Path, artifacts: &BTreeMap<String, schema::Artifact>)
     artifacts.iter().map(source).collect()
 }
 
-fn store(store: &schema::Store, document: &Document) -> Result<StoreConfig, Problem> {
+pub(super) fn store(store: &schema::Store, document: &Document) -> Result<StoreConfig, Problem> {
     let key_at = document.value(&["store", "kms-key"]);
     let wrong_key = || {
         Problem::new(format!("`{}` is not the ARN of a KMS key", store.kms_key))
@@ -360,6 +366,11 @@ fn policy(stage: &str, gate: &schema::Gate) -> ApprovalPolicy {
 }
 
 impl StageConfig {
+    /// Returns a stage that no configuration names: accounts that are set up.
+    pub fn of_accounts(name: &str, rollout: Rollout, options: StackOptions) -> Self {
+        Self { name: name.to_owned(), gate: Gate::Open, rollout, options, tenants: Vec::new() }
+    }
+
     /// Returns the tenants of the stage, by their places in the list.
     pub(super) fn members(&self) -> &[usize] {
         &self.tenants
@@ -524,7 +535,7 @@ impl Project {
 
     /// Returns the configuration and the tenants' file, which are in no artifact: they may have secrets.
     pub fn files(&self) -> Vec<PathBuf> {
-        let tenants = matches!(self.file.tenants, Tenants::File(_)).then_some(TENANTS);
+        let tenants = (self.tenants_at.0 != CONFIG).then_some(self.tenants_at.0);
         [Some(CONFIG), tenants].into_iter().flatten().map(|number| self.documents[number].path.clone()).collect()
     }
 
@@ -699,6 +710,8 @@ impl Project {
             pin: tenant.pin.as_ref().map(|pin| ReleaseId::from(pin.0.as_str())),
             stack,
             access_role: role(&tenant.roles.access, &self.file.roles.access, "CodePipelineCrossAccountRole"),
+            plan_role: (tenant.roles.plan.is_some() || self.file.roles.plan.is_some())
+                .then(|| role(&tenant.roles.plan, &self.file.roles.plan, "")),
             deployment_role: Some(role(
                 &tenant.roles.deployment,
                 &self.file.roles.deployment,

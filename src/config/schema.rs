@@ -46,6 +46,34 @@ pub struct File {
     pub stages: IndexMap<String, Stage>,
     /// The tenants, here or in a file of their own.
     pub tenants: Tenants,
+    /// How accounts are set up; only `tenantry bootstrap` and `tenantry tenant` read it.
+    #[serde(default)]
+    pub bootstrap: Bootstrap,
+}
+
+/// How accounts are set up.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Bootstrap {
+    /// The organization that all accounts are in, as o-abcdefghij: policies then have a constant size. Where none is
+    /// given, they list the tenants' accounts.
+    pub organization: Option<String>,
+    /// The part of the organization that tenants are in, as o-…/r-…/ou-…/*; all of it where none is given.
+    pub organization_path: Option<String>,
+    /// The role by which tenants' accounts are entered to set them up, as OrganizationAccountAccessRole. Where none is
+    /// given, the credentials have to be the account's own.
+    pub admin_role: Option<String>,
+    /// What the names of the application's stacks and resources begin with; the application's name where none is given.
+    pub name_prefix: Option<String>,
+    /// Patterns of the ARNs of people's roles in the tooling account that may release by hand.
+    pub releasers: Vec<String>,
+    /// Patterns of the ARNs of people's roles in the tooling account that may approve.
+    pub approvers: Vec<String>,
+    /// The most that the application's own roles may ever be allowed, as dynamodb:*; what serverless applications mostly
+    /// need where nothing is given.
+    pub application_actions: Vec<String>,
+    /// Managed policies with what CloudFormation may do beside, where the application has other resources.
+    pub deployment_policies: Vec<String>,
 }
 
 fn default_stack() -> String {
@@ -95,7 +123,9 @@ pub struct Roles {
     pub access: Option<String>,
     /// The role that CloudFormation uses. CloudFormationDeploymentRole where none is given.
     pub deployment: Option<String>,
-    /// The external id that the access role's trust policy asks for.
+    /// The role that Tenantry assumes where it only plans. That for releases where none is given.
+    pub plan: Option<String>,
+    /// The external id that the roles' trust policies ask for.
     pub external_id: Option<String>,
 }
 

@@ -17,6 +17,8 @@ pub struct Stack {
     pub changed: Option<Timestamp>,
     /// Outputs by key; untrusted text.
     pub outputs: BTreeMap<String, String>,
+    /// Parameters by name, as CloudFormation shows them.
+    pub parameters: BTreeMap<String, String>,
     /// Whether it is protected against deletion.
     pub protected: bool,
 }

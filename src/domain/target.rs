@@ -33,6 +33,9 @@ pub struct Target {
     pub stack: String,
     /// The role in the tenant's account that Tenantry assumes.
     pub access_role: String,
+    /// The role that it assumes instead where it only plans, if there is one. No part of a plan: by which role it was made
+    /// changes nothing in what is done.
+    pub plan_role: Option<String>,
     /// The role that CloudFormation uses for the tenant's resources. None only where that role itself is made.
     pub deployment_role: Option<String>,
     /// What the access role's trust policy asks for, if anything. Treated as a secret.

@@ -186,6 +186,7 @@ pub fn target(tenant: &str) -> Target {
         account: AccountId::new("222222222222").unwrap(),
         stack: format!("app-{tenant}"),
         access_role: "access".into(),
+        plan_role: None,
         deployment_role: Some("deployment".into()),
         external_id: None,
         pin: None,
@@ -290,6 +291,7 @@ impl TenantAccount for Tenant {
             status: StackStatus::read(status),
             changed: Timestamp::from_second(self.state(|state| state.changed)).ok(),
             outputs: BTreeMap::new(),
+            parameters: BTreeMap::new(),
             protected: false,
         }))
     }

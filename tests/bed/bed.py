@@ -4,12 +4,13 @@ Starts MiniStack on a free loopback port with authentication on, closes the gaps
 deployment, sets the accounts up, prints one line of JSON that says how to reach it, and ends when its standard
 input ends: whoever started it cannot leave it behind, not even by being killed.
 
-    bed.py [--delay SECONDS] [--log FILE] [--planted TEXT] [--misroute FROM=TO] [--page-size N] [--tenants N]
+    bed.py [--delay SECONDS] [--log FILE] [--planted TEXT] [--misroute FROM=TO] [--page-size N] [--tenants N] [--empty]
 
 --delay keeps stacks IN_PROGRESS for so long; --log appends a line of JSON for every request,
 and says of records in the store which of the --planted texts they tell; --misroute lets a
 role of one account lead into another account; --page-size answers in pages of so many changes or events;
---tenants adds so many further tenants, t001 with the account 500000000001 and so on.
+--tenants adds so many further tenants, t001 with the account 500000000001 and so on;
+--empty sets nothing up but administrators, and lets IAM be enforced (enforce.py).
 Where MiniStack differs from AWS is written down in tests/bed/README.md.
 """
 
@@ -35,6 +36,10 @@ PREFIX = "CrossAccountPipeline/"
 KEY_ID = "00000000-1111-2222-3333-444444444444"
 KEY_ARN = f"arn:aws:kms:{REGION}:{TOOLING}:key/{KEY_ID}"
 EXTERNAL_ID = "external-id-of-gnome"
+# An account of the organization that is no tenant's, and one that is in no organization of ours.
+OTHERS, OUTSIDE = "555555555555", "666666666666"
+# Who may take roles, where the accounts are empty.
+PEOPLE = ("alice", "bob")
 # Who approves releases, and who does so as the second person.
 APPROVERS = ("approver", "second")
 
@@ -395,14 +400,47 @@ def set_up_tenant(iam, account, external_id):
     )
 
 
-def wait_and_set_up(port):
+def set_up_empty(endpoint):
+    """Makes what accounts have that nobody has set up: administrators, and the role that Organizations makes."""
+    import boto3
+
+    def client(account):
+        return boto3.client(
+            "iam", endpoint_url=endpoint, region_name=REGION, aws_access_key_id=account, aws_secret_access_key="root"
+        )
+
+    tooling = client(TOOLING)
+    tooling.create_user(UserName="admin")
+    tooling.put_user_policy(UserName="admin", PolicyName="all", PolicyDocument=policy(allow("*", "*")))
+    # People may take the roles that are made for them, and can do nothing by themselves.
+    for user in PEOPLE:
+        tooling.create_user(UserName=user)
+        roles = policy(allow("sts:AssumeRole", f"arn:aws:iam::{TOOLING}:role/tenantry/*"))
+        tooling.put_user_policy(UserName=user, PolicyName="roles", PolicyDocument=roles)
+    trust = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{TOOLING}:root"}, "Action": "sts:AssumeRole"}
+    for account in [*TENANTS.values(), OTHERS, OUTSIDE]:
+        iam = client(account)
+        iam.create_role(RoleName="OrganizationAccountAccessRole", AssumeRolePolicyDocument=policy(trust))
+        iam.put_role_policy(
+            RoleName="OrganizationAccountAccessRole", PolicyName="all", PolicyDocument=policy(allow("*", "*"))
+        )
+    return {
+        "endpoint": endpoint,
+        "region": REGION,
+        "tenants": TENANTS,
+        **access_key(tooling, "admin"),
+        **{user: access_key(tooling, user) for user in PEOPLE},
+    }
+
+
+def wait_and_set_up(port, make):
     for _ in range(600):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break
         time.sleep(0.05)
     try:
-        print(json.dumps(set_up(f"http://127.0.0.1:{port}")), flush=True)
+        print(json.dumps(make(f"http://127.0.0.1:{port}")), flush=True)
         sys.stdin.buffer.read()
     finally:
         os._exit(0)
@@ -416,6 +454,7 @@ def main():
     parser.add_argument("--misroute", metavar="FROM=TO")
     parser.add_argument("--page-size", type=int)
     parser.add_argument("--tenants", type=int, default=0)
+    parser.add_argument("--empty", action="store_true")
     arguments = parser.parse_args()
     TENANTS.update(further_tenants(arguments.tenants))
     port = free_port()
@@ -430,8 +469,11 @@ def main():
         misroute(arguments.misroute)
     if arguments.page_size:
         small_pages(arguments.page_size)
+    if arguments.empty:
+        import enforce  # noqa: F401
     log_requests(arguments.log, arguments.planted)
-    threading.Thread(target=wait_and_set_up, args=(port,), daemon=True).start()
+    make = set_up_empty if arguments.empty else set_up
+    threading.Thread(target=wait_and_set_up, args=(port, make), daemon=True).start()
     sys.argv = ["ministack"]
     from ministack.app import main as serve
 

@@ -301,6 +301,7 @@ pub fn target(number: usize) -> Target {
         account: AccountId::new("222222222222").unwrap(),
         stack: format!("app-{tenant}"),
         access_role: "access".into(),
+        plan_role: None,
         deployment_role: Some("deployment".into()),
         external_id: None,
         pin: None,
@@ -347,6 +348,7 @@ impl TenantAccount for Account {
             status: StackStatus::read(stack.status),
             changed: Some(stack.changed),
             outputs: BTreeMap::new(),
+            parameters: BTreeMap::new(),
             protected: false,
         };
         self.world.call(&self.tenant, "DescribeStacks", |state| Ok(now(state, &self.tenant).map(read))).await

@@ -2,6 +2,7 @@
 
 mod answer;
 mod apply;
+mod bootstrap;
 mod decide;
 mod deploy;
 mod estate;
@@ -12,6 +13,7 @@ mod package;
 mod plan;
 mod stage;
 mod subject;
+mod tenant;
 
 use std::cell::OnceCell;
 
@@ -88,6 +90,8 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
         Command::Recover { stage, selectors, skip, confirm } => {
             estate::recover(open().await?, &stage, selectors.into(), skip, confirm).await
         }
+        Command::Bootstrap { part } => bootstrap::bootstrap(&args, part).await,
+        Command::Tenant { command } => tenant::tenant(&args, command).await,
         Command::Destroy { stage, selectors, confirm } => {
             let selection: Selection = selectors.into();
             let destroy = async |stack: &Option<String>| {

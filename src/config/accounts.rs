@@ -1,0 +1,334 @@
+//! The accounts that a configuration names, read before there is anything to release, or a bucket to release from.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::project::{self, CONFIG, StoreConfig, TenantsAt};
+use super::schema::{self, Bootstrap, Tenant};
+use crate::domain::{AccountId, Region};
+use crate::source::edit::{Edit, Value, apply};
+use crate::source::{Document, Problem, Problems};
+
+/// The key that stands in a starter until there is one.
+pub(super) const NO_KEY: &str = "key/00000000-0000-0000-0000-000000000000";
+
+/// The accounts of a configuration.
+#[derive(Debug)]
+pub struct Accounts {
+    /// The application's name.
+    pub application: String,
+    /// The artifact bucket; none while the configuration still has what a starter has in its place.
+    pub store: Option<StoreConfig>,
+    /// The region of the bucket, as far as the configuration says it.
+    pub region: Region,
+    /// The folder of the bucket that tenants read from, without a slash at its end.
+    pub prefix: String,
+    /// How accounts are set up.
+    pub bootstrap: Bootstrap,
+    /// The tenants.
+    pub tenants: Vec<TenantAccount>,
+    documents: Vec<Document>,
+    tenants_at: TenantsAt,
+}
+
+/// A tenant's account, and its roles by their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantAccount {
+    /// The tenant's name.
+    pub name: String,
+    /// The account.
+    pub account: AccountId,
+    /// The roles in it.
+    pub roles: RoleNames,
+    /// What the roles' trust policies ask for, if anything. Treated as a secret.
+    pub external_id: Option<String>,
+}
+
+/// Names of the roles in a tenant's account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleNames {
+    /// By which releases enter.
+    pub access: String,
+    /// By which plans enter.
+    pub plan: String,
+    /// Which CloudFormation uses.
+    pub deployment: String,
+}
+
+impl RoleNames {
+    fn of(own: &schema::Roles, all: &schema::Roles) -> Self {
+        // A role that is given by its ARN has its name behind the last slash.
+        let name = |own: &Option<String>, all: &Option<String>, standard: &str| {
+            let given = own.as_deref().or(all.as_deref()).unwrap_or(standard);
+            given.rsplit('/').next().unwrap_or(given).to_owned()
+        };
+        Self {
+            access: name(&own.access, &all.access, "CodePipelineCrossAccountRole"),
+            plan: name(&own.plan, &all.plan, "CodePipelineCrossAccountPlanRole"),
+            deployment: name(&own.deployment, &all.deployment, "CloudFormationDeploymentRole"),
+        }
+    }
+}
+
+/// A file as it would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edited {
+    /// The file.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+impl Accounts {
+    /// Reads a configuration and the file of its tenants, and neither template nor artifacts.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with them.
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        let (document, file) = project::read_file(path)?;
+        let root = path.parent().unwrap_or(Path::new(""));
+        let mut documents = vec![document];
+        let (tenants, tenants_at) = project::tenants_of(root, &file.tenants, &mut documents)?;
+        let store =
+            project::store(&file.store, &documents[CONFIG]).map_err(|problem| Problems::new(&documents, [problem]))?;
+        let region = store.region.clone();
+        let prefix = store.prefix.trim_end_matches('/').to_owned();
+        let is_there = !file.store.kms_key.ends_with(NO_KEY);
+        let mut accounts = Self {
+            application: file.application.clone(),
+            store: is_there.then_some(store),
+            region,
+            prefix,
+            bootstrap: file.bootstrap.clone(),
+            tenants: Vec::new(),
+            documents,
+            tenants_at,
+        };
+        let (mut known, mut problems) = (BTreeMap::<AccountId, String>::new(), Vec::new());
+        for (number, tenant) in tenants.iter().enumerate() {
+            match accounts.account_of(tenant, number, &file.roles) {
+                Ok(tenant) => {
+                    if let Some(other) = known.insert(tenant.account.clone(), tenant.name.clone()) {
+                        let message = format!("`{}` and `{other}` have the same account", tenant.name);
+                        problems
+                            .push(Problem::new(message).at(accounts.tenants_at.0, accounts.place(number, "account")));
+                    }
+                    accounts.tenants.push(tenant);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() { Ok(accounts) } else { Err(Problems::new(&accounts.documents, problems)) }
+    }
+
+    fn account_of(&self, tenant: &Tenant, number: usize, roles: &schema::Roles) -> Result<TenantAccount, Problem> {
+        let account = AccountId::new(tenant.account.0.clone())
+            .map_err(|error| Problem::new(error.to_string()).at(self.tenants_at.0, self.place(number, "account")))?;
+        Ok(TenantAccount {
+            name: tenant.name.clone(),
+            account,
+            roles: RoleNames::of(&tenant.roles, roles),
+            external_id: tenant.roles.external_id.clone().or_else(|| roles.external_id.clone()),
+        })
+    }
+
+    fn place(&self, number: usize, key: &str) -> Range<usize> {
+        let number = number.to_string();
+        let keys: Vec<&str> = self.tenants_at.1.iter().copied().chain([number.as_str(), key]).collect();
+        self.documents[self.tenants_at.0].value(&keys)
+    }
+
+    /// Returns the names of roles that all tenants have, unless they say otherwise.
+    pub fn roles(&self) -> RoleNames {
+        let common = self.tenants.first().map(|tenant| tenant.roles.clone());
+        common.unwrap_or_else(|| RoleNames::of(&schema::Roles::default(), &schema::Roles::default()))
+    }
+
+    /// Returns a tenant by its name.
+    pub fn tenant(&self, name: &str) -> Option<&TenantAccount> {
+        self.tenants.iter().find(|tenant| tenant.name == name)
+    }
+
+    /// Returns the configuration with a bucket and its key in place of what a starter has; none where it names another
+    /// bucket already, or no value can be put there.
+    pub fn with_store(&self, bucket: &str, kms_key: &str) -> Option<Edited> {
+        let document = &self.documents[CONFIG];
+        if self.store.is_some() {
+            return None;
+        }
+        let edit = |key: &str, value: &str| {
+            let store = document.tree.child(document.tree.root()?, "store")?;
+            let node = document.tree.node(document.tree.child(store, key)?);
+            Value::Text(value.to_owned()).instead_of(node)
+        };
+        let edits = vec![edit("bucket", bucket)?, edit("kms-key", kms_key)?];
+        Some(Edited { path: document.path.clone(), text: apply(&document.text, edits).ok()? })
+    }
+
+    /// Returns the list of tenants with one more at its end, written as the others are.
+    ///
+    /// # Errors
+    ///
+    /// Says why nothing can be added there.
+    pub fn with_tenant(
+        &self,
+        name: &str,
+        account: &AccountId,
+        labels: &[(String, String)],
+    ) -> Result<Edited, Problems> {
+        let document = &self.documents[self.tenants_at.0];
+        let refused = |hint: String| {
+            let problem = Problem::new("the list of tenants has a form that nothing can be added to");
+            Problems::new(&self.documents, [problem.at(self.tenants_at.0, self.place(0, "name")).hint(hint)])
+        };
+        let labels: Vec<String> =
+            labels.iter().map(|(key, value)| format!("{}: {}", quoted(key), quoted(value))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("labels: {{ {} }}", labels.join(", ")) };
+        let lines = |indent: &str| {
+            let mut text = format!("{indent}- name: {name}\n{indent}  account: \"{account}\"\n");
+            if !labels.is_empty() {
+                text.push_str(&format!("{indent}  {labels}\n"));
+            }
+            text
+        };
+        let ranges = self.ranges().ok_or_else(|| refused(format!("add it by hand:\n{}", lines(""))))?;
+        let indent: String = match ranges.last() {
+            None => String::new(),
+            Some(last) => document.text[last.clone()].chars().take_while(|c| *c == ' ').collect(),
+        };
+        let at = ranges.last().map_or(document.text.len(), |last| last.end);
+        let mut new = lines(&indent);
+        if !document.text[..at].ends_with('\n') && at > 0 {
+            new.insert(0, '\n');
+        }
+        let text = apply(&document.text, vec![Edit { place: at..at, text: new }]).expect("there is one edit");
+        Ok(Edited { path: document.path.clone(), text })
+    }
+
+    /// Returns the list of tenants without one of them.
+    ///
+    /// # Errors
+    ///
+    /// Says why it cannot be taken out.
+    pub fn without_tenant(&self, name: &str) -> Result<Edited, Problems> {
+        let document = &self.documents[self.tenants_at.0];
+        let number = self.tenants.iter().position(|tenant| tenant.name == name);
+        let range = number.and_then(|number| self.ranges()?.into_iter().nth(number));
+        let range = range.ok_or_else(|| {
+            let problem = Problem::new(format!("`{name}` cannot be taken out of the list of tenants"));
+            Problems::new(&self.documents, [problem.hint("take it out by hand")])
+        })?;
+        let text = apply(&document.text, vec![Edit { place: range, text: String::new() }]).expect("there is one edit");
+        Ok(Edited { path: document.path.clone(), text })
+    }
+
+    /// Returns the lines of each tenant in a list of blocks: from its dash to that of the next one, or to where the list
+    /// ends; none where the list has another form.
+    fn ranges(&self) -> Option<Vec<Range<usize>>> {
+        let document = &self.documents[self.tenants_at.0];
+        let text = &document.text;
+        let mut list = document.tree.root()?;
+        for key in self.tenants_at.1 {
+            list = document.tree.child(list, key)?;
+        }
+        let line_of = |at: usize| text[..at].rfind('\n').map_or(0, |end| end + 1);
+        let mut starts = Vec::new();
+        for (_, item) in document.tree.entries(list) {
+            let start = line_of(document.tree.node(item).value.start);
+            text[start..].trim_start_matches(' ').strip_prefix("- ")?;
+            starts.push(start);
+        }
+        let Some(last) = starts.last().copied() else { return Some(Vec::new()) };
+        // The last one ends before the first line that is indented no deeper than its dash, but for comments and blanks
+        // that may follow within it.
+        let depth = |line: &str| line.len() - line.trim_start_matches(' ').len();
+        let (mut end, mut at) = (last, last);
+        for (number, line) in text[last..].split_inclusive('\n').enumerate() {
+            let is_blank = line.trim().is_empty();
+            if number > 0 && !is_blank && depth(line) <= depth(&text[last..]) {
+                break;
+            }
+            at += line.len();
+            if !is_blank {
+                end = at;
+            }
+        }
+        let ends = starts.iter().skip(1).copied().chain([end]);
+        Some(starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect())
+    }
+}
+
+/// Writes a text so that YAML takes it for nothing else.
+fn quoted(text: &str) -> String {
+    let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+        && !["true", "false", "yes", "no", "on", "off", "null", "y", "n"].contains(&text.to_lowercase().as_str());
+    if is_plain { text.to_owned() } else { serde_json::Value::from(text).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIGURATION: &str = "application: app
+template: t.yaml
+store: # to fill in
+  bucket: my-artifact-bucket
+  kms-key: arn:aws:kms:eu-west-1:111111111111:key/00000000-0000-0000-0000-000000000000
+stages: { prod: {} }
+tenants:
+  # the first ones
+  - name: one
+    account: \"222222222222\"
+
+  - { name: two, account: \"333333333333\" }
+
+# the end
+regions: [eu-west-1]
+";
+
+    fn accounts(text: &str) -> (tempfile::TempDir, Accounts) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tenantry.yaml");
+        std::fs::write(&path, text).unwrap();
+        let accounts = Accounts::read(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        (folder, accounts)
+    }
+
+    #[test]
+    fn a_tenant_is_added_and_taken_out_again() {
+        let (_folder, before) = accounts(CONFIGURATION);
+        let labels = [("ring".to_owned(), "canary".to_owned()), ("on".to_owned(), "0".to_owned())];
+        let added = before.with_tenant("three", &AccountId::new("444444444444").unwrap(), &labels).unwrap();
+        let new = "  - name: three\n    account: \"444444444444\"\n    labels: { ring: canary, \"on\": \"0\" }\n";
+        assert_eq!(added.text, CONFIGURATION.replace("\n# the end", &format!("{new}\n# the end")));
+        let (_folder, with) = accounts(&added.text);
+        assert_eq!(with.tenants.len(), 3);
+        assert_eq!(with.without_tenant("three").unwrap().text, CONFIGURATION);
+        let (_folder, less) = accounts(&before.without_tenant("one").unwrap().text);
+        assert_eq!(less.tenants.iter().map(|tenant| tenant.name.as_str()).collect::<Vec<_>>(), ["two"]);
+    }
+
+    #[test]
+    fn what_a_starter_has_for_a_bucket_is_replaced_once() {
+        let (_folder, before) = accounts(CONFIGURATION);
+        assert!(before.store.is_none());
+        let key = "arn:aws:kms:eu-west-1:999999999999:key/11111111-0000-0000-0000-000000000000";
+        let (_folder, with) = accounts(&before.with_store("tenantry-999999999999-eu-west-1", key).unwrap().text);
+        let store = with.store.clone().unwrap();
+        assert_eq!((store.bucket.as_str(), store.kms_key.as_str()), ("tenantry-999999999999-eu-west-1", key));
+        assert_eq!(with.with_store("other", key), None);
+    }
+
+    #[test]
+    fn a_list_in_brackets_is_left_to_its_owner() {
+        let text = CONFIGURATION.split("tenants:").next().unwrap().to_owned()
+            + "tenants: [{ name: one, account: \"222222222222\" }]\n";
+        let (_folder, before) = accounts(&text);
+        let refused = before.with_tenant("three", &AccountId::new("444444444444").unwrap(), &[]).unwrap_err();
+        assert!(refused.to_string().contains("add it by hand"), "{refused}");
+        assert!(before.without_tenant("one").is_err());
+    }
+}
