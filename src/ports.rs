@@ -10,7 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::domain::{
-    AlarmState, ChangeSet, Digest, Drift, Fault, ParameterValue, Stack, StackEvent, StackOptions, Target,
+    AlarmState, ChangeSet, DataResource, Digest, Drift, Fault, ParameterValue, Stack, StackEvent, StackOptions, Target,
 };
 
 /// The way into tenants' accounts.
@@ -116,8 +116,11 @@ pub trait TenantAccount: Send + Sync {
     /// Returns those of some alarms that exist, as they are now.
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault>;
 
-    /// Protects a stack against deletion.
-    async fn protect(&self, stack: &str) -> Result<(), Fault>;
+    /// Protects a stack against deletion, or does so no longer.
+    async fn protect(&self, stack: &str, protected: bool) -> Result<(), Fault>;
+
+    /// Returns the resources of a stack that hold data and would be deleted with it, those of nested stacks too.
+    async fn deletable_data(&self, stack: &str) -> Result<Vec<DataResource>, Fault>;
 
     /// Returns the events of a stack from a moment on, by CloudFormation's clock, oldest first; all if none is given.
     async fn events(&self, stack: &str, since: Option<Timestamp>) -> Result<Vec<StackEvent>, Fault>;

@@ -18,10 +18,10 @@ use aws_types::request_id::RequestId;
 use jiff::Timestamp;
 
 use super::session::Session;
-use super::{alarms, fault, http};
+use super::{alarms, data, fault, http};
 use crate::domain::{
-    AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Drift, DriftedResource, Fault, FaultKind,
-    OnStackFailure, ParameterValue, PropertyChange, Replacement, Stack, StackEvent, StackStatus,
+    AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, DataResource, Drift, DriftedResource, Fault,
+    FaultKind, OnStackFailure, ParameterValue, PropertyChange, Replacement, Stack, StackEvent, StackStatus,
 };
 use crate::ports::{Answer, ChangeSetRequest, TemplateSource, TenantAccount};
 
@@ -313,9 +313,13 @@ impl TenantAccount for Account {
         })
     }
 
-    async fn protect(&self, stack: &str) -> Result<(), Fault> {
+    async fn deletable_data(&self, stack: &str) -> Result<Vec<DataResource>, Fault> {
+        data::deletable(&self.cloudformation, stack).await
+    }
+
+    async fn protect(&self, stack: &str, protected: bool) -> Result<(), Fault> {
         let request = self.cloudformation.update_termination_protection().stack_name(stack);
-        let answer = request.enable_termination_protection(true).send().await;
+        let answer = request.enable_termination_protection(protected).send().await;
         answer.map(drop).map_err(|error| self.fault("UpdateTerminationProtection", &error))
     }
 

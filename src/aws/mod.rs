@@ -3,10 +3,12 @@
 mod account;
 mod admin;
 mod alarms;
+mod data;
 mod fault;
 mod http;
 mod multipart;
 mod pipeline;
+mod retained;
 mod session;
 mod store;
 

@@ -297,16 +297,27 @@ pub enum BootstrapPart {
     /// Print a template, for whoever deploys it otherwise
     Template {
         /// Which one
-        part: Printed,
+        part: PartName,
+    },
+    /// Delete what was set up in the tooling account; its bucket and its key stay, unless they are named
+    Remove {
+        /// What is deleted
+        part: PartName,
+        /// `Bucket`, with all artifacts and records, or `Key`, without which they cannot be read; can be repeated
+        #[arg(long, value_name = "LOGICAL_ID")]
+        delete_data: Vec<String>,
+        /// Confirm by the part's name, where nobody is at a terminal
+        #[arg(long, value_name = "PART")]
+        confirm: Option<String>,
     },
 }
 
-/// Which template is printed.
+/// One of the things that are set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Printed {
-    /// That of the tooling account
+pub enum PartName {
+    /// The tooling account
     Tooling,
-    /// That of a tenant's account, as for a StackSet
+    /// A tenant's account
     Tenant,
     /// The pipeline
     Pipeline,

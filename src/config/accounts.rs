@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::project::{self, CONFIG, StoreConfig, TenantsAt};
 use super::schema::{self, Bootstrap, Tenant};
 use crate::domain::{AccountId, Region};
-use crate::source::edit::{Edit, Value, apply};
+use crate::source::edit::{Edit, Value, apply, without_item};
 use crate::source::{Document, Problem, Problems};
 
 /// The key that stands in a starter until there is one.
@@ -28,6 +28,9 @@ pub struct Accounts {
     pub bootstrap: Bootstrap,
     /// The tenants.
     pub tenants: Vec<TenantAccount>,
+    /// What roles' trust policies ask for where a tenant has nothing of its own. Treated as a secret.
+    pub external_id: Option<String>,
+    roles: RoleNames,
     documents: Vec<Document>,
     tenants_at: TenantsAt,
 }
@@ -103,6 +106,8 @@ impl Accounts {
             prefix,
             bootstrap: file.bootstrap.clone(),
             tenants: Vec::new(),
+            external_id: file.roles.external_id.clone(),
+            roles: RoleNames::of(&schema::Roles::default(), &file.roles),
             documents,
             tenants_at,
         };
@@ -142,8 +147,7 @@ impl Accounts {
 
     /// Returns the names of roles that all tenants have, unless they say otherwise.
     pub fn roles(&self) -> RoleNames {
-        let common = self.tenants.first().map(|tenant| tenant.roles.clone());
-        common.unwrap_or_else(|| RoleNames::of(&schema::Roles::default(), &schema::Roles::default()))
+        self.roles.clone()
     }
 
     /// Returns a tenant by its name.
@@ -203,25 +207,45 @@ impl Accounts {
         if !document.text[..at].ends_with('\n') && at > 0 {
             new.insert(0, '\n');
         }
+        // Where others stand apart, so does this one.
+        if ranges.len() > 1 && document.text[ranges[ranges.len() - 2].clone()].ends_with("\n\n") {
+            new.insert(0, '\n');
+        }
         let text = apply(&document.text, vec![Edit { place: at..at, text: new }]).expect("there is one edit");
         Ok(Edited { path: document.path.clone(), text })
     }
 
-    /// Returns the list of tenants without one of them.
+    /// Returns the files without a tenant: its place in the list, and where stages name it.
     ///
     /// # Errors
     ///
     /// Says why it cannot be taken out.
-    pub fn without_tenant(&self, name: &str) -> Result<Edited, Problems> {
-        let document = &self.documents[self.tenants_at.0];
-        let number = self.tenants.iter().position(|tenant| tenant.name == name);
-        let range = number.and_then(|number| self.ranges()?.into_iter().nth(number));
-        let range = range.ok_or_else(|| {
-            let problem = Problem::new(format!("`{name}` cannot be taken out of the list of tenants"));
+    pub fn without_tenant(&self, name: &str) -> Result<Vec<Edited>, Problems> {
+        let refused = |of: &str| {
+            let problem = Problem::new(format!("`{name}` cannot be taken out of {of}"));
             Problems::new(&self.documents, [problem.hint("take it out by hand")])
-        })?;
-        let text = apply(&document.text, vec![Edit { place: range, text: String::new() }]).expect("there is one edit");
-        Ok(Edited { path: document.path.clone(), text })
+        };
+        let mut edits: Vec<Vec<Edit>> = vec![Vec::new(); self.documents.len()];
+        let number = self.tenants.iter().position(|tenant| tenant.name == name);
+        let place = number.and_then(|number| self.ranges()?.into_iter().nth(number));
+        let place = place.ok_or_else(|| refused("the list of tenants"))?;
+        edits[self.tenants_at.0].push(Edit { place, text: String::new() });
+        let Document { text, tree, .. } = &self.documents[CONFIG];
+        let stages = tree.root().and_then(|root| tree.child(root, "stages"));
+        for (stage, id) in stages.map(|stages| tree.entries(stages)).unwrap_or_default() {
+            let Some(list) = tree.child(id, "tenants") else { continue };
+            let names = tree.entries(list).into_iter().enumerate();
+            for (number, _) in names.filter(|(_, (_, item))| tree.text(*item) == Some(name)) {
+                let edit = without_item(text, tree, list, number);
+                edits[CONFIG].push(edit.ok_or_else(|| refused(&format!("stage {stage}")))?);
+            }
+        }
+        let edited =
+            self.documents.iter().zip(edits).filter(|(_, edits)| !edits.is_empty()).map(|(document, edits)| {
+                let text = apply(&document.text, edits).expect("no two edits are of one place");
+                Edited { path: document.path.clone(), text }
+            });
+        Ok(edited.collect())
     }
 
     /// Returns the lines of each tenant in a list of blocks: from its dash to that of the next one, or to where the list
@@ -229,7 +253,7 @@ impl Accounts {
     fn ranges(&self) -> Option<Vec<Range<usize>>> {
         let document = &self.documents[self.tenants_at.0];
         let text = &document.text;
-        let mut list = document.tree.root()?;
+        let Some(mut list) = document.tree.root() else { return Some(Vec::new()) };
         for key in self.tenants_at.1 {
             list = document.tree.child(list, key)?;
         }
@@ -302,13 +326,28 @@ regions: [eu-west-1]
         let (_folder, before) = accounts(CONFIGURATION);
         let labels = [("ring".to_owned(), "canary".to_owned()), ("on".to_owned(), "0".to_owned())];
         let added = before.with_tenant("three", &AccountId::new("444444444444").unwrap(), &labels).unwrap();
-        let new = "  - name: three\n    account: \"444444444444\"\n    labels: { ring: canary, \"on\": \"0\" }\n";
+        let new = "\n  - name: three\n    account: \"444444444444\"\n    labels: { ring: canary, \"on\": \"0\" }\n";
         assert_eq!(added.text, CONFIGURATION.replace("\n# the end", &format!("{new}\n# the end")));
         let (_folder, with) = accounts(&added.text);
         assert_eq!(with.tenants.len(), 3);
-        assert_eq!(with.without_tenant("three").unwrap().text, CONFIGURATION);
-        let (_folder, less) = accounts(&before.without_tenant("one").unwrap().text);
+        let again = with.without_tenant("three").unwrap();
+        assert_eq!(again[0].text.replace("\n\n\n", "\n\n"), CONFIGURATION);
+        let (_folder, less) = accounts(&before.without_tenant("one").unwrap()[0].text);
         assert_eq!(less.tenants.iter().map(|tenant| tenant.name.as_str()).collect::<Vec<_>>(), ["two"]);
+    }
+
+    #[test]
+    fn stages_that_name_a_tenant_forget_it_too() {
+        for (stages, without) in [
+            ("{ dev: { tenants: [one] }, prod: {} }", "{ dev: { tenants: [] }, prod: {} }"),
+            ("{ dev: { tenants: [one, two] } }", "{ dev: { tenants: [two] } }"),
+            ("{ dev: { tenants: [two, one] } }", "{ dev: { tenants: [two] } }"),
+            ("\n  dev:\n    tenants:\n      - two\n      - one # here\n", "\n  dev:\n    tenants:\n      - two\n"),
+        ] {
+            let (_folder, before) = accounts(&CONFIGURATION.replace("{ prod: {} }", stages));
+            let text = &before.without_tenant("one").unwrap()[0].text;
+            assert!(text.contains(&format!("stages: {without}")), "{text}");
+        }
     }
 
     #[test]

@@ -33,6 +33,15 @@ pub fn load(path: &Path, environment: Environment, stack: Option<&str>) -> Resul
     }
 }
 
+/// Reads a project without checking it: to take away what it names, nothing has to be right but that.
+///
+/// # Errors
+///
+/// Returns what cannot be read.
+pub fn read(path: &Path, environment: Environment, stack: Option<&str>) -> Result<Project, Problems> {
+    project::read(path, environment, stack)
+}
+
 /// Returns the stacks that a configuration releases, each after those that it depends on: one without a name where it
 /// names a template, and the names of several where it names a CDK assembly that has them.
 ///

@@ -227,7 +227,12 @@ pub(super) fn tenants_of(
     let number = documents.len();
     let document = Document::read(&root.join(name), "the tenants")
         .map_err(|problem| Problems::new(documents, [problem.at(CONFIG, documents[CONFIG].value(&["tenants"]))]))?;
+    // A file of which the last tenant was taken out has nothing in it.
+    let is_empty = document.text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#'));
     documents.push(document);
+    if is_empty {
+        return Ok((Vec::new(), (number, &[])));
+    }
     let list = documents[number].parse(number).map_err(|problem| Problems::new(documents, [problem]))?;
     Ok((list, (number, &[])))
 }

@@ -34,4 +34,5 @@ pub use outcome::{Exit, Failure, Outcome, Tally};
 pub use release::{Artifact, Release, ReleaseId, TemplateObject};
 pub use rollout::{ConcurrencyMode, OnFailure, Quota, Rollout, Wave};
 pub use stack::{Stack, StackEvent, StackStatus};
+pub use stateful::DataResource;
 pub use target::{ParameterValue, Target, TargetId, is_reference};

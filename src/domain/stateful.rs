@@ -1,5 +1,22 @@
 //! Resources that hold what their owner would miss.
 
+use std::fmt;
+
+/// A resource that holds data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataResource {
+    /// Its name in the template; of a nested stack's as `Stack/Resource`.
+    pub logical_id: String,
+    /// Its type.
+    pub resource_type: String,
+}
+
+impl fmt::Display for DataResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.logical_id, self.resource_type)
+    }
+}
+
 /// Types whose resources hold data, or what other data cannot be read without.
 const STATEFUL: &[&str] = &[
     // Tables and databases.

@@ -143,7 +143,7 @@ impl Run {
         }
         if options.termination_protection
             && !protected
-            && let Err(fault) = patiently(stop, || account.protect(stack_id)).await
+            && let Err(fault) = patiently(stop, || account.protect(stack_id, true)).await
         {
             return undone("the stack could not be protected against deletion", &fault);
         }

@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep};
 use super::{Engine, Entered, Scratch, Stop, StopHandle};
 use crate::domain::release::Provenance;
 use crate::domain::{
-    AccountId, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Drift, Fault, FaultKind,
-    Identity, Region, Release, Replacement, Stack, StackEvent, StackStatus, Target, TargetId, TemplateObject,
+    AccountId, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, DataResource, Digest, Drift, Fault,
+    FaultKind, Identity, Region, Release, Replacement, Stack, StackEvent, StackStatus, Target, TargetId,
+    TemplateObject,
 };
 use crate::event::{Events, Timed};
 use crate::ports::{Accounts, Answer, ChangeSetRequest, Store, TenantAccount};
@@ -389,8 +390,12 @@ impl TenantAccount for Tenant {
         Ok(self.fleet.alarms(names))
     }
 
-    async fn protect(&self, _: &str) -> Result<(), Fault> {
+    async fn protect(&self, _: &str, _: bool) -> Result<(), Fault> {
         self.call("UpdateTerminationProtection")
+    }
+
+    async fn deletable_data(&self, _: &str) -> Result<Vec<DataResource>, Fault> {
+        Ok(Vec::new())
     }
 
     async fn events(&self, stack: &str, since: Option<Timestamp>) -> Result<Vec<StackEvent>, Fault> {

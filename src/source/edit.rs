@@ -63,6 +63,25 @@ pub fn without(tree: &Tree, way: &[Id]) -> Option<Edit> {
     Some(Edit { place, text: String::new() })
 }
 
+/// Returns the edit that takes a scalar out of a list, with what separates it from the others.
+pub fn without_item(text: &str, tree: &Tree, list: Id, number: usize) -> Option<Edit> {
+    let places: Vec<Range<usize>> =
+        tree.entries(list).into_iter().map(|(_, item)| tree.node(item).value.start..tree.node(item).end).collect();
+    let own = places.get(number)?.clone();
+    let is_flow = text[tree.node(list).value.start..].starts_with('[');
+    let place = match (is_flow, number.checked_sub(1), places.get(number + 1)) {
+        (true, _, Some(next)) => own.start..next.start,
+        (true, Some(before), None) => places[before].end..own.end,
+        (true, None, None) => own,
+        (false, ..) => {
+            let start = text[..own.start].rfind('\n').map_or(0, |end| end + 1);
+            let end = text[own.end..].find('\n').map_or(text.len(), |end| own.end + end + 1);
+            text[start..].trim_start().starts_with("- ").then_some(start..end)?
+        }
+    };
+    Some(Edit { place, text: String::new() })
+}
+
 impl Value {
     /// Writes the value as what it replaces was written, on one line that is YAML, and JSON where JSON is asked for.
     pub fn written(&self, style: Style) -> String {

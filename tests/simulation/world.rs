@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tenantry::domain::{
-    AccountId, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, Digest, Drift, Fault, FaultKind,
-    PropertyChange, Region, Replacement, Stack, StackEvent, StackStatus, Target, TargetId,
+    AccountId, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, DataResource, Digest, Drift, Fault,
+    FaultKind, PropertyChange, Region, Replacement, Stack, StackEvent, StackStatus, Target, TargetId,
 };
 use tenantry::ports::{Accounts, Answer, ChangeSetRequest, Store, TemplateSource, TenantAccount};
 use tokio::time::{Instant, sleep};
@@ -489,8 +489,12 @@ impl TenantAccount for Account {
         Ok(Vec::new())
     }
 
-    async fn protect(&self, _: &str) -> Result<(), Fault> {
+    async fn protect(&self, _: &str, _: bool) -> Result<(), Fault> {
         Ok(())
+    }
+
+    async fn deletable_data(&self, _: &str) -> Result<Vec<DataResource>, Fault> {
+        Ok(Vec::new())
     }
 
     async fn events(&self, stack_id: &str, since: Option<Timestamp>) -> Result<Vec<StackEvent>, Fault> {

@@ -8,32 +8,30 @@ use serde_json::json;
 
 use super::answer::{StageAnswer, StageEnd};
 use super::stage::{ended, is_hopeless, not_begun, stopped_or};
-use crate::cli::args::{Args, BootstrapPart, Printed, Sure};
+use super::tenant::confirmed;
+use crate::cli::args::{Args, BootstrapPart, PartName, Sure};
 use crate::cli::error::CommandError;
 use crate::cli::site::Site;
 use crate::cli::workspace::artifact_store;
 use crate::config::{Accounts, Edited, StageConfig, StoreConfig, TenantAccount};
 use crate::domain::{AccountId, Exit, Gate, Masks, OnFailure, Region, Rollout, StackOptions, Target, TargetId};
-use crate::engine::{Execution, PlanRequest};
+use crate::engine::{Execution, PlanRequest, Refusal};
 use crate::event::Event;
 use crate::infra::{Parameters, Part, Setting, most_accounts};
 use crate::plan::{Origin, Secrets, Selection};
 use crate::ports::Store as _;
 use crate::report;
-use crate::report::text::{GOOD, styled};
+use crate::report::text::{GOOD, count, elide, styled};
 
 /// Sets one kind of account up.
 pub async fn bootstrap(args: &Args, part: BootstrapPart) -> Result<Exit, CommandError> {
     match part {
         BootstrapPart::Template { part } => {
-            let part = match part {
-                Printed::Tooling => Part::Tooling,
-                Printed::Tenant => Part::Tenant,
-                Printed::Pipeline => Part::Pipeline,
-                Printed::Github => Part::Github,
-            };
-            anstream::stdout().write_all(part.template().as_bytes())?;
+            anstream::stdout().write_all(part.part().template().as_bytes())?;
             Ok(Exit::Done)
+        }
+        BootstrapPart::Remove { part, delete_data, confirm } => {
+            remove(Site::open(args, None).await?, part.part(), &delete_data, confirm).await
         }
         BootstrapPart::Tooling { region, sure } => {
             let region = region.map(Region::new).transpose().map_err(|error| CommandError::usage(error.to_string()))?;
@@ -71,13 +69,90 @@ pub async fn bootstrap(args: &Args, part: BootstrapPart) -> Result<Exit, Command
     }
 }
 
+impl PartName {
+    fn part(self) -> Part {
+        match self {
+            Self::Tooling => Part::Tooling,
+            Self::Tenant => Part::Tenant,
+            Self::Pipeline => Part::Pipeline,
+            Self::Github => Part::Github,
+        }
+    }
+}
+
+/// What outlives the tooling account's stack, unless it is named.
+const DATA: [&str; 2] = ["Bucket", "Key"];
+
+/// Deletes a stack of the tooling account, and what of it holds data where that was named.
+async fn remove(site: Site, part: Part, deleted: &[String], confirm: Option<String>) -> Result<Exit, CommandError> {
+    let data: &[&str] = if part == Part::Tooling { &DATA } else { &[] };
+    if let Some(unknown) = deleted.iter().find(|name| !data.contains(&name.as_str())) {
+        return Err(CommandError::usage(format!("`{unknown}` is no resource with data of {}", part.name())));
+    }
+    if part == Part::Tenant {
+        let error = CommandError::usage("a tenant's account is removed with its tenant");
+        return Err(error.hint("use `tenantry tenant remove NAME`"));
+    }
+    if part == Part::Tooling && !site.accounts.tenants.is_empty() {
+        let names: Vec<&str> = site.accounts.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+        let message =
+            format!("{} tenants still need the tooling account: {}", names.len(), elide(&names.join(", "), 200));
+        let error = CommandError::usage(message).exit(Exit::Refused);
+        return Err(error.hint("let them go first, with `tenantry tenant remove NAME`"));
+    }
+    let name = if part == Part::Pipeline { site.accounts.application.clone() } else { part.name().to_owned() };
+    let target = in_tooling(&site, part, &name, Parameters::new())?;
+    site.conduct(
+        async |site| {
+            let Site { engine, tooling, .. } = site;
+            let account = engine.accounts.enter(&target).await?;
+            let stack = account.stack(&target.stack).await?;
+            let outputs = stack.as_ref().map(|stack| stack.outputs.clone()).unwrap_or_default();
+            for name in data {
+                let what = match (outputs.get(*name).or(outputs.get("KeyArn")), deleted.iter().any(|one| one == name)) {
+                    (Some(id), true) => format!("{name} {id} would be deleted with all that is in it"),
+                    (Some(id), false) => format!("{name} {id} stays"),
+                    (None, _) => continue,
+                };
+                engine.events.notice(what);
+            }
+            engine.events.notice(format!("stack {} in account {} would be deleted", target.stack, target.account));
+            confirmed(site, confirm, part.name()).await?;
+            if stack.is_some_and(|stack| stack.protected) {
+                account.protect(&target.stack, false).await?;
+            }
+            let entered = engine.enter(part.name(), vec![target]).await;
+            let finished = engine.destroy(part.name(), part.name(), Rollout::default(), entered).await;
+            let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), 0);
+            if exit == Exit::Done {
+                for name in deleted {
+                    match (name.as_str(), outputs.get("Bucket"), outputs.get("KeyArn")) {
+                        ("Bucket", Some(bucket), _) => {
+                            let endpoint = site.environment.s3_endpoint.as_deref();
+                            let objects = tooling.delete_bucket(bucket, endpoint).await?;
+                            engine.events.notice(format!("deleted bucket {bucket} with {}", count(objects, "object")));
+                        }
+                        ("Key", _, Some(key)) => {
+                            tooling.schedule_key_deletion(key).await?;
+                            engine.events.notice(format!("key {key} is deleted in 30 days"));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Ok(StageEnd { answer: StageAnswer::new(part.name(), None, exit, finished), exit, next: None })
+        },
+        |console, end| give(console, end, |_| {}),
+    )
+    .await
+}
+
 /// Sets the tooling account up, and writes its bucket and key into a configuration that has none yet.
 async fn tooling(site: Site, sure: Sure) -> Result<Exit, CommandError> {
     let wanted: BTreeSet<AccountId> = site.accounts.tenants.iter().map(|tenant| tenant.account.clone()).collect();
     site.conduct(
         async |site| {
-            let target = tooling_target(site, &wanted, &BTreeSet::new()).await?;
-            let end = deploy(site, Part::Tooling, vec![target.clone()], sure).await?;
+            let (target, end) = deploy_tooling(site, &wanted, &BTreeSet::new(), sure).await?;
             let mut edited = None;
             if end.exit == Exit::Done {
                 edited = site.remember_store(&target).await?;
@@ -95,6 +170,42 @@ async fn tooling(site: Site, sure: Sure) -> Result<Exit, CommandError> {
     .await
 }
 
+/// How often the tooling account is planned anew, where others list accounts in it at the same time.
+const ATTEMPTS: u32 = 5;
+
+/// Brings the tooling account's stack to what it should be. Its list of accounts is read, planned from, and read once more:
+/// CloudFormation executes no change set that was made before another one was executed, so that of two who list an account
+/// at the same time the second one plans anew, and neither is lost.
+pub async fn deploy_tooling(
+    site: &Site,
+    wanted: &BTreeSet<AccountId>,
+    leaving: &BTreeSet<AccountId>,
+    sure: Sure,
+) -> Result<(Target, StageEnd), CommandError> {
+    for attempt in 1.. {
+        let present = listed(site).await?;
+        let target = tooling_target(site, &present, wanted, leaving)?;
+        let is_current = async || Ok(listed(site).await? == present);
+        match deploy(site, Part::Tooling, vec![target.clone()], sure, is_current).await? {
+            Deployed::Overtaken(_) if attempt < ATTEMPTS => {
+                site.engine
+                    .events
+                    .notice("somebody else has changed the tooling account meanwhile: it is planned anew");
+            }
+            Deployed::Ended(end) | Deployed::Overtaken(end) => return Ok((target, end)),
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+/// Returns the accounts that the tooling account's policies list.
+async fn listed(site: &Site) -> Result<BTreeSet<AccountId>, CommandError> {
+    let target = in_tooling(site, Part::Tooling, "tooling", Parameters::new())?;
+    let stack = site.engine.accounts.enter(&target).await?.stack(&target.stack).await?;
+    let accounts = stack.and_then(|stack| stack.parameters.get("TenantAccounts").cloned()).unwrap_or_default();
+    Ok(accounts.split(',').filter_map(|account| AccountId::new(account.trim()).ok()).collect())
+}
+
 /// Sets tenants' accounts up.
 async fn tenants(site: Site, names: &[String], sure: Sure) -> Result<Exit, CommandError> {
     let unknown = names.iter().find(|name| site.accounts.tenant(name).is_none());
@@ -104,7 +215,7 @@ async fn tenants(site: Site, names: &[String], sure: Sure) -> Result<Exit, Comma
     let chosen = site.accounts.tenants.iter().filter(|tenant| names.is_empty() || names.contains(&tenant.name));
     let targets = chosen.map(|tenant| tenant_target(&site, tenant)).collect::<Result<Vec<_>, _>>()?;
     site.conduct(
-        async |site| deploy(site, Part::Tenant, targets, sure).await,
+        async |site| deploy_once(site, Part::Tenant, targets, sure).await,
         |console, end| give(console, end, |_| {}),
     )
     .await
@@ -124,7 +235,7 @@ async fn pipeline(site: Site, mut parameters: Vec<(&'static str, String)>, sure:
                 ("BuildSpecKey", tools.steps),
             ]);
             let target = in_tooling(site, Part::Pipeline, &site.accounts.application, texts(parameters))?;
-            deploy(site, Part::Pipeline, vec![target], sure).await
+            deploy_once(site, Part::Pipeline, vec![target], sure).await
         },
         |console, end| give(console, end, |_| {}),
     )
@@ -132,14 +243,18 @@ async fn pipeline(site: Site, mut parameters: Vec<(&'static str, String)>, sure:
 }
 
 async fn one(site: Site, part: Part, target: Target, sure: Sure) -> Result<Exit, CommandError> {
-    site.conduct(async |site| deploy(site, part, vec![target], sure).await, |console, end| give(console, end, |_| {}))
-        .await
+    site.conduct(
+        async |site| deploy_once(site, part, vec![target], sure).await,
+        |console, end| give(console, end, |_| {}),
+    )
+    .await
 }
 
 /// Returns the tooling account's stack as it should be. Accounts that are listed there already stay, but those that are
 /// to leave: another configuration may have brought them.
-pub async fn tooling_target(
+fn tooling_target(
     site: &Site,
+    present: &BTreeSet<AccountId>,
     wanted: &BTreeSet<AccountId>,
     leaving: &BTreeSet<AccountId>,
 ) -> Result<Target, CommandError> {
@@ -158,11 +273,6 @@ pub async fn tooling_target(
         parameters.push(("OrganizationPath", bootstrap.organization_path.clone().unwrap_or_default()));
         return in_tooling(site, Part::Tooling, "tooling", texts(parameters));
     }
-    let target = in_tooling(site, Part::Tooling, "tooling", Parameters::new())?;
-    let present = site.engine.accounts.enter(&target).await?.stack(&target.stack).await?;
-    let present = present.and_then(|stack| stack.parameters.get("TenantAccounts").cloned()).unwrap_or_default();
-    let present: BTreeSet<AccountId> =
-        present.split(',').filter_map(|account| AccountId::new(account.trim()).ok()).collect();
     for account in present.difference(wanted).filter(|account| !leaving.contains(account)) {
         site.engine.events.notice(format!("account {account} is of no tenant here, and stays in the policies"));
     }
@@ -177,7 +287,7 @@ pub async fn tooling_target(
     parameters.push(("TenantAccounts", listed.join(",")));
     let parameters = texts(parameters);
     let setting = Setting {
-        account: target.account.to_string(),
+        account: site.caller.account.to_string(),
         region: site.region.to_string(),
         parameters: parameters
             .iter()
@@ -219,12 +329,17 @@ pub fn tenant_target(site: &Site, tenant: &TenantAccount) -> Result<Target, Comm
             parameters.push((name, list.join(",")));
         }
     }
-    let admin = bootstrap.admin_role.as_deref();
-    let access_role = admin.map(|role| match role.starts_with("arn:") {
-        true => role.to_owned(),
-        false => format!("arn:{}:iam::{}:role/{role}", site.region.partition(), tenant.account),
-    });
-    Ok(target(site, Part::Tenant, &tenant.name, &tenant.account, access_role.unwrap_or_default(), texts(parameters)))
+    let access_role = admin_role(site, tenant);
+    Ok(target(site, Part::Tenant, &tenant.name, &tenant.account, access_role, texts(parameters)))
+}
+
+/// Returns the role by which a tenant's account is entered to set it up; empty where it is the credentials' own.
+pub fn admin_role(site: &Site, tenant: &TenantAccount) -> String {
+    match site.accounts.bootstrap.admin_role.as_deref() {
+        None => String::new(),
+        Some(role) if role.starts_with("arn:") => role.to_owned(),
+        Some(role) => format!("arn:{}:iam::{}:role/{role}", site.region.partition(), tenant.account),
+    }
 }
 
 /// Returns a stack of the tooling account, which has to be that of the credentials.
@@ -271,8 +386,30 @@ fn texts(parameters: Vec<(&'static str, String)>) -> Parameters {
     parameters.into_iter().map(|(name, value)| (name.to_owned(), value.as_str().into())).collect()
 }
 
-/// Plans stacks, shows what would happen, and executes it once that is confirmed.
-pub async fn deploy(site: &Site, part: Part, targets: Vec<Target>, sure: Sure) -> Result<StageEnd, CommandError> {
+/// How stacks were deployed.
+pub enum Deployed {
+    /// They came to an end.
+    Ended(StageEnd),
+    /// Nothing was executed, since somebody else has changed a stack meanwhile.
+    Overtaken(StageEnd),
+}
+
+/// Plans stacks, shows what would happen, and executes it once that is confirmed. Whoever is overtaken is told so.
+pub async fn deploy_once(site: &Site, part: Part, targets: Vec<Target>, sure: Sure) -> Result<StageEnd, CommandError> {
+    match deploy(site, part, targets, sure, async || Ok(true)).await? {
+        Deployed::Ended(end) | Deployed::Overtaken(end) => Ok(end),
+    }
+}
+
+/// Plans stacks, shows what would happen, and executes it once that is confirmed; `is_current` tells whether what was
+/// planned from still holds once the change sets are there.
+async fn deploy(
+    site: &Site,
+    part: Part,
+    targets: Vec<Target>,
+    sure: Sure,
+    is_current: impl AsyncFn() -> Result<bool, CommandError>,
+) -> Result<Deployed, CommandError> {
     let Site { engine, console, .. } = site;
     let rollout = Rollout { on_failure: OnFailure::Continue, ..Rollout::default() };
     let options = StackOptions { termination_protection: part == Part::Tooling, ..StackOptions::default() };
@@ -283,7 +420,7 @@ pub async fn deploy(site: &Site, part: Part, targets: Vec<Target>, sure: Sure) -
     let key = engine.digest_key(part.name()).await?;
     let entered = engine.enter(&stage.name, targets).await;
     if is_hopeless(&stage, &entered) {
-        return Ok(not_begun(engine, &stage, entered));
+        return Ok(Deployed::Ended(not_begun(engine, &stage, entered)));
     }
     let request = PlanRequest {
         stage: stage.name.clone(),
@@ -302,9 +439,15 @@ pub async fn deploy(site: &Site, part: Part, targets: Vec<Target>, sure: Sure) -
     if engine.stop.is_requested() || planning.is_beyond_tolerance() {
         let finished = planning.outcomes();
         let exit = stopped_or(engine, Exit::of(finished.iter().map(|(_, outcome)| outcome), 0));
-        return Ok(StageEnd { answer: StageAnswer::new(&stage.name, None, exit, finished), exit, next: None });
+        let answer = StageAnswer::new(&stage.name, None, exit, finished);
+        return Ok(Deployed::Ended(StageEnd { answer, exit, next: None }));
     }
     let plan = planning.plan.clone();
+    if !is_current().await? {
+        engine.discard(planning.ready).await;
+        let next = CommandError::usage("nothing was changed: somebody else has changed the stack meanwhile");
+        return Ok(Deployed::Overtaken(StageEnd::idle(&stage, Some(&plan), Exit::Refused, next)));
+    }
     if !planning.ready.is_empty() {
         engine.events.emit(Event::Planned { plan: plan.clone() });
         let question = "Type `yes` to execute it, anything else to leave all as it is:".to_owned();
@@ -313,14 +456,18 @@ pub async fn deploy(site: &Site, part: Part, targets: Vec<Target>, sure: Sure) -
             engine.discard(planning.ready).await;
             let exit = if given.is_some() { Exit::Refused } else { Exit::Waiting };
             let next = CommandError::usage("nothing was changed: the plan was not confirmed");
-            return Ok(StageEnd::idle(&stage, Some(&plan), exit, next.hint("add `--yes` once you have read it")));
+            let next = next.hint("add `--yes` once you have read it");
+            return Ok(Deployed::Ended(StageEnd::idle(&stage, Some(&plan), exit, next)));
         }
     }
     let settled = Some(planning.settled.clone());
     let execution =
         Execution { plan: &plan, request: &request, settled, before: None, wait: std::time::Duration::ZERO };
     let entered = planning.entered();
-    Ok(ended(&stage, &plan, engine.roll_out(execution, entered).await))
+    let result = engine.roll_out(execution, entered).await;
+    let is_overtaken = matches!(result, Err(Refusal::Differs(_)));
+    let end = ended(&stage, &plan, result);
+    Ok(if is_overtaken { Deployed::Overtaken(end) } else { Deployed::Ended(end) })
 }
 
 /// Writes how it ended, and what else there is to say.
