@@ -73,6 +73,9 @@ impl From<Fault> for CommandError {
             }
             (FaultKind::NotFound, "HeadBucket") => error.hint("check `store.bucket` and the region of `store.kms-key` in the configuration"),
             (FaultKind::Denied, "HeadBucket") => error.hint("check `store.bucket` and `store.account`, and that the caller's role may list the bucket"),
+            (FaultKind::Denied, "PutObject") if fault.message.contains("/approvals/") => {
+                error.hint("only roles below /tenantry/approve/ of the tooling account may approve: take one of them")
+            }
             (FaultKind::Denied, "PutObject" | "CreateMultipartUpload") => {
                 error.hint("check that the bucket's policy asks for the key in `store.kms-key`, and that the caller may use both")
             }

@@ -1,0 +1,260 @@
+//! Accounts from nothing and back, with the policies of `infra/` enforced by the emulator (tests/bed/enforce.py).
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::bed::{Bed, Project, Ran, command, python, ran, snapshot};
+
+const TOOLING: &str = "111111111111";
+const RELEASER: &str = "arn:aws:iam::111111111111:role/tenantry/release/TenantryReleaser";
+const APPROVER: &str = "arn:aws:iam::111111111111:role/tenantry/approve/TenantryApprover";
+
+/// The example as a starter has it: with neither bucket nor key, and with the tenants that are named.
+fn project(tenants: &str, bootstrap: &str) -> Project {
+    let project = Project::hello();
+    project.replace("tenantry.yaml", "bucket: tenantry-artifacts-111111111111", "bucket: my-artifact-bucket");
+    project.replace(
+        "tenantry.yaml",
+        "key/00000000-1111-2222-3333-444444444444",
+        "key/00000000-0000-0000-0000-000000000000",
+    );
+    let people = "  admin-role: OrganizationAccountAccessRole\n  releasers: [\"arn:aws:iam::111111111111:user/alice\"]\n  \
+                  approvers: [\"arn:aws:iam::111111111111:user/bob\"]\n";
+    let text = fs::read_to_string(project.path().join("tenantry.yaml")).unwrap();
+    project.write("tenantry.yaml", &format!("{text}\nbootstrap:\n{bootstrap}{people}"));
+    project.write("tenants.yaml", tenants);
+    project
+}
+
+const ORGANIZATION: &str =
+    "  organization: o-exampleorg1\n  organization-path: o-exampleorg1/r-abcd/ou-abcd-tenants/*\n";
+const TWO: &str = "- name: sandbox\n  account: \"222222222222\"\n\n- name: unicorn\n  account: \"333333333333\"\n";
+
+/// The binary as the administrator of the tooling account.
+fn admin(bed: &Bed, project: &Project, arguments: &[&str]) -> Ran {
+    ran(command(project, Some(bed), arguments))
+}
+
+/// The binary in a role that somebody has taken.
+fn taking(user: &str, role: &str, bed: &Bed, project: &Project, arguments: &[&str]) -> Ran {
+    let keys = &bed.facts[user];
+    let output = Command::new(python())
+        .arg("-c")
+        .arg(format!(
+            "import boto3, json\nsts = boto3.client('sts', endpoint_url='{}', region_name='eu-west-1', aws_access_key_id={}, \
+             aws_secret_access_key={})\nc = sts.assume_role(RoleArn='{role}', RoleSessionName='{user}')['Credentials']\n\
+             print(c['AccessKeyId'], c['SecretAccessKey'], c['SessionToken'])",
+            bed.fact("endpoint"),
+            keys["access_key_id"],
+            keys["secret_access_key"]
+        ))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let [id, secret, token] = text.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    let mut command = command(project, Some(bed), arguments);
+    command.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret).env("AWS_SESSION_TOKEN", token);
+    ran(command)
+}
+
+fn output(project: &Project, name: &str) -> String {
+    let text = fs::read_to_string(project.path().join("outputs")).unwrap();
+    let start = format!("{name}=");
+    text.lines().rev().find_map(|line| line.strip_prefix(&start)).unwrap().to_owned()
+}
+
+/// Plans, approves and applies a release to production, each by who may do it.
+fn release(bed: &Bed, project: &Project, selection: &[&str]) -> Ran {
+    let deploy = ["deploy", "--outputs-file", "outputs"];
+    taking("alice", RELEASER, bed, project, &[&deploy[..], selection].concat()).exits(3);
+    let digest = output(project, "plan-digest");
+    taking("bob", APPROVER, bed, project, &["approve", &digest]).exits(0);
+    taking("alice", RELEASER, bed, project, &["apply", &digest]).exits(0)
+}
+
+#[test]
+fn from_nothing_to_a_third_tenant_and_back_to_nothing() {
+    let bed = Bed::with(&["--empty"]);
+    let project = project(TWO, ORGANIZATION);
+
+    // Nobody has to write policies: two accounts are set up, and what is not confirmed is not done.
+    let waits = admin(&bed, &project, &["bootstrap", "tooling"]).exits(3);
+    snapshot("bootstrap-tooling", &waits.all());
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
+    let no_store = admin(&bed, &project, &["bootstrap", "tenant", "--yes"]).exits(2);
+    assert!(no_store.stderr.contains("tenantry bootstrap tooling"), "{}", no_store.stderr);
+    admin(&bed, &project, &["bootstrap", "tooling", "--yes"]).exits(0);
+    admin(&bed, &project, &["bootstrap", "tenant", "--yes"]).exits(0);
+    release(&bed, &project, &[]);
+
+    // The same again changes nothing.
+    let again = admin(&bed, &project, &["bootstrap", "tooling"]).exits(0);
+    assert!(again.stdout.contains("1 unchanged"), "{}", again.stdout);
+    let again = admin(&bed, &project, &["bootstrap", "tenant"]).exits(0);
+    assert!(again.stdout.contains("2 unchanged"), "{}", again.stdout);
+
+    // A third tenant touches its own account only, and is released to alone.
+    bed.forget();
+    let added = ["tenant", "add", "gnome", "--account", "444444444444", "--label", "ring=late", "--yes"];
+    let added = admin(&bed, &project, &added).exits(0);
+    assert!(added.stdout.contains("added gnome to tenants.yaml"), "{}", added.stdout);
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 1);
+    let tenants = fs::read_to_string(project.path().join("tenants.yaml")).unwrap();
+    assert_eq!(
+        tenants,
+        format!("{TWO}\n- name: gnome\n  account: \"444444444444\"\n  labels: {{ ring: late }}\n")
+    );
+    let released = release(&bed, &project, &["--tenant", "gnome"]);
+    assert!(released.stdout.contains("prod: 1 deployed"), "{}", released.stdout);
+
+    // It goes, in the order in which each stack can still be deleted.
+    admin(&bed, &project, &["tenant", "remove", "gnome"]).exits(3);
+    bed.forget();
+    admin(&bed, &project, &["tenant", "remove", "gnome", "--confirm", "gnome"]).exits(0);
+    let deleted: Vec<String> = bed
+        .actions("DeleteStack")
+        .iter()
+        .map(|request| request["StackName"].as_str().unwrap().split('/').nth(1).unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(deleted, ["SampleApplication-gnome-stack-eu-west-1", "tenantry-tenant"]);
+    assert_eq!(fs::read_to_string(project.path().join("tenants.yaml")).unwrap(), TWO);
+
+    // And all else. Artifacts and records stay unless they are named.
+    let needed = admin(&bed, &project, &["bootstrap", "remove", "tooling", "--confirm", "tooling"]).exits(4);
+    assert!(needed.stderr.contains("2 tenants still need"), "{}", needed.stderr);
+    for tenant in ["unicorn", "sandbox"] {
+        admin(&bed, &project, &["tenant", "remove", tenant, "--confirm", tenant]).exits(0);
+    }
+    let buckets = || bed.boto3(TOOLING, "print([b['Name'] for b in client('s3').list_buckets()['Buckets']])");
+    let states = "kms = client('kms')\nprint([kms.describe_key(KeyId=k['KeyId'])['KeyMetadata']['KeyState'] for k in kms.list_keys()['Keys']])";
+    admin(&bed, &project, &["bootstrap", "remove", "tooling", "--confirm", "tooling"]).exits(0);
+    assert_eq!(buckets().trim(), "['tenantry-111111111111-eu-west-1']");
+    assert_eq!(bed.boto3(TOOLING, states).trim(), "['Enabled']");
+}
+
+#[test]
+fn what_holds_data_goes_only_where_it_is_named() {
+    let bed = Bed::with(&["--empty"]);
+    let project = project(TWO, ORGANIZATION);
+    project.replace(
+        "application.yaml",
+        "Resources:\n",
+        "Resources:\n  Orders:\n    Type: AWS::DynamoDB::Table\n    Properties:\n      TableName: !Sub '${ApplicationName}-orders'\n      \
+         BillingMode: PAY_PER_REQUEST\n      AttributeDefinitions: [{ AttributeName: id, AttributeType: S }]\n      \
+         KeySchema: [{ AttributeName: id, KeyType: HASH }]\n",
+    );
+    admin(&bed, &project, &["bootstrap", "tooling", "--yes"]).exits(0);
+    admin(&bed, &project, &["bootstrap", "tenant", "sandbox", "--yes"]).exits(0);
+    taking("alice", RELEASER, &bed, &project, &["deploy", "--stage", "dev"]).exits(0);
+    bed.forget();
+    let refused = admin(&bed, &project, &["tenant", "remove", "sandbox", "--confirm", "sandbox"]).exits(4);
+    assert!(refused.stderr.contains("data would be deleted: Orders (AWS::DynamoDB::Table)"), "{}", refused.stderr);
+    let refused = ["tenant", "remove", "sandbox", "--confirm", "sandbox", "--delete-data", "Order"];
+    admin(&bed, &project, &refused).exits(2);
+    assert_eq!(bed.actions("DeleteStack").len(), 0);
+    let named = ["tenant", "remove", "sandbox", "--confirm", "sandbox", "--delete-data", "Orders"];
+    admin(&bed, &project, &named).exits(0);
+    // The stage that named it does so no longer, and the configuration can still be read.
+    assert!(fs::read_to_string(project.path().join("tenantry.yaml")).unwrap().contains("tenants: []"));
+    admin(&bed, &project, &["tenant", "remove", "unicorn", "--confirm", "unicorn"]).exits(0);
+    let removed =
+        ["bootstrap", "remove", "tooling", "--confirm", "tooling", "--delete-data", "Bucket", "--delete-data", "Key"];
+    let removed = admin(&bed, &project, &removed).exits(0);
+    assert!(removed.stderr.contains("deleted bucket tenantry-111111111111-eu-west-1 with"), "{}", removed.stderr);
+    let state = "kms = client('kms')\nprint([kms.describe_key(KeyId=k['KeyId'])['KeyMetadata']['KeyState'] for k in kms.list_keys()['Keys']])";
+    assert_eq!(bed.boto3(TOOLING, state).trim(), "['PendingDeletion']");
+}
+
+/// Where accounts are listed, of two who add a tenant at the same time neither is lost.
+#[test]
+fn two_tenants_are_added_at_the_same_time() {
+    let bed = Bed::with(&["--empty", "--delay", "1"]);
+    let (one, other) = (project(TWO, ""), project(TWO, ""));
+    admin(&bed, &one, &["bootstrap", "tooling", "--yes"]).exits(0);
+    for file in ["tenantry.yaml", "tenants.yaml"] {
+        fs::copy(one.path().join(file), other.path().join(file)).unwrap();
+    }
+    let add = |project: &Project, name: &str, account: &str| {
+        let mut command = command(project, Some(&bed), &["tenant", "add", name, "--account", account, "--yes"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children = [add(&one, "gnome", "444444444444"), add(&other, "dragon", "555555555555")];
+    for child in children {
+        Ran::of(&child.wait_with_output().unwrap()).exits(0);
+    }
+    let listed = "s = client('cloudformation').describe_stacks(StackName='tenantry-tooling')['Stacks'][0]\n\
+                  print([p['ParameterValue'] for p in s['Parameters'] if p['ParameterKey'] == 'TenantAccounts'][0])";
+    let listed = bed.boto3(TOOLING, listed);
+    for account in ["222222222222", "333333333333", "444444444444", "555555555555"] {
+        assert!(listed.contains(account), "{listed}");
+    }
+    // What is listed can be released to; and a tenant that goes is listed no longer.
+    taking("alice", RELEASER, &bed, &one, &["deploy", "--stage", "dev"]).exits(1);
+    admin(&bed, &one, &["bootstrap", "tenant", "sandbox", "--yes"]).exits(0);
+    taking("alice", RELEASER, &bed, &one, &["deploy", "--stage", "dev"]).exits(0);
+    admin(&bed, &other, &["tenant", "remove", "dragon", "--confirm", "dragon"]).exits(0);
+}
+
+#[test]
+fn too_many_accounts_are_told_before_a_policy_is_too_large() {
+    let bed = Bed::with(&["--empty"]);
+    let tenants: String = (0..400)
+        .map(|number| format!("- name: t{number}\n  account: \"{}\"\n", 700_000_000_000_u64 + number))
+        .collect();
+    let project = project(&format!("{TWO}{tenants}"), "");
+    let refused = admin(&bed, &project, &["bootstrap", "tooling", "--yes"]).exits(2);
+    assert!(refused.stderr.contains("accounts fit"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("bootstrap.organization"), "{}", refused.stderr);
+    assert_eq!(bed.actions("CreateChangeSet").len(), 0);
+}
+
+/// Three roles, and none of them can do another's work.
+#[test]
+fn who_plans_cannot_release_and_who_releases_cannot_approve() {
+    let bed = Bed::with(&["--empty"]);
+    let project = project(TWO, ORGANIZATION);
+    project.replace(
+        "tenantry.yaml",
+        "tenants: tenants.yaml",
+        "tenants: tenants.yaml\nroles: { plan: CodePipelineCrossAccountPlanRole }",
+    );
+    admin(&bed, &project, &["bootstrap", "tooling", "--yes"]).exits(0);
+    admin(&bed, &project, &["bootstrap", "tenant", "--yes"]).exits(0);
+    let github = ["bootstrap", "github", "--repository", "owner/name", "--yes"];
+    admin(&bed, &project, &github).exits(0);
+    // A planner: any role below the path with the policy that is there for it.
+    bed.boto3(
+        TOOLING,
+        "iam = client('iam')\ntrust = {'Version': '2012-10-17', 'Statement': [{'Effect': 'Allow', 'Action': 'sts:AssumeRole', \
+         'Principal': {'AWS': 'arn:aws:iam::111111111111:root'}}]}\n\
+         iam.create_role(RoleName='Planner', Path='/tenantry/plan/', AssumeRolePolicyDocument=json.dumps(trust))\n\
+         iam.attach_role_policy(RoleName='Planner', PolicyArn='arn:aws:iam::111111111111:policy/tenantry/TenantryPlan')",
+    );
+    let planner = "arn:aws:iam::111111111111:role/tenantry/plan/Planner";
+    let plan = ["plan", "--stage", "prod", "--outputs-file", "outputs"];
+    taking("alice", planner, &bed, &project, &plan).exits(0);
+    let digest = output(&project, "plan-digest");
+    assert!(bed.actions("AssumeRole").iter().any(|request| request["RoleArn"].as_str().unwrap().ends_with("PlanRole")));
+
+    let denied = |user: &str, role: &str, arguments: &[&str]| {
+        bed.forget();
+        let refused = taking(user, role, &bed, &project, arguments);
+        assert!(refused.code == 2 || refused.code == 1, "{}", refused.all());
+        assert!(
+            refused.stderr.contains("AccessDenied") || refused.stdout.contains("AccessDenied"),
+            "{}",
+            refused.all()
+        );
+        assert_eq!(bed.actions("ExecuteChangeSet").len(), 0);
+        refused
+    };
+    denied("alice", planner, &["approve", &digest]);
+    let releaser = denied("alice", RELEASER, &["approve", &digest]);
+    assert!(releaser.stderr.contains("/tenantry/approve/"), "{}", releaser.stderr);
+    taking("bob", APPROVER, &bed, &project, &["approve", &digest]).exits(0);
+    denied("alice", planner, &["apply", &digest]);
+    denied("bob", APPROVER, &["apply", &digest]);
+    denied("bob", APPROVER, &["plan", "--stage", "prod"]);
+    taking("alice", RELEASER, &bed, &project, &["apply", &digest]).exits(0);
+}
