@@ -184,7 +184,12 @@ impl Resolver<'_> {
                 let name = self.text(&properties["ManagedPolicyName"])?;
                 Ok(format!("arn:aws:iam::{account}:policy{}{name}", path(properties)))
             }
-            (_, "Arn") => Ok(format!("arn:aws:::{region}:{account}:{name}")),
+            (("AWS::Logs::LogGroup", properties), "Arn") => {
+                Ok(format!("arn:aws:logs:{region}:{account}:log-group:{}:*", self.text(&properties["LogGroupName"])?))
+            }
+            (("AWS::CodeBuild::Project", properties), "Arn") => {
+                Ok(format!("arn:aws:codebuild:{region}:{account}:project/{}", self.text(&properties["Name"])?))
+            }
             _ => Err(format!("{name} has no {attribute} here")),
         }
     }

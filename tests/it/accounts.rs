@@ -101,10 +101,7 @@ fn from_nothing_to_a_third_tenant_and_back_to_nothing() {
     assert!(added.stdout.contains("added gnome to tenants.yaml"), "{}", added.stdout);
     assert_eq!(bed.actions("ExecuteChangeSet").len(), 1);
     let tenants = fs::read_to_string(project.path().join("tenants.yaml")).unwrap();
-    assert_eq!(
-        tenants,
-        format!("{TWO}\n- name: gnome\n  account: \"444444444444\"\n  labels: {{ ring: late }}\n")
-    );
+    assert_eq!(tenants, format!("{TWO}\n- name: gnome\n  account: \"444444444444\"\n  labels: {{ ring: late }}\n"));
     let released = release(&bed, &project, &["--tenant", "gnome"]);
     assert!(released.stdout.contains("prod: 1 deployed"), "{}", released.stdout);
 
