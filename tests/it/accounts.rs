@@ -255,3 +255,18 @@ fn who_plans_cannot_release_and_who_releases_cannot_approve() {
     denied("bob", APPROVER, &["plan", "--stage", "prod"]);
     taking("alice", RELEASER, &bed, &project, &["apply", &digest]).exits(0);
 }
+
+/// What must be denied, over the wire: each call is made with real sessions, and with the one thing right beside the one
+/// that is wrong.
+#[test]
+fn what_must_be_denied_is_denied_over_the_wire() {
+    let bed = Bed::with(&["--empty"]);
+    let project = project(TWO, ORGANIZATION);
+    admin(&bed, &project, &["bootstrap", "tooling", "--yes"]).exits(0);
+    admin(&bed, &project, &["bootstrap", "tenant", "--yes"]).exits(0);
+    release(&bed, &project, &[]);
+    let told = bed.boto3(TOOLING, &format!("facts = json.loads('''{}''')\n{}", bed.facts, include_str!("denied.py")));
+    let wrong: Vec<&str> = told.lines().filter(|line| !line.ends_with(": as it should be")).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(told.lines().count() >= 30, "{told}");
+}
