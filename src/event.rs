@@ -26,6 +26,8 @@ pub enum Phase {
     Recover,
     /// Stacks are looked at.
     Status,
+    /// It is looked whether targets can be released to.
+    Examine,
 }
 
 /// Something that happened.

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::domain::{
-    AlarmState, ChangeSet, DataResource, Digest, Drift, Fault, ParameterValue, Stack, StackEvent, StackOptions, Target,
+    AlarmState, ChangeSet, DataResource, Digest, Drift, Fault, ParameterValue, Region, Stack, StackEvent, StackOptions,
+    Target,
 };
 
 /// The way into tenants' accounts.
@@ -62,6 +63,21 @@ pub struct ChangeSetRequest {
     pub options: StackOptions,
     /// ARNs of the alarms that roll the stack back.
     pub rollback_alarms: Vec<String>,
+}
+
+/// An object in the artifact bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactPlace {
+    /// The bucket.
+    pub bucket: String,
+    /// Its region.
+    pub region: Region,
+    /// Whether another endpoint than AWS's own serves it.
+    pub emulated: bool,
+    /// The object's key.
+    pub key: String,
+    /// ARN of the key that it is encrypted under.
+    pub kms_key: String,
 }
 
 /// A function's answer.
@@ -118,6 +134,9 @@ pub trait TenantAccount: Send + Sync {
 
     /// Protects a stack against deletion, or does so no longer.
     async fn protect(&self, stack: &str, protected: bool) -> Result<(), Fault>;
+
+    /// Reads an object of the artifact bucket with the tenant's own rights, as CloudFormation will.
+    async fn read_artifact(&self, place: &ArtifactPlace) -> Result<(), Fault>;
 
     /// Returns the resources of a stack that hold data and would be deleted with it, those of nested stacks too.
     async fn deletable_data(&self, stack: &str) -> Result<Vec<DataResource>, Fault>;

@@ -23,7 +23,7 @@ use crate::domain::{
     AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, DataResource, Drift, DriftedResource, Fault,
     FaultKind, OnStackFailure, ParameterValue, PropertyChange, Replacement, Stack, StackEvent, StackStatus,
 };
-use crate::ports::{Answer, ChangeSetRequest, TemplateSource, TenantAccount};
+use crate::ports::{Answer, ArtifactPlace, ChangeSetRequest, TemplateSource, TenantAccount};
 
 /// The clients of one tenant and region; cheap, since they share connections and credentials.
 pub struct Account {
@@ -311,6 +311,18 @@ impl TenantAccount for Account {
                 self.session.spoil();
             }
         })
+    }
+
+    async fn read_artifact(&self, place: &ArtifactPlace) -> Result<(), Fault> {
+        const OPERATION: &str = "GetObject";
+        let config = aws_sdk_s3::config::Builder::from(&self.session.config(place.region.as_str()))
+            .retry_partition(self.session.retries())
+            .force_path_style(place.emulated)
+            .build();
+        let request = aws_sdk_s3::Client::from_conf(config).get_object().bucket(&place.bucket).key(&place.key);
+        let answer = request.send().await.map_err(|error| self.fault(OPERATION, &error))?;
+        let body = answer.body.collect().await;
+        body.map(drop).map_err(|error| Fault::new(FaultKind::Unreachable, OPERATION, error.to_string()))
     }
 
     async fn deletable_data(&self, stack: &str) -> Result<Vec<DataResource>, Fault> {

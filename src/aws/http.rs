@@ -74,6 +74,20 @@ pub async fn get(
     token: Option<&str>,
     timeout: Duration,
 ) -> Result<(u16, Vec<u8>), Fault> {
+    ask(http, url, token, timeout).await.map(|(status, body, _)| (status, body))
+}
+
+/// Returns what a server says the time is, as it writes it.
+pub async fn date(http: &SharedHttpClient, url: &str) -> Result<Option<String>, Fault> {
+    ask(http, url, None, Duration::from_secs(10)).await.map(|(_, _, date)| date)
+}
+
+async fn ask(
+    http: &SharedHttpClient,
+    url: &str,
+    token: Option<&str>,
+    timeout: Duration,
+) -> Result<(u16, Vec<u8>, Option<String>), Fault> {
     const OPERATION: &str = "GET";
     let wrong = |why: String| Fault::new(FaultKind::Invalid, OPERATION, format!("{url}: {why}"));
     if !url.starts_with("https://") && !is_loopback(url) {
@@ -103,7 +117,7 @@ pub async fn get(
         })
         .deserializer::<_, std::convert::Infallible>(|response| {
             let body = response.body().bytes().unwrap_or_default().to_vec();
-            Ok((response.status().as_u16(), body))
+            Ok((response.status().as_u16(), body, response.headers().get("date").map(str::to_owned)))
         })
         .build();
     operation.invoke(()).await.map_err(|error| {

@@ -23,6 +23,8 @@ pub use store::{ArtifactStore, StoreSettings};
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::domain::{AccountId, Fault, FaultKind, Region};
 
 /// The tooling account, as the credentials around this process reach it.
@@ -81,6 +83,20 @@ impl Tooling {
             401 | 403 => Err(Fault::new(FaultKind::Denied, "GET", format!("{url} answers with status {status}"))),
             _ => Err(Fault::new(FaultKind::Invalid, "GET", format!("{url} answers with status {status}"))),
         }
+    }
+
+    /// Returns how far this machine's clock is ahead of AWS's; none where no answer tells a time. AWS refuses what is signed
+    /// more than five minutes off; the SDK corrects that, other tools do not.
+    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html>
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is no answer.
+    pub async fn clock_ahead(&self, region: &Region, endpoint: Option<&str>) -> Result<Option<SignedDuration>, Fault> {
+        let own = format!("https://sts.{region}.{}/", region.dns_suffix());
+        let date = http::date(&self.http, endpoint.unwrap_or(&own)).await?;
+        let theirs = date.and_then(|date| jiff::fmt::rfc2822::parse(&date).ok());
+        Ok(theirs.map(|theirs| Timestamp::now().duration_since(theirs.timestamp())))
     }
 
     /// Asks STS who calls.

@@ -185,6 +185,14 @@ pub enum Command {
         #[command(flatten)]
         selectors: Selectors,
     },
+    /// Look whether every target can be released to, for real: its role, its account, artifacts, change sets
+    Doctor {
+        /// Only this stage
+        #[arg(long)]
+        stage: Option<String>,
+        #[command(flatten)]
+        selectors: Selectors,
+    },
     /// Go on with rollbacks that have failed (UPDATE_ROLLBACK_FAILED)
     Recover {
         /// The stage

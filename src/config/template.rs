@@ -18,6 +18,8 @@ pub struct Template {
     pub resources: usize,
     /// Whether macros or SAM expand it.
     pub transformed: bool,
+    /// The macros that expand all of it, by their names.
+    pub transforms: Vec<String>,
     /// Whether it has nested stacks, or may have them once it is expanded.
     pub nested: bool,
 }
@@ -53,7 +55,13 @@ impl Template {
         let section = |name: &str| root.get(name).and_then(Value::as_mapping);
         let resources = section("Resources").filter(|resources| !resources.is_empty()).ok_or("it has no Resources")?;
         let parameters = section("Parameters").into_iter().flatten();
+        let transforms = match root.get("Transform") {
+            Some(Value::Sequence(list)) => list.as_slice(),
+            Some(one) => std::slice::from_ref(one),
+            None => &[],
+        };
         Ok(Self {
+            transforms: transforms.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
             parameters: parameters
                 .filter_map(|(name, value)| Some((name.as_str()?.to_owned(), Parameter::read(value))))
                 .collect(),

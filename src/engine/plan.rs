@@ -526,6 +526,37 @@ async fn clear(account: &dyn TenantAccount, target: &Target, stack: &Stack, stop
     Err(Failure::because("what its failed creation left is still being deleted; it was given up"))
 }
 
+/// A change set that is made to look whether it can be, on a stack of its own, and deleted again.
+pub(super) struct Probe<'a> {
+    pub(super) account: &'a dyn TenantAccount,
+    pub(super) target: &'a Target,
+    pub(super) request: &'a ChangeSetRequest,
+}
+
+impl Probe<'_> {
+    /// Creates it, and waits until CloudFormation has read the template.
+    pub(super) async fn create(&self, stop: &Stop) -> Result<(), Fault> {
+        let Self { account, request, .. } = self;
+        create(*account, request, stop).await?;
+        let refused = |why: String| Fault::new(FaultKind::Invalid, "CreateChangeSet", why);
+        let found = wait_created(*account, &request.stack, &request.name, stop, LOOKS).await;
+        match found.map_err(|failure| refused(failure.to_string()))?.status {
+            ChangeSetStatus::Failed(reason) => Err(refused(reason)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes it with the empty stack around it.
+    pub(super) async fn clear_away(&self, stop: &Stop) -> Result<(), Fault> {
+        let Self { account, target, request } = self;
+        if patiently(stop, || account.stack(&request.stack)).await?.is_none() {
+            return Ok(());
+        }
+        let target = Target { stack: request.stack.clone(), ..(*target).clone() };
+        remove(*account, &target, &request.name, true).await
+    }
+}
+
 enum Created {
     Ready { stack_id: String, changes: Vec<Change> },
     NoChanges,

@@ -82,6 +82,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
                 Phase::Destroy => "deleting the stacks of",
                 Phase::Recover => "going on with the rollback of",
                 Phase::Status => "looking at",
+                Phase::Examine => "examining",
             };
             styled(BOLD, format!("{stage}: {doing} {}", count(*targets, "target")))
         }

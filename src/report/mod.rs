@@ -1,5 +1,6 @@
 //! What people and machines see. Reporters hear events and cannot influence the engine.
 
+mod diagnosis;
 mod differences;
 mod json;
 mod lines;
@@ -9,6 +10,7 @@ mod progress;
 pub mod text;
 mod views;
 
+pub use diagnosis::diagnosis;
 pub use differences::differences;
 pub use json::JsonLines;
 pub use lines::Lines;

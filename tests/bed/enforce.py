@@ -32,6 +32,7 @@ PATHS = {
     "555555555555": f"{ORG}/r-abcd/ou-abcd-others/",
 }
 request = contextvars.ContextVar("request", default={})  # parameters of the STS call being judged
+denied_as = contextvars.ContextVar("denied_as", default=None)  # the action that AWS would name in the denial
 
 
 # --- 1. who calls: the role's ARN, also in another account -----------------------------------------
@@ -271,12 +272,31 @@ def trust(doc, caller, ctx=None):
         if told:
             ctx = dataclasses.replace(ctx, service_context={**ctx.service_context, "sts:sourceidentity": told})
         if ctx.action == "sts:AssumeRole" and request.get().get("SourceIdentity"):
-            if not trust_own(doc, caller, dataclasses.replace(ctx, action="sts:SetSourceIdentity")):
+            named = trust_own(doc, caller, dataclasses.replace(ctx, action="sts:SetSourceIdentity"))
+            if trust_own(doc, caller, ctx) and not named:
+                denied_as.set("sts:SetSourceIdentity")
                 return False
     return trust_own(doc, caller, ctx)
 
 
 iam_eval.evaluate_trust_policy = trust
+error_own = sts._error
+
+
+def error(status, code, message, **more):
+    told = denied_as.get()
+    return error_own(status, code, message.replace("sts:AssumeRole", told) if told else message, **more)
+
+
+sts._error = error
+response_own = actions.access_denied_response
+
+
+def denied_response(service, action, *rest, **more):
+    return response_own(service, denied_as.get() or action, *rest, **more)
+
+
+actions.access_denied_response = denied_response
 register_own = sts.register_session
 
 
@@ -349,7 +369,10 @@ def kms_denied(access_key, action, key, object_arn, region):
         required=True,
         limits=caller.limits,
     )
-    return None if result.decision == "Allow" else dataclasses.replace(result, principal_arn=caller.arn)
+    if result.decision == "Allow":
+        return None
+    denied_as.set(action)
+    return dataclasses.replace(result, principal_arn=caller.arn)
 
 
 def enforce(access_key, action, service, region, resource_arn="*", service_context=None):

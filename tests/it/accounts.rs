@@ -270,3 +270,44 @@ fn what_must_be_denied_is_denied_over_the_wire() {
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(told.lines().count() >= 30, "{told}");
 }
+
+/// Eight accounts, each with something else wrong: what is missing is named for each.
+#[test]
+fn doctor_names_what_is_missing_in_each_of_eight_accounts() {
+    let bed = Bed::with(&["--empty", "--tenants", "8"]);
+    let further: String = (1..=8)
+        .map(|number| format!("- name: t{number:03}\n  account: \"{}\"\n", 500_000_000_000_u64 + number))
+        .collect();
+    let project = project(&format!("{TWO}{further}"), "");
+    admin(&bed, &project, &["bootstrap", "tooling", "--yes"]).exits(0);
+    admin(&bed, &project, &["bootstrap", "tenant", "--yes"]).exits(0);
+    let well = taking("alice", RELEASER, &bed, &project, &["doctor"]).exits(0);
+    assert!(well.stdout.contains("10 targets can be released to"), "{}", well.stdout);
+
+    bed.boto3(TOOLING, include_str!("planted.py"));
+    let told = taking("alice", RELEASER, &bed, &project, &["doctor", "--log-format", "plain"]).exits(1);
+    snapshot("doctor", &told.stdout);
+    let data = taking("alice", RELEASER, &bed, &project, &["doctor", "--output", "json"]).exits(1).json();
+    let missing = |tenant: &str| {
+        let target = data["targets"].as_array().unwrap().iter().find(|target| target["tenant"] == tenant).unwrap();
+        target["finding"]["missing"]["statement"]["Action"].as_str().unwrap_or("none").to_owned()
+    };
+    for (tenant, action) in [
+        ("t001", "sts:AssumeRole"),
+        ("t002", "sts:AssumeRole"),
+        ("t003", "sts:TagSession"),
+        ("t004", "sts:SetSourceIdentity"),
+        ("t005", "s3:GetObject"),
+        ("t006", "kms:Decrypt"),
+        ("t007", "iam:PassRole"),
+        ("t008", "none"),
+    ] {
+        assert_eq!(missing(tenant), action, "{tenant}");
+    }
+    // Nothing is left of what was made to look.
+    for account in ["222222222222", "333333333333", "500000000008"] {
+        let stacks =
+            bed.boto3(account, "print([s['StackName'] for s in client('cloudformation').describe_stacks()['Stacks']])");
+        assert_eq!(stacks.trim(), "['tenantry-tenant']");
+    }
+}

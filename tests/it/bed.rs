@@ -356,6 +356,7 @@ pub fn snapshot(name: &str, text: &str) {
         (r"(unlock --stage prod|promote) [0-9a-f]{12}", "$1 [id]"),
         (r"COMPLETE  [0-9a-f]{12}  [0-9]+[mhd]", "COMPLETE  [id]  [age]"),
         (r"\b[0-9]{8}T[0-9]{6}Z-([a-z]+)-[0-9a-f]{6}\b", "[time]-$1-[id]"),
+        (r"tenantry-[0-9]{8}T[0-9]{6}Z-", "tenantry-[time]-"),
         (r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "[time]"),
         (r"127\.0\.0\.1:[0-9]+", "127.0.0.1:[port]"),
         (r"\(request [^)]+\)", "(request [id])"),

@@ -147,7 +147,7 @@ pub async fn recover(
 }
 
 /// Returns the selected targets of a stage, whatever is released to them.
-async fn selected(run: &Run<'_>, stage: &StageConfig, selection: &Selection) -> Result<Vec<Target>, CommandError> {
+pub async fn selected(run: &Run<'_>, stage: &StageConfig, selection: &Selection) -> Result<Vec<Target>, CommandError> {
     let targets = run.project.targets(stage, &run.project.release_to_come(), selection)?;
     Ok(narrow(run, stage, targets, selection.clone()).await?.0)
 }

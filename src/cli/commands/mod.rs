@@ -5,6 +5,7 @@ mod apply;
 mod bootstrap;
 mod decide;
 mod deploy;
+mod doctor;
 mod estate;
 mod gate;
 mod history;
@@ -86,6 +87,13 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
                 estate::status(of(stack).await?, stage.as_deref(), drift, selection.clone()).await
             };
             each(&stacks(&args)?, status).await
+        }
+        Command::Doctor { stage, selectors } => {
+            let selection: Selection = selectors.into();
+            let doctor = async |stack: &Option<String>| {
+                doctor::doctor(of(stack).await?, &args, stage.as_deref(), selection.clone()).await
+            };
+            each(&stacks(&args)?, doctor).await
         }
         Command::Recover { stage, selectors, skip, confirm } => {
             estate::recover(open().await?, &stage, selectors.into(), skip, confirm).await
