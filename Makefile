@@ -6,9 +6,12 @@ BED := $(CACHE)/bed
 TOOLS := $(CACHE)/tools
 CLI := $(CACHE)/aws-cli
 SAM := $(CACHE)/sam-cli
+LINT := $(CACHE)/lint
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 AWS_CLI_VERSION := 1.46.3
 SAM_CLI_VERSION := 1.170.0
+CFN_LINT_VERSION := 1.58.0
+CHECKOV_VERSION := 3.3.30
 NEXTEST := 0.9.143
 DENY := 0.20.2
 
@@ -17,7 +20,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export TENANTRY_BED_PYTHON := $(BED)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: demo ci fmt clippy doc deny test simulate bench bench-package static bed cli tools schema snapshots claim
+.PHONY: demo ci fmt clippy doc deny lint linters test simulate bench bench-package static bed cli tools schema snapshots claim
 .DEFAULT_GOAL := ci
 
 # Run the main job: a release to three accounts of a local AWS, from package to status.
@@ -26,7 +29,7 @@ demo: bed claim
 	PATH="$(CARGO_TARGET_DIR)/debug:$$PATH" examples/hello/demo.sh
 
 # Run everything that CI runs.
-ci: fmt clippy doc deny test
+ci: fmt clippy doc deny lint test
 
 # Check the formatting.
 fmt:
@@ -44,6 +47,11 @@ doc: claim
 deny: tools
 	cargo fetch --locked --quiet
 	cargo deny --locked --offline check bans licenses sources
+
+# Check the templates of infra/: their form, and what is wise. Exceptions stand beside what they are for, with the reason.
+lint: linters
+	$(LINT)/bin/cfn-lint -c I -- infra/*.yaml
+	$(LINT)/bin/checkov --framework cloudformation --skip-download --compact --quiet -d infra
 
 # Run all unit and integration tests. The tests of the action and the buildspec run the static binary.
 test: bed cli tools static claim
@@ -83,6 +91,12 @@ cli:
 	@test -f $(SAM)/$(SAM_CLI_VERSION) || { rm -rf $(SAM) && python3 -m venv $(SAM) && \
 		$(SAM)/bin/pip install --quiet --disable-pip-version-check aws-sam-cli==$(SAM_CLI_VERSION) && \
 		touch $(SAM)/$(SAM_CLI_VERSION); }
+
+# Install cfn-lint and checkov, unless they are there.
+linters:
+	@test -f $(LINT)/$(CFN_LINT_VERSION)-$(CHECKOV_VERSION) || { rm -rf $(LINT) && python3 -m venv $(LINT) && \
+		$(LINT)/bin/pip install --quiet --disable-pip-version-check cfn-lint==$(CFN_LINT_VERSION) checkov==$(CHECKOV_VERSION) && \
+		touch $(LINT)/$(CFN_LINT_VERSION)-$(CHECKOV_VERSION); }
 
 # Install cargo-nextest and cargo-deny, unless they are there.
 tools:

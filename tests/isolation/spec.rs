@@ -338,8 +338,6 @@ pub const KINDS: [Kind; 14] = [
             "apigateway:PUT",
             "apigateway:PATCH",
             "apigateway:DELETE",
-            "apigateway:TagResource",
-            "apigateway:UntagResource",
         ],
         may_not: &["apigateway:AddCertificateToDomain", "apigateway:SetWebACL"],
     },
