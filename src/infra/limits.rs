@@ -165,6 +165,46 @@ mod tests {
         assert_eq!((overflow.most, overflow.accounts), (most, most + 1));
     }
 
+    /// `UPDATE_DOCS=1 cargo test` writes it anew.
+    #[test]
+    fn the_documented_sizes_are_those_of_the_templates() {
+        use std::fmt::Write as _;
+
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policy-sizes.md");
+        let mut page = "# Sizes of the tooling account's policies\n\nWritten from `infra/tooling.yaml` by a test \
+            (`src/infra/limits.rs`), in bytes as each service counts them.\n\n\
+            | policy | limit | organization, whatever the number | 2 accounts | 300 | 10,000 |\n|---|---|---|---|---|---|\n"
+            .to_owned();
+        let of = |accounts: usize| {
+            let list = (0..accounts).map(|number| format!("{number:012}")).collect::<Vec<_>>().join(",");
+            let setting = match accounts {
+                0 => setting(&[
+                    ("OrganizationId", "o-abcdefghij"),
+                    ("OrganizationPath", "o-abcdefghij/r-abcd/ou-abcd-tenants/*"),
+                ]),
+                _ => setting(&[("TenantAccounts", &list)]),
+            };
+            sizes(&resolve(Part::Tooling.template(), &setting).unwrap())
+        };
+        let columns = [of(0), of(2), of(300), of(10_000)];
+        for (number, Size { policy, limit, .. }) in columns[0].iter().enumerate() {
+            let cell = |column: &Sizes| {
+                let bytes = column[number].bytes;
+                if bytes > *limit { format!("{bytes}, too large") } else { bytes.to_string() }
+            };
+            let cells: Vec<String> = columns.iter().map(cell).collect();
+            let _ = writeln!(page, "| {policy} | {limit} | {} |", cells.join(" | "));
+        }
+        let most = most_accounts(&setting(&[]), 2).unwrap();
+        let _ =
+            writeln!(page, "\nWhere accounts are listed, {most} fit; `tenantry bootstrap` refuses more and says so.");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let documented = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(documented == page, "{path} is not what the code says: run UPDATE_DOCS=1 cargo test --lib");
+    }
+
     #[test]
     fn a_tenants_policies_fit() {
         let parameters = BTreeMap::from(

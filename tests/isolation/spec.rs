@@ -332,13 +332,7 @@ pub const KINDS: [Kind; 14] = [
     Kind {
         ours: "apigateway:eu-west-1::/restapis/x",
         others: &["apigateway:eu-west-1::/domainnames", "apigateway:eu-west-1::/account"],
-        may: &[
-            "apigateway:GET",
-            "apigateway:POST",
-            "apigateway:PUT",
-            "apigateway:PATCH",
-            "apigateway:DELETE",
-        ],
+        may: &["apigateway:GET", "apigateway:POST", "apigateway:PUT", "apigateway:PATCH", "apigateway:DELETE"],
         may_not: &["apigateway:AddCertificateToDomain", "apigateway:SetWebACL"],
     },
     Kind {
