@@ -65,6 +65,15 @@ pub struct ChangeSetRequest {
     pub rollback_alarms: Vec<String>,
 }
 
+/// A stack among all of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StackSummary {
+    /// Its name.
+    pub name: String,
+    /// The role that CloudFormation uses for it.
+    pub role_arn: Option<String>,
+}
+
 /// An object in the artifact bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArtifactPlace {
@@ -94,6 +103,9 @@ pub struct Answer {
 pub trait TenantAccount: Send + Sync {
     /// Returns a stack by name or ARN, or none if there is none of that name.
     async fn stack(&self, stack: &str) -> Result<Option<Stack>, Fault>;
+
+    /// Returns all stacks of the account and region.
+    async fn stacks(&self) -> Result<Vec<StackSummary>, Fault>;
 
     /// Creates a change set. `Conflict` means that one of that name exists.
     async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault>;

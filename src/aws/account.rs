@@ -23,7 +23,7 @@ use crate::domain::{
     AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, DataResource, Drift, DriftedResource, Fault,
     FaultKind, OnStackFailure, ParameterValue, PropertyChange, Replacement, Stack, StackEvent, StackStatus,
 };
-use crate::ports::{Answer, ArtifactPlace, ChangeSetRequest, TemplateSource, TenantAccount};
+use crate::ports::{Answer, ArtifactPlace, ChangeSetRequest, StackSummary, TemplateSource, TenantAccount};
 
 /// The clients of one tenant and region; cheap, since they share connections and credentials.
 pub struct Account {
@@ -135,6 +135,19 @@ impl TenantAccount for Account {
             other => other?,
         };
         Ok(answer.stacks().first().map(read_stack))
+    }
+
+    async fn stacks(&self) -> Result<Vec<StackSummary>, Fault> {
+        let mut found = Vec::new();
+        let mut pages = self.cloudformation.describe_stacks().into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.fault("DescribeStacks", &error))?;
+            found.extend(page.stacks().iter().map(|stack| StackSummary {
+                name: stack.stack_name().unwrap_or_default().to_owned(),
+                role_arn: text(stack.role_arn()),
+            }));
+        }
+        Ok(found)
     }
 
     async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault> {

@@ -34,7 +34,7 @@ pub(super) async fn deletable(cloudformation: &cfn::Client, stack: &str) -> Resu
                         stacks.push((format!("{logical_id}/"), nested.to_owned()));
                     }
                     Some(_) if is_stateful(kind) => {
-                        found.push(DataResource { logical_id, resource_type: kind.to_owned() })
+                        found.push(DataResource { logical_id, resource_type: kind.to_owned() });
                     }
                     _ => {}
                 }

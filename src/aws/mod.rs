@@ -21,8 +21,10 @@ pub use admin::Administrators;
 pub use session::{Sessions, Visit};
 pub use store::{ArtifactStore, StoreSettings};
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use self::session::{Session, SessionIdentity};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::{AccountId, Fault, FaultKind, Region};
@@ -97,6 +99,24 @@ impl Tooling {
         let date = http::date(&self.http, endpoint.unwrap_or(&own)).await?;
         let theirs = date.and_then(|date| jiff::fmt::rfc2822::parse(&date).ok());
         Ok(theirs.map(|theirs| Timestamp::now().duration_since(theirs.timestamp())))
+    }
+
+    /// Returns the same with a role of the account in place of the credentials around this process.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the role cannot be assumed, or leads elsewhere.
+    pub async fn assuming(
+        &self,
+        role: &str,
+        account: &AccountId,
+        region: &Region,
+        visit: Visit,
+    ) -> Result<Self, Fault> {
+        let identity = SessionIdentity { tenant: None, external_id: None, visit: Arc::new(visit) };
+        let session = Session::new(self, "tool", session::sts(self), role, identity);
+        session.enter(role, account).await?;
+        Ok(Self { config: session.config(region.as_str()), ..self.clone() })
     }
 
     /// Asks STS who calls.

@@ -249,6 +249,9 @@ pub enum BootstrapPart {
         /// The region of the bucket; that of `store.kms-key` in the configuration where none is given
         #[arg(long)]
         region: Option<String>,
+        /// Go from listed accounts to an organization, or the other way
+        #[arg(long)]
+        change_mode: bool,
         #[command(flatten)]
         sure: Sure,
     },
@@ -273,6 +276,9 @@ pub enum BootstrapPart {
         /// What is run before packaging, as `sam build`
         #[arg(long, value_name = "COMMAND", default_value = "")]
         build_command: String,
+        /// The binary that builds run: static, for Linux on x86-64; this one where none is given
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
         /// The stage that is released to without an approval
         #[arg(long, default_value = "dev", value_name = "STAGE")]
         dev: String,
@@ -287,9 +293,12 @@ pub enum BootstrapPart {
         /// The repository, as OWNER/NAME
         #[arg(long, value_name = "OWNER/NAME")]
         repository: String,
-        /// The branch whose jobs may plan, beside pull requests
+        /// The branch whose jobs may plan
         #[arg(long, default_value = "main")]
         branch: String,
+        /// Let jobs of pull requests plan, too: whoever can push a branch decides what they run
+        #[arg(long)]
+        pull_requests: bool,
         /// The environment whose jobs may release
         #[arg(long, default_value = "production", value_name = "NAME")]
         environment: String,
@@ -364,6 +373,9 @@ pub enum TenantCommand {
         /// A resource that holds data and is deleted with its stack; can be repeated
         #[arg(long, value_name = "LOGICAL_ID")]
         delete_data: Vec<String>,
+        /// Leave an account alone that cannot be entered any more, as a closed one; the tenant is only forgotten
+        #[arg(long)]
+        account_is_gone: bool,
         /// Confirm by the tenant's name, where nobody is at a terminal
         #[arg(long, value_name = "NAME")]
         confirm: Option<String>,

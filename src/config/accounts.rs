@@ -1,6 +1,7 @@
 //! The accounts that a configuration names, read before there is anything to release, or a bucket to release from.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,9 @@ pub struct Accounts {
     /// What roles' trust policies ask for where a tenant has nothing of its own. Treated as a secret.
     pub external_id: Option<String>,
     roles: RoleNames,
+    stack: String,
+    /// The tenants that each stage names; none where it has all the others.
+    stages: Vec<(String, Option<Vec<String>>)>,
     documents: Vec<Document>,
     tenants_at: TenantsAt,
 }
@@ -104,7 +108,9 @@ impl Accounts {
             store: is_there.then_some(store),
             region,
             prefix,
-            bootstrap: file.bootstrap.clone(),
+            bootstrap: file.bootstrap.clone().unwrap_or_default(),
+            stack: file.stack.clone(),
+            stages: file.stages.iter().map(|(name, stage)| (name.clone(), stage.tenants.clone())).collect(),
             tenants: Vec::new(),
             external_id: file.roles.external_id.clone(),
             roles: RoleNames::of(&schema::Roles::default(), &file.roles),
@@ -129,6 +135,19 @@ impl Accounts {
     }
 
     fn account_of(&self, tenant: &Tenant, number: usize, roles: &schema::Roles) -> Result<TenantAccount, Problem> {
+        let own = &tenant.roles;
+        for given in
+            [own, roles].into_iter().flat_map(|roles| [&roles.access, &roles.plan, &roles.deployment]).flatten()
+        {
+            // In an ARN a path stands between `role/` and the name.
+            if given.matches('/').count() > usize::from(given.starts_with("arn:")) {
+                let problem =
+                    Problem::new(format!("role {given} has a path, and the roles that bootstrap makes have none"));
+                return Err(problem
+                    .at(self.tenants_at.0, self.place(number, "roles"))
+                    .hint("name roles without a path"));
+            }
+        }
         let account = AccountId::new(tenant.account.0.clone())
             .map_err(|error| Problem::new(error.to_string()).at(self.tenants_at.0, self.place(number, "account")))?;
         Ok(TenantAccount {
@@ -148,6 +167,13 @@ impl Accounts {
     /// Returns the names of roles that all tenants have, unless they say otherwise.
     pub fn roles(&self) -> RoleNames {
         self.roles.clone()
+    }
+
+    /// Tells whether the names of a tenant's stacks begin with a prefix and a hyphen, as far as the configuration says.
+    pub fn begins_with(&self, prefix: &str, tenant: &str) -> bool {
+        let expanded = self.stack.replace("{application}", &self.application).replace("{tenant}", tenant);
+        let known = expanded.split('{').next().unwrap_or_default();
+        known.starts_with(&format!("{prefix}-"))
     }
 
     /// Returns a tenant by its name.
@@ -187,13 +213,18 @@ impl Accounts {
             let problem = Problem::new("the list of tenants has a form that nothing can be added to");
             Problems::new(&self.documents, [problem.at(self.tenants_at.0, self.place(0, "name")).hint(hint)])
         };
+        if let Some((key, _)) = labels.iter().enumerate().find_map(|(number, (key, value))| {
+            labels[..number].iter().any(|(other, _)| other == key).then_some((key, value))
+        }) {
+            return Err(Problems::new(&[], [Problem::new(format!("label `{key}` is given twice"))]));
+        }
         let labels: Vec<String> =
             labels.iter().map(|(key, value)| format!("{}: {}", quoted(key), quoted(value))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("labels: {{ {} }}", labels.join(", ")) };
         let lines = |indent: &str| {
-            let mut text = format!("{indent}- name: {name}\n{indent}  account: \"{account}\"\n");
+            let mut text = format!("{indent}- name: {}\n{indent}  account: \"{account}\"\n", quoted(name));
             if !labels.is_empty() {
-                text.push_str(&format!("{indent}  {labels}\n"));
+                let _ = writeln!(text, "{indent}  {labels}");
             }
             text
         };
@@ -211,8 +242,17 @@ impl Accounts {
         if ranges.len() > 1 && document.text[ranges[ranges.len() - 2].clone()].ends_with("\n\n") {
             new.insert(0, '\n');
         }
-        let text = apply(&document.text, vec![Edit { place: at..at, text: new }]).expect("there is one edit");
-        Ok(Edited { path: document.path.clone(), text })
+        if document.text.contains("\r\n") {
+            new = new.replace('\n', "\r\n");
+        }
+        let (before, after) = document.text.split_at(at);
+        let text = format!("{before}{new}{after}");
+        let mut edited = vec![Edited { path: document.path.clone(), text }];
+        let names = self.tenants.iter().map(|tenant| tenant.name.as_str()).chain([name]).collect();
+        if !self.means(&edited, &names, None) {
+            return Err(refused(format!("add it by hand:\n{}", lines(""))));
+        }
+        Ok(edited.swap_remove(0))
     }
 
     /// Returns the files without a tenant: its place in the list, and where stages name it.
@@ -247,10 +287,41 @@ impl Accounts {
         }
         let edited =
             self.documents.iter().zip(edits).filter(|(_, edits)| !edits.is_empty()).map(|(document, edits)| {
-                let text = apply(&document.text, edits).expect("no two edits are of one place");
-                Edited { path: document.path.clone(), text }
+                let text = apply(&document.text, edits).map_err(|_| refused("the files"))?;
+                Ok(Edited { path: document.path.clone(), text })
             });
-        Ok(edited.collect())
+        let edited: Vec<Edited> = edited.collect::<Result<_, Problems>>()?;
+        let names = self.tenants.iter().map(|tenant| tenant.name.as_str()).filter(|other| *other != name).collect();
+        if self.means(&edited, &names, Some(name)) { Ok(edited) } else { Err(refused("the files as they are written")) }
+    }
+
+    /// Tells whether edited files say what they are meant to: these tenants, and stages that name the same ones but for one
+    /// that is gone. An edit that would say anything else is not made.
+    fn means(&self, edited: &[Edited], tenants: &Vec<&str>, gone: Option<&str>) -> bool {
+        let text = |number: usize| {
+            let document = &self.documents[number];
+            let new = edited.iter().find(|edited| edited.path == document.path);
+            new.map_or(document.text.as_str(), |edited| edited.text.as_str())
+        };
+        let mut documents = vec![Document::new(&self.documents[CONFIG].path, text(CONFIG).to_owned())];
+        let Ok(file) = documents[CONFIG].parse::<schema::File>(CONFIG) else { return false };
+        let list = match &file.tenants {
+            schema::Tenants::Inline(list) => Some(list.clone()),
+            schema::Tenants::File(_) => {
+                let text = text(self.tenants_at.0);
+                documents.push(Document::new(&self.documents[self.tenants_at.0].path, text.to_owned()));
+                if project::is_blank(text) { Some(Vec::new()) } else { documents[1].parse(1).ok() }
+            }
+        };
+        let names = list.map(|list: Vec<Tenant>| list.into_iter().map(|tenant| tenant.name).collect::<Vec<_>>());
+        let stages = file.stages.iter().map(|(name, stage)| (name.clone(), stage.tenants.clone()));
+        let without = |(stage, tenants): &(String, Option<Vec<String>>)| {
+            let kept =
+                |tenants: &Vec<String>| tenants.iter().filter(|name| Some(name.as_str()) != gone).cloned().collect();
+            (stage.clone(), tenants.as_ref().map(kept))
+        };
+        names.is_some_and(|names| names == *tenants)
+            && stages.collect::<Vec<_>>() == self.stages.iter().map(without).collect::<Vec<_>>()
     }
 
     /// Returns the lines of each tenant in a list of blocks: from its dash to that of the next one, or to where the list

@@ -214,6 +214,11 @@ pub(super) fn read_file(path: &Path) -> Result<(Document, schema::File), Problem
 /// Where the list of tenants is: a document's number and the keys that lead there.
 pub(super) type TenantsAt = (usize, &'static [&'static str]);
 
+/// Tells whether a text has nothing but comments.
+pub(super) fn is_blank(text: &str) -> bool {
+    text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#'))
+}
+
 /// Returns the tenants and where they are; a file of their own is added to the documents.
 pub(super) fn tenants_of(
     root: &Path,
@@ -228,7 +233,7 @@ pub(super) fn tenants_of(
     let document = Document::read(&root.join(name), "the tenants")
         .map_err(|problem| Problems::new(documents, [problem.at(CONFIG, documents[CONFIG].value(&["tenants"]))]))?;
     // A file of which the last tenant was taken out has nothing in it.
-    let is_empty = document.text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#'));
+    let is_empty = is_blank(&document.text);
     documents.push(document);
     if is_empty {
         return Ok((Vec::new(), (number, &[])));
@@ -715,8 +720,8 @@ impl Project {
             pin: tenant.pin.as_ref().map(|pin| ReleaseId::from(pin.0.as_str())),
             stack,
             access_role: role(&tenant.roles.access, &self.file.roles.access, "CodePipelineCrossAccountRole"),
-            plan_role: (tenant.roles.plan.is_some() || self.file.roles.plan.is_some())
-                .then(|| role(&tenant.roles.plan, &self.file.roles.plan, "")),
+            plan_role: (tenant.roles.plan.is_some() || self.file.roles.plan.is_some() || self.file.bootstrap.is_some())
+                .then(|| role(&tenant.roles.plan, &self.file.roles.plan, "CodePipelineCrossAccountPlanRole")),
             deployment_role: Some(role(
                 &tenant.roles.deployment,
                 &self.file.roles.deployment,

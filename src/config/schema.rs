@@ -48,7 +48,7 @@ pub struct File {
     pub tenants: Tenants,
     /// How accounts are set up; only `tenantry bootstrap` and `tenantry tenant` read it.
     #[serde(default)]
-    pub bootstrap: Bootstrap,
+    pub bootstrap: Option<Bootstrap>,
 }
 
 /// How accounts are set up.
@@ -123,7 +123,8 @@ pub struct Roles {
     pub access: Option<String>,
     /// The role that CloudFormation uses. CloudFormationDeploymentRole where none is given.
     pub deployment: Option<String>,
-    /// The role that Tenantry assumes where it only plans. That for releases where none is given.
+    /// The role that Tenantry assumes where it only plans. Where none is given, it is CodePipelineCrossAccountPlanRole
+    /// beside a section `bootstrap`, which makes it, and otherwise the one for releases.
     pub plan: Option<String>,
     /// The external id that the roles' trust policies ask for.
     pub external_id: Option<String>,

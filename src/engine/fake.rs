@@ -17,7 +17,7 @@ use crate::domain::{
     TemplateObject,
 };
 use crate::event::{Events, Timed};
-use crate::ports::{Accounts, Answer, ArtifactPlace, ChangeSetRequest, Store, TenantAccount};
+use crate::ports::{Accounts, Answer, ArtifactPlace, ChangeSetRequest, StackSummary, Store, TenantAccount};
 
 /// What a tenant's account does.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fault of its own, to be turned on")]
@@ -392,6 +392,10 @@ impl TenantAccount for Tenant {
 
     async fn protect(&self, _: &str, _: bool) -> Result<(), Fault> {
         self.call("UpdateTerminationProtection")
+    }
+
+    async fn stacks(&self) -> Result<Vec<StackSummary>, Fault> {
+        Ok(Vec::new())
     }
 
     async fn read_artifact(&self, _: &ArtifactPlace) -> Result<(), Fault> {

@@ -106,6 +106,10 @@ fn stored(policy: &Value) -> usize {
 /// # Errors
 ///
 /// Says what does not fit.
+///
+/// # Panics
+///
+/// Panics where the template cannot be resolved, which tests rule out: it is part of this program.
 pub fn most_accounts(setting: &Setting, accounts: usize) -> Result<usize, Overflow> {
     let is_listed = setting.parameters.get("OrganizationId").is_none_or(String::is_empty);
     let mut setting = setting.clone();

@@ -2,6 +2,7 @@
 //! and an error for every other.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 use serde_yaml::Value as Yaml;
@@ -212,7 +213,7 @@ impl Resolver<'_> {
             let (name, after) = after.split_once('}').ok_or_else(|| format!("{text}: a brace is open"))?;
             out.push_str(before);
             match (name.strip_prefix('!'), name.split_once('.')) {
-                (Some(literal), _) => out.push_str(&format!("${{{literal}}}")),
+                (Some(literal), _) => _ = write!(out, "${{{literal}}}"),
                 (None, Some((resource, attribute))) => out.push_str(&self.attribute(resource, attribute)?),
                 (None, None) => out.push_str(&self.text(&json!({ "Ref": name }))?),
             }

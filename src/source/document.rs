@@ -154,7 +154,8 @@ impl Document {
         Ok(Self::new(path, text))
     }
 
-    fn new(path: &Path, text: String) -> Self {
+    /// Takes a text as that of a file.
+    pub fn new(path: &Path, text: String) -> Self {
         let (tree, unreadable) = match Tree::parse(&text) {
             Ok(tree) => (tree, None),
             Err(unreadable) => (Tree::default(), Some(unreadable)),

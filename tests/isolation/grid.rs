@@ -4,13 +4,13 @@ use iam_rs::{Context, Decision};
 use serde_json::{Value, json};
 
 use crate::iam::{Caller, Request, Rule};
-use crate::spec::{self, How, Wanted, Zone};
+use crate::spec::{self, Encryption, How, Wanted, Zone};
 use crate::world::{
     ACCESS, ACCESS_POLICY, ACCESS_TRUST, APPROVE_POLICY, APPROVER_TRUST, BOUNDARY, BUCKET, BUCKET_POLICY, DEPLOYMENT,
     DEPLOYMENT_POLICY, DEPLOYMENT_TRUST, EXTERNAL_ID, GITHUB_APPROVE_TRUST, GITHUB_PLAN_TRUST, GITHUB_RELEASE_TRUST,
     GNOME, KEY, KEY_POLICY, Mode, ORGANIZATION, OTHERS, OUTSIDE, PIPELINE, PLAN, PLAN_POLICY, Place, RELEASE_POLICY,
-    RELEASER_TRUST, ROLES, Role, TENANT_PLAN_POLICY, TENANT_PLAN_TRUST, TOOLING, UNICORN, World, everything, text,
-    texts,
+    RELEASER_TRUST, ROLES, Role, TENANT_PLAN_POLICY, TENANT_PLAN_TRUST, TOOL_POLICY, TOOL_TRUST, TOOLING, UNICORN,
+    World, everything, text, texts,
 };
 
 /// A request, what is meant to become of it, and what does.
@@ -53,9 +53,33 @@ const ZONES: [Zone; 18] = [
     Zone::Record("plans"),
     Zone::Record("releases"),
     Zone::Record("rollouts"),
-    Zone::Record("tool"),
+    Zone::Tool,
     Zone::Handed,
     Zone::Other,
+];
+
+/// All else that KMS can be asked to do with a key.
+/// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awskeymanagementservice.html>
+const OTHER_USES: [&str; 19] = [
+    "kms:DeleteImportedKeyMaterial",
+    "kms:DeriveSharedSecret",
+    "kms:GenerateDataKeyPair",
+    "kms:GenerateDataKeyPairWithoutPlaintext",
+    "kms:GenerateDataKeyWithoutPlaintext",
+    "kms:GenerateMac",
+    "kms:GetParametersForImport",
+    "kms:GetPublicKey",
+    "kms:ImportKeyMaterial",
+    "kms:ListKeyRotations",
+    "kms:ReEncryptTo",
+    "kms:ReplicateKey",
+    "kms:RetireGrant",
+    "kms:RotateKeyOnDemand",
+    "kms:Sign",
+    "kms:SynchronizeMultiRegionKey",
+    "kms:UpdatePrimaryRegion",
+    "kms:Verify",
+    "kms:VerifyMac",
 ];
 
 /// The key tells tenants' folders from all else.
@@ -67,30 +91,33 @@ fn flags() -> impl Iterator<Item = bool> + Clone {
 }
 
 fn hows() -> Vec<How> {
-    let mut all = Vec::new();
-    for encrypted_connection in flags() {
-        for our_key in flags() {
-            for once in flags() {
-                all.extend(flags().map(|creates| How { encrypted_connection, our_key, once, creates }));
-            }
+    let right = How { encrypted_connection: true, encryption: Encryption::Ours, once: true, creates: true };
+    let mut all = vec![right, How { encrypted_connection: false, ..right }];
+    for encryption in [Encryption::Ours, Encryption::Other, Encryption::Unnamed, Encryption::Plain, Encryption::Silent]
+    {
+        for once in flags() {
+            all.extend(flags().map(|creates| How { encryption, once, creates, ..right }));
         }
     }
     all
 }
 
-/// How a key is named in a request that does not name ours: another one, or none.
-fn with_how(mut context: Context, how: How, action: &str, number: usize) -> Context {
+fn with_how(mut context: Context, how: How, action: &str) -> Context {
     context = context.with_boolean("aws:SecureTransport", how.encrypted_connection);
     if action == "s3:PutObject" {
         context = context.with_boolean("s3:ObjectCreationOperation", how.creates);
-        match (how.our_key, number % 2) {
-            (true, _) => context.insert("s3:x-amz-server-side-encryption-aws-kms-key-id".into(), text(KEY)),
-            (false, 0) => {
-                let other = "arn:aws:kms:eu-west-1:111111111111:key/Other";
-                context.insert("s3:x-amz-server-side-encryption-aws-kms-key-id".into(), text(other));
-            }
-            (false, _) => {}
+        let other = "arn:aws:kms:eu-west-1:111111111111:key/Other";
+        let (algorithm, key) = match how.encryption {
+            Encryption::Ours => (Some("aws:kms"), Some(KEY)),
+            Encryption::Other => (Some("aws:kms"), Some(other)),
+            Encryption::Unnamed => (Some("aws:kms"), None),
+            Encryption::Plain => (Some("AES256"), None),
+            Encryption::Silent => (None, None),
         };
+        let mut put =
+            |name: &str, value: &str| context.insert(format!("s3:x-amz-server-side-encryption{name}"), text(value));
+        algorithm.into_iter().for_each(|algorithm| put("", algorithm));
+        key.into_iter().for_each(|key| put("-aws-kms-key-id", key));
         if how.once {
             context.insert("s3:if-none-match".into(), text("*"));
         }
@@ -121,7 +148,8 @@ fn bucket() -> Layer {
         for zone in ZONES {
             for action in actions {
                 for (number, how) in hows().into_iter().enumerate() {
-                    let matters = action == "s3:PutObject" || (how.our_key && how.once && how.creates);
+                    // Only writes have more than the connection to them: the first two.
+                    let matters = action == "s3:PutObject" || number < 2;
                     if !matters {
                         continue;
                     }
@@ -133,7 +161,7 @@ fn bucket() -> Layer {
                         };
                         let label = format!("bucket, opened {opened}: {who:?} {action} {zone:?} {how:?}");
                         cases.push(Case::new(label, allowed, move |world| {
-                            let context = with_how(who.context(), how, action, number);
+                            let context = with_how(who.context(), how, action);
                             let request = Request { caller: who.caller(), action, resource: object(zone), context };
                             request.is_allowed(Decision::Allow, &bucket_policy(world, opened), TOOLING, Rule::Either)
                         }));
@@ -193,6 +221,10 @@ fn key() -> Layer {
     };
     let s3 = Some("s3.eu-west-1.amazonaws.com");
     for who in ROLES {
+        for action in OTHER_USES {
+            ask(who, action, s3, Some(Zone::Shared), true);
+            ask(who, action, None, None, true);
+        }
         for action in ["kms:Decrypt", "kms:GenerateDataKey", "kms:Encrypt", "kms:CreateGrant", "kms:ReEncryptFrom"] {
             for via in [None, s3, Some("s3.us-east-1.amazonaws.com"), Some("lambda.eu-west-1.amazonaws.com")] {
                 for zone in KEY_ZONES.into_iter().map(Some).chain([None]) {
@@ -282,16 +314,13 @@ fn tooling(path: &'static str, who: Role, policy: Place, mode: Mode) -> Layer {
     for (account, here) in [(TOOLING, true), (GNOME, false)] {
         let alarm = format!("arn:aws:cloudwatch:eu-west-1:{account}:alarm:x");
         ask(format!("delete alarms of {account}"), false, "cloudwatch:DeleteAlarms", alarm.clone(), who.context());
-        ask(
-            format!("alarms of {account}"),
-            here && path == "release",
-            "cloudwatch:DescribeAlarms",
-            alarm,
-            who.context(),
-        );
+        // It is judged on all alarms, whichever are asked for.
+        let _ = here;
+        ask(format!("alarms of {account}"), path == "release", "cloudwatch:DescribeAlarms", alarm, who.context());
     }
     let name = match path {
         "plan" => "rights to plan",
+        "tool" => "rights to put the binary",
         "release" => "rights to release",
         _ => "rights to approve",
     };
@@ -365,6 +394,37 @@ fn tenant_trust(name: &'static str, place: Place, paths: &'static [&'static str]
     Layer { name, places: vec![place], cases }
 }
 
+/// Entering a tenant as a whole: whose own rights reach which role, and whether that lets them in.
+fn entry() -> Layer {
+    let mut cases = Vec::new();
+    let ours =
+        [(ROLES[0], RELEASE_POLICY, "release"), (ROLES[1], PLAN_POLICY, "plan"), (ROLES[2], APPROVE_POLICY, "approve")];
+    let roles = [(ACCESS, ACCESS_TRUST, &["release"][..]), (PLAN, TENANT_PLAN_TRUST, &["plan", "release"][..])];
+    for (who, policy, path) in ours {
+        for (role, trust, paths) in roles {
+            for account in [GNOME, OUTSIDE] {
+                for wanted in wanteds() {
+                    let theirs = account == GNOME;
+                    let allowed =
+                        spec::enters(path, role, theirs) && spec::trusts(who, paths, "sts:AssumeRole", wanted);
+                    let label = format!("entry: {who:?} {role} of {account} {wanted:?}");
+                    cases.push(Case::new(label, allowed, move |world| {
+                        let mut context = session(who.context(), wanted);
+                        context.insert("aws:ResourceAccount".into(), text(account));
+                        let organization = if account == OUTSIDE { "o-zzzzzzzzzz" } else { ORGANIZATION };
+                        context.insert("aws:ResourceOrgID".into(), text(organization));
+                        let resource = format!("arn:aws:iam::{account}:role/{role}");
+                        let request = Request { caller: who.caller(), action: "sts:AssumeRole", resource, context };
+                        let identity = request.by_identity(&[world.document(&policy)], None);
+                        request.is_allowed(identity, world.document(&trust), account, Rule::Both)
+                    }));
+                }
+            }
+        }
+    }
+    Layer { name: "entry", places: Vec::new(), cases }
+}
+
 /// The trust policies of the tooling account's own roles, and of the role that CloudFormation uses.
 fn other_trusts() -> Layer {
     let mut cases = Vec::new();
@@ -373,6 +433,18 @@ fn other_trusts() -> Layer {
         .into_iter()
         .chain([people("People"), people("Approvers"), Role { account: GNOME, name: "People" }])
         .collect();
+    // The role that puts the binary is for whomever the account's own policies let.
+    for who in callers.clone() {
+        for (action, own_rights) in [("sts:AssumeRole", true), ("sts:AssumeRole", false), ("sts:TagSession", true)] {
+            let allowed = who.account == TOOLING && own_rights && action == "sts:AssumeRole";
+            cases.push(Case::new(format!("tool role: {who:?} {action} rights {own_rights}"), allowed, move |world| {
+                let resource = format!("arn:aws:iam::{TOOLING}:role/tenantry/tool/TenantryTool");
+                let request = Request { caller: who.caller(), action, resource, context: who.context() };
+                let identity = if own_rights { Decision::Allow } else { Decision::NotApplicable };
+                request.is_allowed(identity, world.document(&TOOL_TRUST), TOOLING, Rule::Both)
+            }));
+        }
+    }
     for (place, name) in [(RELEASER_TRUST, "People"), (APPROVER_TRUST, "Approvers")] {
         for who in callers.clone() {
             for action in ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"] {
@@ -401,10 +473,9 @@ fn other_trusts() -> Layer {
         }));
     }
     for service in ["cloudformation.amazonaws.com", "lambda.amazonaws.com", "codebuild.amazonaws.com"] {
-        for account in [GNOME, UNICORN, TOOLING] {
+        for account in [GNOME, UNICORN] {
             for action in ["sts:AssumeRole", "sts:TagSession"] {
-                let allowed =
-                    service == "cloudformation.amazonaws.com" && account == GNOME && action == "sts:AssumeRole";
+                let allowed = service == "cloudformation.amazonaws.com" && action == "sts:AssumeRole";
                 cases.push(Case::new(
                     format!("deployment role: {service} of {account} {action}"),
                     allowed,
@@ -420,7 +491,7 @@ fn other_trusts() -> Layer {
     }
     Layer {
         name: "trust in people and CloudFormation",
-        places: vec![RELEASER_TRUST, APPROVER_TRUST, DEPLOYMENT_TRUST],
+        places: vec![RELEASER_TRUST, APPROVER_TRUST, DEPLOYMENT_TRUST, TOOL_TRUST],
         cases,
     }
 }
@@ -525,6 +596,7 @@ fn pipeline() -> Layer {
             ask(handed, "s3:GetObject", object(zone), who.context());
             ask(handed, "s3:GetObjectVersion", object(zone), who.context());
             ask(handed && (plans || runs), "s3:PutObject", object(zone), who.context());
+            ask(handed && runs, "s3:PutObjectAcl", object(zone), who.context());
             ask(false, "s3:DeleteObject", object(zone), who.context());
             ask(false, "s3:GetObject", format!("arn:aws:s3:::another-bucket/{}", zone.key()), who.context());
         }
@@ -558,6 +630,8 @@ fn pipeline() -> Layer {
             }
         }
         for (bucket, ours) in [(BUCKET, true), ("another-bucket", false)] {
+            ask(ours, "s3:GetBucketAcl", format!("arn:aws:s3:::{bucket}"), who.context());
+            ask(ours, "s3:GetBucketLocation", format!("arn:aws:s3:::{bucket}"), who.context());
             ask(ours && runs, "s3:GetBucketVersioning", format!("arn:aws:s3:::{bucket}"), who.context());
             ask(false, "s3:PutBucketVersioning", format!("arn:aws:s3:::{bucket}"), who.context());
         }
@@ -722,7 +796,7 @@ fn in_a_tenant(releases: bool) -> Layer {
             format!("arn:aws:cloudwatch:eu-west-1:{GNOME}:alarm:Shop-gnome-errors"),
             releases,
         ),
-        ("cloudwatch:DescribeAlarms", format!("arn:aws:cloudwatch:eu-west-1:{GNOME}:alarm:other"), false),
+        ("cloudwatch:DescribeAlarms", format!("arn:aws:cloudwatch:eu-west-1:{GNOME}:alarm:other"), releases),
         ("cloudwatch:DeleteAlarms", format!("arn:aws:cloudwatch:eu-west-1:{GNOME}:alarm:Shop-gnome-errors"), false),
         ("ssm:GetParameters", "arn:aws:ssm:eu-west-1::parameter/aws/service/x".to_owned(), true),
         ("ssm:GetParameters", format!("arn:aws:ssm:eu-west-1:{GNOME}:parameter/Shop/x"), true),
@@ -820,7 +894,13 @@ fn deployment() -> Layer {
             let mut context = who.context();
             context.insert("iam:PassedToService".into(), text(service));
             let arn = format!("arn:aws:iam::{GNOME}:role/{role}");
-            ask(format!("policy of {role} for {service}"), false, "iam:PutRolePolicy", arn, context.clone());
+            ask(
+                format!("profile of {role} for {service}"),
+                false,
+                "iam:AddRoleToInstanceProfile",
+                arn,
+                context.clone(),
+            );
             ask(
                 format!("pass {role} to {service}"),
                 allowed,
@@ -857,6 +937,21 @@ fn deployment() -> Layer {
             }
         }
     }
+    for (action, resource) in [
+        ("cloudwatch:DescribeAlarms", format!("arn:aws:cloudwatch:eu-west-1:{GNOME}:alarm:Other")),
+        ("logs:DescribeLogGroups", format!("arn:aws:logs:eu-west-1:{GNOME}:log-group:Other")),
+        ("lambda:GetLayerVersion", "arn:aws:lambda:eu-west-1:017000801446:layer:Powertools".to_owned()),
+    ] {
+        ask(format!("{action} {resource}"), true, action, resource, who.context());
+    }
+    for (action, resource) in [
+        ("logs:DeleteLogGroup", format!("arn:aws:logs:eu-west-1:{GNOME}:log-group:Other")),
+        ("cloudwatch:DeleteAlarms", format!("arn:aws:cloudwatch:eu-west-1:{GNOME}:alarm:Other")),
+        ("lambda:PublishLayerVersion", "arn:aws:lambda:eu-west-1:017000801446:layer:Powertools".to_owned()),
+        ("lambda:GetLayerVersion", format!("arn:aws:lambda:eu-west-1:{GNOME}:function:Other")),
+    ] {
+        ask(format!("{action} {resource}"), false, action, resource, who.context());
+    }
     let arn = |text: &str| {
         format!("arn:aws:{}", text.replace(":A:", &format!(":{GNOME}:")).replace(":B:", &format!(":{UNICORN}:")))
     };
@@ -884,7 +979,7 @@ fn deployment() -> Layer {
             "lambda:CreateEventSourceMapping",
             "lambda:UpdateEventSourceMapping",
             "lambda:DeleteEventSourceMapping",
-            "lambda:TagResource",
+            "lambda:UpdateFunctionCode",
         ] {
             let mut context = who.context();
             context.insert(
@@ -894,7 +989,7 @@ fn deployment() -> Layer {
             let mapping = format!("arn:aws:lambda:eu-west-1:{GNOME}:event-source-mapping:x");
             ask(
                 format!("{action} for {function}"),
-                function == "Shop-x" && action != "lambda:TagResource",
+                function == "Shop-x" && action != "lambda:UpdateFunctionCode",
                 action,
                 mapping,
                 context,
@@ -935,10 +1030,12 @@ fn deployment() -> Layer {
 fn administered() -> Layer {
     let who = Role { account: GNOME, name: DEPLOYMENT };
     let mut cases = Vec::new();
-    let mut ask = |action: &'static str, resource: String, allowed: bool| {
-        cases.push(Case::new(format!("administered: {action} {resource}"), allowed, move |world| {
+    let mut ask = |action: &'static str, resource: String, allowed: bool, boundary: Option<&'static str>| {
+        cases.push(Case::new(format!("administered: {action} {resource} {boundary:?}"), allowed, move |world| {
             let all = everything();
-            let request = Request { caller: who.caller(), action, resource: resource.clone(), context: who.context() };
+            let mut context = who.context();
+            boundary.into_iter().for_each(|arn| _ = context.insert("iam:PermissionsBoundary".into(), text(arn)));
+            let request = Request { caller: who.caller(), action, resource: resource.clone(), context };
             request.by_identity(&[&all, world.document(&DEPLOYMENT_POLICY)], None) == Decision::Allow
         }));
     };
@@ -951,31 +1048,32 @@ fn administered() -> Layer {
         "iam:DeleteRolePermissionsBoundary",
     ];
     for action in never {
-        ask(action, format!("arn:aws:iam::{GNOME}:role/Shop-x"), false);
+        ask(action, format!("arn:aws:iam::{GNOME}:role/Shop-x"), false, None);
     }
     for role in [ACCESS, PLAN, DEPLOYMENT, "Shop-x", "Other"] {
         let is_ours = [ACCESS, PLAN, DEPLOYMENT].contains(&role);
-        for action in [
-            "iam:AttachRolePolicy",
-            "iam:PutRolePolicy",
-            "iam:UpdateAssumeRolePolicy",
-            "iam:DeleteRole",
-            "iam:PassRole",
-            "sts:AssumeRole",
-        ] {
-            ask(action, format!("arn:aws:iam::{GNOME}:role/{role}"), !is_ours);
+        for action in ["iam:UpdateAssumeRolePolicy", "iam:DeleteRole", "sts:AssumeRole"] {
+            ask(action, format!("arn:aws:iam::{GNOME}:role/{role}"), !is_ours, None);
+        }
+        ask("iam:PassRole", format!("arn:aws:iam::{GNOME}:role/{role}"), role == "Shop-x", None);
+        for action in ["iam:AttachRolePolicy", "iam:CreateRole", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"]
+        {
+            let arn = format!("arn:aws:iam::{GNOME}:role/{role}");
+            ask(action, arn.clone(), false, None);
+            ask(action, arn.clone(), false, Some("arn:aws:iam::aws:policy/AdministratorAccess"));
+            ask(action, arn, !is_ours, Some("arn:aws:iam::222222222222:policy/tenantry/TenantryBoundary"));
         }
         for action in ["iam:GetRole", "iam:ListRolePolicies"] {
-            ask(action, format!("arn:aws:iam::{GNOME}:role/{role}"), true);
+            ask(action, format!("arn:aws:iam::{GNOME}:role/{role}"), true, None);
         }
     }
     for (policy, allowed) in [("tenantry/TenantryBoundary", false), ("Shop", true)] {
         for action in ["iam:CreatePolicyVersion", "iam:SetDefaultPolicyVersion", "iam:DeletePolicy"] {
-            ask(action, format!("arn:aws:iam::{GNOME}:policy/{policy}"), allowed);
+            ask(action, format!("arn:aws:iam::{GNOME}:policy/{policy}"), allowed, None);
         }
-        ask("iam:GetPolicy", format!("arn:aws:iam::{GNOME}:policy/{policy}"), true);
+        ask("iam:GetPolicy", format!("arn:aws:iam::{GNOME}:policy/{policy}"), true, None);
     }
-    ask("ec2:RunInstances", format!("arn:aws:ec2:eu-west-1:{GNOME}:instance/x"), true);
+    ask("ec2:RunInstances", format!("arn:aws:ec2:eu-west-1:{GNOME}:instance/x"), true, None);
     Layer { name: "CloudFormation with administrator's rights", places: vec![DEPLOYMENT_POLICY], cases }
 }
 
@@ -1073,7 +1171,7 @@ fn whole() -> Layer {
         let path = ["release", "plan", "approve"].into_iter().find(|path| who.is_below(path));
         for zone in ZONES {
             for action in ["s3:GetObject", "s3:PutObject"] {
-                for (number, how) in hows().into_iter().enumerate() {
+                for how in hows() {
                     let by_itself = match path {
                         Some(path) => spec::objects(path, action, zone),
                         None => action == "s3:GetObject" && (zone == Zone::Shared || zone == Zone::Of(GNOME)),
@@ -1085,7 +1183,7 @@ fn whole() -> Layer {
                     let label = format!("whole: {who:?} {action} {zone:?} {how:?}");
                     cases.push(Case::new(label, allowed, move |world| {
                         let identity = [world.document(&policy)];
-                        let context = with_how(who.context(), how, action, number);
+                        let context = with_how(who.context(), how, action);
                         let request = Request { caller: who.caller(), action, resource: object(zone), context };
                         let first = request.by_identity(&identity, None);
                         let mut context = who.context();
@@ -1110,6 +1208,8 @@ pub fn layers(mode: Mode) -> Vec<Layer> {
     layers.push(tooling("plan", ROLES[1], PLAN_POLICY, mode));
     layers.push(tooling("release", ROLES[0], RELEASE_POLICY, mode));
     layers.push(tooling("approve", ROLES[2], APPROVE_POLICY, mode));
+    layers.push(tooling("tool", ROLES[4], TOOL_POLICY, mode));
+    layers.push(entry());
     layers.push(tenant_trust("trust of the access role", ACCESS_TRUST, &["release"], mode));
     layers.push(tenant_trust("trust of the plan role", TENANT_PLAN_TRUST, &["plan", "release"], mode));
     layers.extend([

@@ -12,7 +12,15 @@ pub struct Mutant {
 }
 
 /// Mutants that allow and deny the same, each with the proof.
-pub const EQUIVALENT: [(&str, &str); 11] = [
+pub const EQUIVALENT: [(&str, &str); 13] = [
+    (
+        "BucketPolicy PolicyDocument: OnlyOurKey: Action \"s3:PutObject\" as s3:*",
+        "no other action says how an object is encrypted, without which the condition does not hold",
+    ),
+    (
+        "DeploymentRole Policies/0/PolicyDocument: PassRoles: Resource \"arn:aws:iam::222222222222:role/Shop-*\" as *",
+        "roles of other names are denied for good by NeverOthersRoles",
+    ),
     (
         "AccessRole AssumeRolePolicyDocument: Enter: for everybody",
         "the condition names roles of the tooling account; who comes from another account needs rights of its own in any case",

@@ -11,6 +11,8 @@ pub enum Zone {
     Of(&'static str),
     /// A kind of records, which tell of other tenants.
     Record(&'static str),
+    /// The binary that builds run.
+    Tool,
     /// What a pipeline hands from action to action.
     Handed,
     /// Elsewhere.
@@ -24,6 +26,7 @@ impl Zone {
             Self::Of(account) => format!("CrossAccountPipeline/{account}/Shop/artifacts/a.zip"),
             Self::Record("digest-key") => "tenantry/Shop/digest-key".into(),
             Self::Record(kind) => format!("tenantry/Shop/{kind}/prod/x.json"),
+            Self::Tool => "tenantry/tool/0123".into(),
             Self::Handed => "tenantry-Shop/Built/x".into(),
             Self::Other => "elsewhere/x".into(),
         }
@@ -34,7 +37,7 @@ impl Zone {
     }
 
     fn is_ours(self) -> bool {
-        matches!(self, Self::Shared | Self::Of(_) | Self::Record(_))
+        matches!(self, Self::Shared | Self::Of(_) | Self::Record(_) | Self::Tool)
     }
 }
 
@@ -42,12 +45,27 @@ fn account_of(account: &str) -> &'static str {
     [TOOLING, GNOME, UNICORN, OTHERS].into_iter().find(|known| *known == account).unwrap_or("none")
 }
 
+/// What a write says of its encryption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// Under our key.
+    Ours,
+    /// Under another key.
+    Other,
+    /// By KMS, without a key: S3 would take its own.
+    Unnamed,
+    /// By S3's own keys.
+    Plain,
+    /// Nothing: the bucket's default, which is our key.
+    Silent,
+}
+
 /// How an object is written, or read.
 #[derive(Debug, Clone, Copy)]
 pub struct How {
     pub encrypted_connection: bool,
-    /// Whether the request names our key.
-    pub our_key: bool,
+    /// What the request says of encryption.
+    pub encryption: Encryption,
     /// Whether it asks that nothing be there.
     pub once: bool,
     /// Whether the object is there afterwards; a part of one is not.
@@ -74,8 +92,8 @@ pub fn lets(who: Role, action: &str, zone: Zone, how: How) -> bool {
     }
     match action {
         "s3:PutObject" => {
-            how.our_key
-                && !((is_record("approvals") || is_record("uses")) && how.creates && !how.once)
+            [Encryption::Ours, Encryption::Silent].contains(&how.encryption)
+                && !(is_written_once(zone) && how.creates && !how.once)
                 && (!is_record("approvals") || who.is_below("approve"))
         }
         "s3:PutObjectAcl" => !is_record("approvals") || who.is_below("approve"),
@@ -84,6 +102,11 @@ pub fn lets(who: Role, action: &str, zone: Zone, how: How) -> bool {
         }
         _ => true,
     }
+}
+
+/// What is never written over.
+fn is_written_once(zone: Zone) -> bool {
+    matches!(zone, Zone::Shared | Zone::Of(_) | Zone::Tool | Zone::Record("approvals" | "uses" | "releases"))
 }
 
 /// How the key is kept by those who administer its account: without using it.
@@ -115,7 +138,7 @@ pub const KEEPING: [&str; 21] = [
 /// object that is encrypted, if it is one of our bucket.
 pub fn key(who: Role, action: &str, via: Option<&str>, object: Option<Zone>) -> bool {
     let through_s3 = via == Some("s3.eu-west-1.amazonaws.com");
-    let works_here = ["plan", "release", "approve", "pipeline"].into_iter().any(|path| who.is_below(path));
+    let works_here = ["plan", "release", "approve", "pipeline", "tool"].into_iter().any(|path| who.is_below(path));
     match action {
         "kms:Decrypt" => {
             (works_here && through_s3 && object.is_some())
@@ -132,6 +155,9 @@ pub fn objects(path: &str, action: &str, zone: Zone) -> bool {
     let planned = ["digest-key", "newest-plan", "plans", "releases"];
     let released = ["finished", "ledger", "locks", "rollouts", "uses"];
     match (action, path) {
+        ("s3:GetObject" | "s3:PutObject" | "s3:AbortMultipartUpload" | "s3:ListMultipartUploadParts", "tool") => {
+            zone == Zone::Tool
+        }
         ("s3:GetObject", _) => zone.is_ours(),
         ("s3:PutObject" | "s3:AbortMultipartUpload" | "s3:ListMultipartUploadParts", "plan" | "release") => {
             match zone {
@@ -250,6 +276,8 @@ pub const KINDS: [Kind; 14] = [
             "lambda:ListVersionsByFunction",
             "lambda:PublishVersion",
             "lambda:PutFunctionEventInvokeConfig",
+            "lambda:GetFunctionEventInvokeConfig",
+            "lambda:DeleteFunctionEventInvokeConfig",
             "lambda:TagResource",
             "lambda:UntagResource",
         ],
@@ -258,14 +286,14 @@ pub const KINDS: [Kind; 14] = [
     Kind {
         ours: "lambda:eu-west-1:A:layer:Shop-x",
         others: &["lambda:eu-west-1:A:layer:Other"],
-        may: &["lambda:PublishLayerVersion", "lambda:GetLayerVersion", "lambda:DeleteLayerVersion"],
+        may: &["lambda:PublishLayerVersion", "lambda:DeleteLayerVersion"],
         may_not: &["lambda:AddLayerVersionPermission"],
     },
     Kind {
         ours: "lambda:eu-west-1:A:event-source-mapping:x",
         others: &["lambda:eu-west-1:B:event-source-mapping:x"],
-        may: &["lambda:GetEventSourceMapping", "lambda:ListTags"],
-        may_not: &["lambda:CreateEventSourceMapping", "lambda:TagResource"],
+        may: &["lambda:GetEventSourceMapping", "lambda:ListTags", "lambda:TagResource", "lambda:UntagResource"],
+        may_not: &["lambda:CreateEventSourceMapping"],
     },
     Kind {
         ours: "dynamodb:eu-west-1:A:table/Shop-x",
@@ -283,6 +311,8 @@ pub const KINDS: [Kind; 14] = [
             "events:RemoveTargets",
             "events:ListTagsForResource",
             "events:ListTargetsByRule",
+            "events:TagResource",
+            "events:UntagResource",
         ],
         may_not: &["events:PutEvents", "events:PutPermission"],
     },
@@ -322,7 +352,6 @@ pub const KINDS: [Kind; 14] = [
         may: &[
             "cloudwatch:PutMetricAlarm",
             "cloudwatch:DeleteAlarms",
-            "cloudwatch:DescribeAlarms",
             "cloudwatch:ListTagsForResource",
             "cloudwatch:TagResource",
             "cloudwatch:UntagResource",

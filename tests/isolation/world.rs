@@ -138,6 +138,8 @@ pub const KEY_POLICY: Place = place(Part::Tooling, "Key", "KeyPolicy");
 pub const PLAN_POLICY: Place = place(Part::Tooling, "PlanPolicy", "PolicyDocument");
 pub const RELEASE_POLICY: Place = place(Part::Tooling, "ReleasePolicy", "PolicyDocument");
 pub const APPROVE_POLICY: Place = place(Part::Tooling, "ApprovePolicy", "PolicyDocument");
+pub const TOOL_POLICY: Place = place(Part::Tooling, "Tool", INLINE);
+pub const TOOL_TRUST: Place = place(Part::Tooling, "Tool", TRUST);
 pub const RELEASER_TRUST: Place = place(Part::Tooling, "Releaser", TRUST);
 pub const APPROVER_TRUST: Place = place(Part::Tooling, "Approver", TRUST);
 pub const BOUNDARY: Place = place(Part::Tenant, "Boundary", "PolicyDocument");
@@ -176,11 +178,12 @@ pub const PLAN: &str = "CodePipelineCrossAccountPlanRole";
 pub const DEPLOYMENT: &str = "CloudFormationDeploymentRole";
 
 /// Everybody who asks: our roles, roles that only look like them, and administrators.
-pub const ROLES: [Role; 19] = [
+pub const ROLES: [Role; 20] = [
     role(TOOLING, "tenantry/release/TenantryReleaser"),
     role(TOOLING, "tenantry/plan/TenantryGitHubPlan"),
     role(TOOLING, "tenantry/approve/TenantryApprover"),
     role(TOOLING, "tenantry/pipeline/Shop-pipeline"),
+    role(TOOLING, "tenantry/tool/TenantryTool"),
     role(TOOLING, "tenantry/other/X"),
     role(TOOLING, "TenantryReleaser"),
     role(TOOLING, "Admin"),
@@ -218,6 +221,9 @@ impl Role {
             OTHERS => (ORGANIZATION, format!("{ORGANIZATION}/r-aaaa/ou-aaaa-others/")),
             _ => (ORGANIZATION, format!("{ORGANIZATION}/r-aaaa/ou-aaaa-tenants/")),
         };
+        // Everybody has tagged their sessions with another tenant's id.
+        let another = if self.account == GNOME { "unicorn" } else { "gnome" };
+        context.insert("aws:PrincipalTag/TenantID".into(), text(another));
         context.insert("aws:PrincipalOrgID".into(), ContextValue::String(organization.to_owned()));
         context.insert("aws:PrincipalOrgPaths".into(), ContextValue::StringList(vec![path]));
         context

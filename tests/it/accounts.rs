@@ -211,11 +211,6 @@ fn too_many_accounts_are_told_before_a_policy_is_too_large() {
 fn who_plans_cannot_release_and_who_releases_cannot_approve() {
     let bed = Bed::with(&["--empty"]);
     let project = project(TWO, ORGANIZATION);
-    project.replace(
-        "tenantry.yaml",
-        "tenants: tenants.yaml",
-        "tenants: tenants.yaml\nroles: { plan: CodePipelineCrossAccountPlanRole }",
-    );
     admin(&bed, &project, &["bootstrap", "tooling", "--yes"]).exits(0);
     admin(&bed, &project, &["bootstrap", "tenant", "--yes"]).exits(0);
     let github = ["bootstrap", "github", "--repository", "owner/name", "--yes"];

@@ -93,21 +93,31 @@ denied(
 read = lambda keys, key: lambda: of("s3", keys).get_object(Bucket=BUCKET, Key=key)["Body"].read()
 write = lambda keys, key, **more: lambda: of("s3", keys).put_object(Bucket=BUCKET, Key=key, Body=b"x", **more)
 for account in (SANDBOX, UNICORN):
-    write(releaser, f"CrossAccountPipeline/{account}/x.zip", **ENCRYPTED)()
+    write(releaser, f"CrossAccountPipeline/{account}/x.zip", IfNoneMatch="*", **ENCRYPTED)()
 allowed("a tenant reads what all share", read(tenant, template))
 allowed("a tenant reads its own", read(tenant, f"CrossAccountPipeline/{SANDBOX}/x.zip"))
 denied("a tenant reads another's", read(tenant, f"CrossAccountPipeline/{UNICORN}/x.zip"))
 denied("a tenant reads a plan", read(tenant, next(one["Key"] for one in objects if "/plans/" in one["Key"])))
 denied("a tenant writes", write(tenant, f"{SHARED}/x.zip", **ENCRYPTED))
+self_tagged = role_of(SANDBOX, "Administrator")
+of("iam", root(SANDBOX)).tag_role(RoleName="CodePipelineCrossAccountRole", Tags=tagged("unicorn"))
+denied(
+    "a role that its own administrator has tagged with another's id",
+    read(session(releaser, access, Tags=tagged("sandbox")), f"CrossAccountPipeline/{UNICORN}/x.zip"),
+)
+denied("an administrator of a tenant reads", read(self_tagged, f"CrossAccountPipeline/{UNICORN}/x.zip"))
 denied("another role of a tenant's account reads", read(role_of(SANDBOX, "Other"), template))
 denied("a role of that name, of no tenant", read(role_of("555555555555", "CodePipelineCrossAccountRole"), template))
 denied("a role of that name, outside", read(role_of("666666666666", "CodePipelineCrossAccountRole"), template))
 
 # What is written, and by whom.
-denied("without a key", write(releaser, f"{SHARED}/y.zip"))
-denied("with S3's own encryption", write(releaser, f"{SHARED}/y.zip", ServerSideEncryption="AES256"))
+denied("by KMS, without a key", write(releaser, f"{SHARED}/y.zip", ServerSideEncryption="aws:kms", IfNoneMatch="*"))
+denied("with S3's own encryption", write(releaser, f"{SHARED}/y.zip", ServerSideEncryption="AES256", IfNoneMatch="*"))
 other_key = of("kms", root(TOOLING)).create_key()["KeyMetadata"]["Arn"]
-denied("with another key", write(releaser, f"{SHARED}/y.zip", ServerSideEncryption="aws:kms", SSEKMSKeyId=other_key))
+other = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": other_key}
+denied("with another key", write(releaser, f"{SHARED}/y.zip", IfNoneMatch="*", **other))
+allowed("with ours, once", write(releaser, f"{SHARED}/y.zip", IfNoneMatch="*", **ENCRYPTED))
+denied("an artifact is written over", write(releaser, f"{SHARED}/y.zip", **ENCRYPTED))
 forged = approval.replace("approved-", "approved-forged-")
 denied("a release approves", write(releaser, forged, IfNoneMatch="*", **ENCRYPTED))
 denied("an administrator approves", write(role_of(TOOLING, "Admin"), forged, IfNoneMatch="*", **ENCRYPTED))

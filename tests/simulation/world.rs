@@ -12,7 +12,9 @@ use tenantry::domain::{
     AccountId, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, DataResource, Digest, Drift, Fault,
     FaultKind, PropertyChange, Region, Replacement, Stack, StackEvent, StackStatus, Target, TargetId,
 };
-use tenantry::ports::{Accounts, Answer, ArtifactPlace, ChangeSetRequest, Store, TemplateSource, TenantAccount};
+use tenantry::ports::{
+    Accounts, Answer, ArtifactPlace, ChangeSetRequest, StackSummary, Store, TemplateSource, TenantAccount,
+};
 use tokio::time::{Instant, sleep};
 
 /// How a stack's operation will end.
@@ -491,6 +493,10 @@ impl TenantAccount for Account {
 
     async fn protect(&self, _: &str, _: bool) -> Result<(), Fault> {
         Ok(())
+    }
+
+    async fn stacks(&self) -> Result<Vec<StackSummary>, Fault> {
+        Ok(Vec::new())
     }
 
     async fn read_artifact(&self, _: &ArtifactPlace) -> Result<(), Fault> {

@@ -2,20 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::answer::{StageAnswer, StageEnd};
 use super::stage::{ended, is_hopeless, not_begun, stopped_or};
-use super::tenant::confirmed;
+use super::tenant::{confirmed, write};
 use crate::cli::args::{Args, BootstrapPart, PartName, Sure};
 use crate::cli::error::CommandError;
 use crate::cli::site::Site;
-use crate::cli::workspace::artifact_store;
+use crate::cli::workspace::{artifact_store, visit};
 use crate::config::{Accounts, Edited, StageConfig, StoreConfig, TenantAccount};
-use crate::domain::{AccountId, Exit, Gate, Masks, OnFailure, Region, Rollout, StackOptions, Target, TargetId};
-use crate::engine::{Execution, PlanRequest, Refusal};
+use crate::domain::{
+    AccountId, Exit, Gate, Masks, OnFailure, ParameterValue, Region, Rollout, Stack, StackOptions, StackStatus, Target,
+    TargetId,
+};
+use crate::engine::{Entered, Execution, PlanRequest, Refusal};
 use crate::event::Event;
 use crate::infra::{Parameters, Part, Setting, most_accounts};
 use crate::plan::{Origin, Secrets, Selection};
@@ -33,12 +37,13 @@ pub async fn bootstrap(args: &Args, part: BootstrapPart) -> Result<Exit, Command
         BootstrapPart::Remove { part, delete_data, confirm } => {
             remove(Site::open(args, None).await?, part.part(), &delete_data, confirm).await
         }
-        BootstrapPart::Tooling { region, sure } => {
+        BootstrapPart::Tooling { region, change_mode, sure } => {
             let region = region.map(Region::new).transpose().map_err(|error| CommandError::usage(error.to_string()))?;
-            tooling(Site::open(args, region).await?, sure).await
+            tooling(Site::open(args, region).await?, change_mode, sure).await
         }
         BootstrapPart::Tenant { names, sure } => tenants(Site::open(args, None).await?, &names, sure).await,
-        BootstrapPart::Pipeline { connection, repository, branch, build_command, dev, prod, sure } => {
+        BootstrapPart::Pipeline { connection, repository, branch, build_command, binary, dev, prod, sure } => {
+            let binary = static_binary(binary)?;
             let site = Site::open(args, None).await?;
             let parameters = [
                 ("ConnectionArn", connection),
@@ -48,15 +53,22 @@ pub async fn bootstrap(args: &Args, part: BootstrapPart) -> Result<Exit, Command
                 ("DevStage", dev),
                 ("ProdStage", prod),
             ];
-            pipeline(site, parameters.into(), sure).await
+            pipeline(site, parameters.into(), binary, sure).await
         }
-        BootstrapPart::Github { repository, branch, environment, approval_environment, provider, sure } => {
+        BootstrapPart::Github {
+            repository,
+            branch,
+            pull_requests,
+            environment,
+            approval_environment,
+            provider,
+            sure,
+        } => {
             let subject = |rest: String| format!("repo:{repository}:{rest}");
+            let mut plans = vec![subject(format!("ref:refs/heads/{branch}"))];
+            plans.extend(pull_requests.then(|| subject("pull_request".into())));
             let parameters = vec![
-                (
-                    "PlanSubjects",
-                    format!("{},{}", subject(format!("ref:refs/heads/{branch}")), subject("pull_request".into())),
-                ),
+                ("PlanSubjects", plans.join(",")),
                 ("ReleaseSubjects", subject(format!("environment:{environment}"))),
                 ("ApproveSubjects", subject(format!("environment:{approval_environment}"))),
                 ("ProviderArn", provider),
@@ -93,6 +105,7 @@ async fn remove(site: Site, part: Part, deleted: &[String], confirm: Option<Stri
         let error = CommandError::usage("a tenant's account is removed with its tenant");
         return Err(error.hint("use `tenantry tenant remove NAME`"));
     }
+    let store = site.accounts.store.clone();
     if part == Part::Tooling && !site.accounts.tenants.is_empty() {
         let names: Vec<&str> = site.accounts.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
         let message =
@@ -107,9 +120,26 @@ async fn remove(site: Site, part: Part, deleted: &[String], confirm: Option<Stri
             let Site { engine, tooling, .. } = site;
             let account = engine.accounts.enter(&target).await?;
             let stack = account.stack(&target.stack).await?;
-            let outputs = stack.as_ref().map(|stack| stack.outputs.clone()).unwrap_or_default();
+            let mut outputs = stack.as_ref().map(|stack| stack.outputs.clone()).unwrap_or_default();
+            if let Some(stack) = stack.as_ref().filter(|stack| part == Part::Tooling && !listed(stack).is_empty()) {
+                let accounts: Vec<String> = listed(stack).iter().map(ToString::to_string).collect();
+                let message =
+                    format!("accounts of other configurations still need it: {}", elide(&accounts.join(", "), 200));
+                return Err(CommandError::usage(message).exit(Exit::Refused));
+            }
+            // What an earlier removal has left can be named, too.
+            if let (None, Some(store)) = (&stack, store) {
+                outputs.insert("Bucket".to_owned(), store.bucket);
+                outputs.insert("KeyArn".to_owned(), store.kms_key);
+            }
+            if let Some(name) = deleted.iter().find(|_| outputs.is_empty()) {
+                return Err(CommandError::usage(format!(
+                    "which {name} is meant is not known: neither the stack nor the configuration says it"
+                )));
+            }
             for name in data {
-                let what = match (outputs.get(*name).or(outputs.get("KeyArn")), deleted.iter().any(|one| one == name)) {
+                let id = if *name == "Key" { outputs.get("KeyArn") } else { outputs.get(*name) };
+                let what = match (id, deleted.iter().any(|one| one == name)) {
                     (Some(id), true) => format!("{name} {id} would be deleted with all that is in it"),
                     (Some(id), false) => format!("{name} {id} stays"),
                     (None, _) => continue,
@@ -148,11 +178,12 @@ async fn remove(site: Site, part: Part, deleted: &[String], confirm: Option<Stri
 }
 
 /// Sets the tooling account up, and writes its bucket and key into a configuration that has none yet.
-async fn tooling(site: Site, sure: Sure) -> Result<Exit, CommandError> {
+async fn tooling(site: Site, change_mode: bool, sure: Sure) -> Result<Exit, CommandError> {
     let wanted: BTreeSet<AccountId> = site.accounts.tenants.iter().map(|tenant| tenant.account.clone()).collect();
     site.conduct(
         async |site| {
-            let (target, end) = deploy_tooling(site, &wanted, &BTreeSet::new(), sure).await?;
+            let (target, end) =
+                deploy_tooling(site, Change::All { change_mode }, &wanted, &BTreeSet::new(), sure).await?;
             let mut edited = None;
             if end.exit == Exit::Done {
                 edited = site.remember_store(&target).await?;
@@ -170,6 +201,9 @@ async fn tooling(site: Site, sure: Sure) -> Result<Exit, CommandError> {
     .await
 }
 
+/// What is told then.
+const AGAIN: &str = "somebody else has changed the tooling account meanwhile: it is planned anew";
+
 /// How often the tooling account is planned anew, where others list accounts in it at the same time.
 const ATTEMPTS: u32 = 5;
 
@@ -178,19 +212,27 @@ const ATTEMPTS: u32 = 5;
 /// at the same time the second one plans anew, and neither is lost.
 pub async fn deploy_tooling(
     site: &Site,
+    change: Change,
     wanted: &BTreeSet<AccountId>,
     leaving: &BTreeSet<AccountId>,
     sure: Sure,
 ) -> Result<(Target, StageEnd), CommandError> {
     for attempt in 1.. {
-        let present = listed(site).await?;
-        let target = tooling_target(site, &present, wanted, leaving)?;
-        let is_current = async || Ok(listed(site).await? == present);
+        let present = present(site).await?;
+        let target = tooling_target(site, change, present.as_ref(), wanted, leaving)?;
+        let listed_before = present.as_ref().map(listed);
+        let is_current = async || Ok(self::present(site).await?.as_ref().map(listed) == listed_before);
         match deploy(site, Part::Tooling, vec![target.clone()], sure, is_current).await? {
             Deployed::Overtaken(_) if attempt < ATTEMPTS => {
-                site.engine
-                    .events
-                    .notice("somebody else has changed the tooling account meanwhile: it is planned anew");
+                site.engine.events.notice(AGAIN);
+            }
+            // CloudFormation has voided our change set in the last moment, by executing another one.
+            Deployed::Ended(end) if end.exit == Exit::Failed && attempt < ATTEMPTS => {
+                let now = self::present(site).await?.as_ref().map(listed);
+                if now == listed_before || now.is_some_and(|now| wanted.is_subset(&now) && leaving.is_disjoint(&now)) {
+                    return Ok((target, end));
+                }
+                site.engine.events.notice(AGAIN);
             }
             Deployed::Ended(end) | Deployed::Overtaken(end) => return Ok((target, end)),
         }
@@ -198,12 +240,59 @@ pub async fn deploy_tooling(
     unreachable!("the last attempt returns")
 }
 
-/// Returns the accounts that the tooling account's policies list.
-async fn listed(site: &Site) -> Result<BTreeSet<AccountId>, CommandError> {
+/// What of the tooling account's stack is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// All of it is as the configuration has it.
+    All {
+        /// Whether it may go from listed accounts to an organization, or the other way.
+        change_mode: bool,
+    },
+    /// Only which accounts are listed: the rest is for whoever set it up.
+    Accounts,
+}
+
+/// Returns the tooling account's stack, if it is there.
+async fn present(site: &Site) -> Result<Option<Stack>, CommandError> {
     let target = in_tooling(site, Part::Tooling, "tooling", Parameters::new())?;
     let stack = site.engine.accounts.enter(&target).await?.stack(&target.stack).await?;
-    let accounts = stack.and_then(|stack| stack.parameters.get("TenantAccounts").cloned()).unwrap_or_default();
-    Ok(accounts.split(',').filter_map(|account| AccountId::new(account.trim()).ok()).collect())
+    // One in review has never been there.
+    Ok(stack.filter(|stack| !stack.parameters.is_empty() && stack.status != StackStatus::ReviewInProgress))
+}
+
+/// Returns the accounts that the tooling account's policies list.
+fn listed(stack: &Stack) -> BTreeSet<AccountId> {
+    let accounts = stack.parameters.get("TenantAccounts").map(String::as_str).unwrap_or_default();
+    accounts.split(',').filter_map(|account| AccountId::new(account.trim()).ok()).collect()
+}
+
+/// Refuses what would come too late after something else was deleted.
+pub async fn check_tooling(site: &Site) -> Result<(), CommandError> {
+    if site.accounts.bootstrap.organization.is_some() {
+        return Ok(());
+    }
+    let stack = present(site).await?;
+    is_ours(site, stack.as_ref())
+}
+
+/// Refuses to change a tooling account that is not the one of this configuration.
+fn is_ours(site: &Site, stack: Option<&Stack>) -> Result<(), CommandError> {
+    let Some(stack) = stack else {
+        return Err(CommandError::usage("the tooling account was not set up by `tenantry bootstrap tooling`").hint(
+            "its policies list no accounts that could be changed; where all accounts are in an organization, name it",
+        ));
+    };
+    let store = site.store()?;
+    match stack.outputs.get("Bucket") {
+        Some(bucket) if *bucket != store.bucket => {
+            let message = format!(
+                "the tooling account was set up for bucket {bucket}, and this configuration has {}",
+                store.bucket
+            );
+            Err(CommandError::usage(message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Sets tenants' accounts up.
@@ -222,11 +311,16 @@ async fn tenants(site: Site, names: &[String], sure: Sure) -> Result<Exit, Comma
 }
 
 /// Sets the pipeline up, with this very binary and the steps of a build beside it.
-async fn pipeline(site: Site, mut parameters: Vec<(&'static str, String)>, sure: Sure) -> Result<Exit, CommandError> {
+async fn pipeline(
+    site: Site,
+    mut parameters: Vec<(&'static str, String)>,
+    binary: Vec<u8>,
+    sure: Sure,
+) -> Result<Exit, CommandError> {
     let store = site.store()?.clone();
     site.conduct(
         async |site| {
-            let tools = site.publish_tools(&store).await?;
+            let tools = site.publish_tools(&store, binary).await?;
             parameters.extend([
                 ("Application", site.accounts.application.clone()),
                 ("Bucket", store.bucket.clone()),
@@ -254,12 +348,25 @@ async fn one(site: Site, part: Part, target: Target, sure: Sure) -> Result<Exit,
 /// to leave: another configuration may have brought them.
 fn tooling_target(
     site: &Site,
-    present: &BTreeSet<AccountId>,
+    change: Change,
+    stack: Option<&Stack>,
     wanted: &BTreeSet<AccountId>,
     leaving: &BTreeSet<AccountId>,
 ) -> Result<Target, CommandError> {
     let Accounts { bootstrap, prefix, .. } = &site.accounts;
     let roles = site.accounts.roles();
+    let is_listed = |stack: &Stack| stack.parameters.get("OrganizationId").is_none_or(String::is_empty);
+    if let (Some(stack), Change::All { change_mode: false }) = (stack, change)
+        && is_listed(stack) == bootstrap.organization.is_some()
+    {
+        let now = if is_listed(stack) { "lists accounts" } else { "lets an organization in" };
+        let error =
+            CommandError::usage(format!("the tooling account {now}, and this configuration has it the other way"));
+        return Err(error
+            .exit(Exit::Refused)
+            .hint("compare `bootstrap.organization`; add `--change-mode` if it is meant"));
+    }
+    let present = stack.map(listed).unwrap_or_default();
     let mut parameters = vec![
         ("AccessRoleName", roles.access),
         ("PlanRoleName", roles.plan),
@@ -278,14 +385,15 @@ fn tooling_target(
     }
     let listed: Vec<String> =
         present.union(wanted).filter(|account| !leaving.contains(account)).map(ToString::to_string).collect();
-    if listed.is_empty() {
-        let error = CommandError::usage(
-            "there are neither tenants nor an organization for which the tooling account could be set up",
-        );
-        return Err(error.hint("name the organization as `bootstrap.organization`, or the tenants' accounts"));
-    }
     parameters.push(("TenantAccounts", listed.join(",")));
-    let parameters = texts(parameters);
+    let mut parameters = texts(parameters);
+    if change == Change::Accounts {
+        is_ours(site, stack)?;
+        let others = stack.into_iter().flat_map(|stack| stack.parameters.keys());
+        let kept = others.filter(|name| *name != "TenantAccounts").map(|name| (name.clone(), ParameterValue::Previous));
+        let accounts = parameters.remove("TenantAccounts").map(|accounts| ("TenantAccounts".to_owned(), accounts));
+        parameters = kept.chain(accounts).collect();
+    }
     let setting = Setting {
         account: site.caller.account.to_string(),
         region: site.region.to_string(),
@@ -306,6 +414,22 @@ pub fn tenant_target(site: &Site, tenant: &TenantAccount) -> Result<Target, Comm
     let Accounts { bootstrap, application, .. } = &site.accounts;
     let store = site.store()?;
     let name = bootstrap.name_prefix.as_deref().unwrap_or(application).trim_end_matches('-');
+    if bootstrap.name_prefix.is_none() && !site.accounts.begins_with(name, &tenant.name) {
+        let error = CommandError::usage(format!(
+            "the names of stacks do not begin with `{name}-`, and roles let nothing else through"
+        ));
+        return Err(error.hint("say in `bootstrap.name-prefix` what they begin with, or change `stack`"));
+    }
+    if tenant.roles != site.accounts.roles() {
+        let error = CommandError::usage(format!("tenant {} has roles of other names", tenant.name));
+        return Err(error
+            .hint("the tooling account's policies know one name for each role: leave `roles` to the configuration"));
+    }
+    if name.len() > LONG_NAME {
+        site.engine.events.notice(format!(
+            "`{name}` is long: CloudFormation shortens the names of roles that it makes, which may then not begin with it"
+        ));
+    }
     let mut parameters = vec![
         ("Tenant", tenant.name.clone()),
         ("ToolingAccount", store.account.to_string()),
@@ -386,6 +510,39 @@ fn texts(parameters: Vec<(&'static str, String)>) -> Parameters {
     parameters.into_iter().map(|(name, value)| (name.to_owned(), value.as_str().into())).collect()
 }
 
+/// CloudFormation shortens a stack's name in that of a role, which has at most 64 characters.
+const LONG_NAME: usize = 23;
+
+/// What a stack was made for, by the parameters that say it: it is not made over for something else.
+fn purpose(part: Part) -> &'static [&'static str] {
+    match part {
+        Part::Tenant => &["Tenant", "Application", "ToolingAccount"],
+        Part::Github => &["Repository"],
+        Part::Tooling | Part::Pipeline => &[],
+    }
+}
+
+/// Refuses to take a stack over that was made for something else.
+async fn of_another(part: Part, entered: &[Entered]) -> Result<(), CommandError> {
+    for Entered { target, account } in entered {
+        let (Ok(account), false) = (account, purpose(part).is_empty()) else { continue };
+        let Some(stack) = account.stack(&target.stack).await? else { continue };
+        for name in purpose(part) {
+            let wanted = target.parameters.get(*name).and_then(ParameterValue::text);
+            if let (Some(is), Some(wanted)) = (stack.parameters.get(*name), wanted)
+                && is != wanted
+            {
+                let message =
+                    format!("{}: stack {} was made for {name} {is}, and not for {wanted}", target.id, target.stack);
+                return Err(CommandError::usage(message)
+                    .exit(Exit::Refused)
+                    .hint("an account has these roles once: remove them first, if that is meant"));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// How stacks were deployed.
 pub enum Deployed {
     /// They came to an end.
@@ -419,6 +576,7 @@ async fn deploy(
     let masks = Masks::new(values.filter(|value| !value.is_empty()));
     let key = engine.digest_key(part.name()).await?;
     let entered = engine.enter(&stage.name, targets).await;
+    of_another(part, &entered).await?;
     if is_hopeless(&stage, &entered) {
         return Ok(Deployed::Ended(not_begun(engine, &stage, entered)));
     }
@@ -483,6 +641,38 @@ pub fn give(
     next.map_or(Ok(exit), Err)
 }
 
+/// Reads the binary that builds will run, and refuses one that they could not.
+/// Source: ELF-64, <https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html>
+fn static_binary(path: Option<PathBuf>) -> Result<Vec<u8>, CommandError> {
+    let path = match path {
+        Some(path) => path,
+        None => std::env::current_exe()?,
+    };
+    let bytes = std::fs::read(&path)
+        .map_err(|error| CommandError::usage(format!("cannot read the binary {}: {error}", path.display())))?;
+    let refused = |why: &str| {
+        let error = CommandError::usage(format!("{} {why}, and builds could not run it", path.display()));
+        error.hint("build one with `make static` on Linux, and name it with --binary")
+    };
+    let number = |at: usize, length: usize| {
+        bytes
+            .get(at..at + length)
+            .map(|field| field.iter().rev().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte)))
+    };
+    const X86_64: usize = 62;
+    const INTERPRETER: usize = 3;
+    if !bytes.starts_with(b"\x7fELF\x02\x01") || number(18, 2) != Some(X86_64) {
+        return Err(refused("is not for Linux on x86-64"));
+    }
+    let (Some(headers), Some(size), Some(count)) = (number(32, 8), number(54, 2), number(56, 2)) else {
+        return Err(refused("is cut off"));
+    };
+    if (0..count).any(|place| number(headers + place * size, 4) == Some(INTERPRETER)) {
+        return Err(refused("is not static"));
+    }
+    Ok(bytes)
+}
+
 /// What a pipeline runs, by the keys of the objects in the bucket.
 struct Tools {
     binary: String,
@@ -509,9 +699,8 @@ impl Site {
             )));
         };
         let edited = self.accounts.with_store(bucket, key);
-        if let Some(Edited { path, text }) = &edited {
-            std::fs::write(path, text)
-                .map_err(|error| CommandError::usage(format!("cannot write {}: {error}", path.display())))?;
+        if let Some(edited) = &edited {
+            write(edited)?;
         } else if self.accounts.store.as_ref().is_none_or(|store| (&store.bucket, &store.kms_key) != (bucket, key)) {
             self.engine
                 .events
@@ -521,10 +710,12 @@ impl Site {
     }
 
     /// Puts this binary and the steps of a build into the bucket, where a pipeline finds them by their digests.
-    async fn publish_tools(&self, store: &StoreConfig) -> Result<Tools, CommandError> {
-        let path = std::env::current_exe()?;
-        let binary = std::fs::read(&path)?;
-        let bucket = artifact_store(&self.tooling, store, &self.environment);
+    /// Administrators cannot use the key; the role that is there for it can.
+    async fn publish_tools(&self, store: &StoreConfig, binary: Vec<u8>) -> Result<Tools, CommandError> {
+        let role = format!("arn:{}:iam::{}:role/tenantry/tool/TenantryTool", store.region.partition(), store.account);
+        let visit = visit(&self.environment, &self.caller, "bootstrap");
+        let tooling = self.tooling.assuming(&role, &store.account, &store.region, visit).await?;
+        let bucket = artifact_store(&tooling, store, &self.environment);
         let mut keys = Vec::new();
         for (bytes, extension) in [(binary, ""), (include_bytes!("../../../buildspec.yml").to_vec(), ".yml")] {
             let sha256 = crate::domain::Digest::of(&bytes);

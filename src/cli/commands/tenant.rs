@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::answer::{StageAnswer, StageEnd};
-use super::bootstrap::{admin_role, deploy_once, deploy_tooling, give, tenant_target};
+use super::bootstrap::{Change, admin_role, check_tooling, deploy_once, deploy_tooling, give, tenant_target};
 use crate::cli::args::{Args, Sure, TenantCommand};
 use crate::cli::error::CommandError;
 use crate::cli::site::Site;
 use crate::config::{self, Edited, TenantAccount};
-use crate::domain::{AccountId, Exit, OnFailure, Rollout, Target, TargetId};
+use crate::domain::{AccountId, Exit, OnFailure, ParameterValue, Region, Rollout, Target, TargetId};
 use crate::infra::Part;
 use crate::plan::Selection;
 use crate::report::text::{GOOD, styled};
@@ -20,7 +20,9 @@ pub async fn tenant(args: &Args, command: TenantCommand) -> Result<Exit, Command
             let account = AccountId::new(account).map_err(|error| CommandError::usage(error.to_string()))?;
             add(Site::open(args, None).await?, &name, &account, &label, sure).await
         }
-        TenantCommand::Remove { name, delete_data, confirm } => remove(args, &name, &delete_data, confirm).await,
+        TenantCommand::Remove { name, delete_data, account_is_gone, confirm } => {
+            remove(args, &name, &delete_data, account_is_gone, confirm).await
+        }
     }
 }
 
@@ -32,9 +34,12 @@ async fn add(
     labels: &[(String, String)],
     sure: Sure,
 ) -> Result<Exit, CommandError> {
-    let is_name = (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let is_name = (1..=64).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     if !is_name {
-        let message = format!("`{name}` cannot name a tenant: up to 64 letters, digits and hyphens");
+        let message =
+            format!("`{name}` cannot name a tenant: up to 64 letters, digits and hyphens, a letter or digit first");
         return Err(CommandError::usage(message));
     }
     // One that is listed already is as it should be, or is another one.
@@ -91,13 +96,19 @@ async fn list_accounts(
     }
     let known = site.accounts.tenants.iter().map(|tenant| tenant.account.clone());
     let wanted = known.chain(coming.iter().cloned()).filter(|account| !leaving.contains(account)).collect();
-    let (_, end) = deploy_tooling(site, &wanted, leaving, sure).await?;
+    let (_, end) = deploy_tooling(site, Change::Accounts, &wanted, leaving, sure).await?;
     Ok((end.exit != Exit::Done).then_some(end))
 }
 
 /// Deletes a tenant's stacks in the order in which each can still be deleted: the application's by the roles that are
 /// there, then those roles; then the tooling account forgets it, and the list of tenants does.
-async fn remove(args: &Args, name: &str, deleted: &[String], confirm: Option<String>) -> Result<Exit, CommandError> {
+async fn remove(
+    args: &Args,
+    name: &str,
+    deleted: &[String],
+    account_is_gone: bool,
+    confirm: Option<String>,
+) -> Result<Exit, CommandError> {
     let site = Site::open(args, None).await?;
     let Some(tenant) = site.accounts.tenant(name).cloned() else {
         return Err(CommandError::usage(format!("there is no tenant `{name}`")));
@@ -109,6 +120,18 @@ async fn remove(args: &Args, name: &str, deleted: &[String], confirm: Option<Str
     let roles = tenant_target(&site, &tenant)?;
     site.conduct(
         async |site| {
+            check_tooling(site).await?;
+            if account_is_gone {
+                site.engine.events.notice(format!("account {} is left as it is", tenant.account));
+                confirmed(site, confirm, name).await?;
+                let leaving = BTreeSet::from([tenant.account.clone()]);
+                if let Some(end) = list_accounts(site, &BTreeSet::new(), &leaving, Sure { yes: true }).await? {
+                    return Ok((end, false));
+                }
+                edited.iter().try_for_each(write)?;
+                return Ok((ended(Exit::Done, Vec::new()), true));
+            }
+            needs_the_roles(site, &stacks, &roles).await?;
             keeps_data(site, &stacks, deleted).await?;
             for target in stacks.iter().chain([&roles]) {
                 let message = format!("stack {} in account {} would be deleted", target.stack, target.account);
@@ -164,6 +187,30 @@ fn application_stacks(args: &Args, site: &Site, tenant: &TenantAccount) -> Resul
     Ok(targets)
 }
 
+/// Refuses while other stacks in the account need the roles: without them nothing could delete those any more.
+async fn needs_the_roles(site: &Site, stacks: &[Target], roles: &Target) -> Result<(), CommandError> {
+    let text = |name: &str| roles.parameters.get(name).and_then(ParameterValue::text).unwrap_or_default();
+    let (prefix, role) = (format!("{}-", text("Application")), format!("role/{}", text("DeploymentRoleName")));
+    let regions: BTreeSet<Region> =
+        stacks.iter().map(|target| target.id.region.clone()).chain([roles.id.region.clone()]).collect();
+    for region in regions {
+        let id = TargetId { region: region.clone(), ..roles.id.clone() };
+        let account = site.engine.accounts.enter(&Target { id, ..roles.clone() }).await?;
+        for found in account.stacks().await? {
+            let known = stacks.iter().any(|target| target.stack == found.name && target.id.region == region);
+            let is_nested = stacks.iter().any(|target| found.name.starts_with(&format!("{}-", target.stack)));
+            let needs = found.name.starts_with(&prefix) || found.role_arn.is_some_and(|arn| arn.ends_with(&role));
+            if needs && !known && !is_nested {
+                let message =
+                    format!("stack {} in {region} still needs the roles of account {}", found.name, roles.account);
+                let hint = "no stage has it: delete it first, with `aws cloudformation delete-stack` in that account";
+                return Err(CommandError::usage(message).exit(Exit::Refused).hint(hint));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Refuses where a stack holds data that would go with it, unless each resource was named.
 async fn keeps_data(site: &Site, stacks: &[Target], named: &[String]) -> Result<(), CommandError> {
     let mut lost = Vec::new();
@@ -213,7 +260,12 @@ pub async fn confirmed(site: &Site, given: Option<String>, name: &str) -> Result
     }
 }
 
-fn write(edited: &Edited) -> Result<(), CommandError> {
+/// Writes a file anew.
+pub fn write(edited: &Edited) -> Result<(), CommandError> {
     let Edited { path, text } = edited;
-    std::fs::write(path, text).map_err(|error| CommandError::usage(format!("cannot write {}: {error}", path.display())))
+    // Written beside it first: a full disk leaves the old file whole.
+    let beside = path.with_extension("yaml.new");
+    std::fs::write(&beside, text)
+        .and_then(|()| std::fs::rename(&beside, path))
+        .map_err(|error| CommandError::usage(format!("cannot write {}: {error}", path.display())))
 }
