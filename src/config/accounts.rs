@@ -438,6 +438,29 @@ regions: [eu-west-1]
     }
 
     #[test]
+    fn no_file_is_written_that_says_something_else() {
+        let account = AccountId::new("444444444444").unwrap();
+        let (_folder, before) = accounts(CONFIGURATION);
+        for name in ["null", "true", "0123", "on"] {
+            let (_folder, with) = accounts(&before.with_tenant(name, &account, &[]).unwrap().text);
+            assert_eq!(with.tenants[2].name, name);
+        }
+        let twice = [("a".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())];
+        assert!(before.with_tenant("three", &account, &twice).is_err());
+        let (_folder, crlf) = accounts(&CONFIGURATION.replace('\n', "\r\n"));
+        let added = crlf.with_tenant("three", &account, &[]).unwrap().text;
+        assert_eq!(added.matches('\n').count(), added.matches("\r\n").count());
+        // A stage whose only tenant goes would mean all others.
+        let only = CONFIGURATION.replace("{ prod: {} }", "\n  dev:\n    tenants:\n      - one\n  prod: {}\n");
+        let (_folder, block) = accounts(&only);
+        assert!(block.without_tenant("one").is_err());
+        // And the only tenant of a block leaves no list.
+        let start = CONFIGURATION.split("  # the first").next().unwrap();
+        let (_folder, single) = accounts(&format!("{start}  - name: one\n    account: \"222222222222\"\n"));
+        assert!(single.without_tenant("one").is_err());
+    }
+
+    #[test]
     fn a_list_in_brackets_is_left_to_its_owner() {
         let text = CONFIGURATION.split("tenants:").next().unwrap().to_owned()
             + "tenants: [{ name: one, account: \"222222222222\" }]\n";

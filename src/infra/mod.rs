@@ -4,11 +4,13 @@
 //! this version was tested with.
 
 mod limits;
+mod program;
 mod resolve;
 
 use std::collections::BTreeMap;
 
 pub use limits::{Overflow, Sizes, most_accounts};
+pub use program::check_program;
 pub use resolve::{Resolved, Setting, resolve};
 
 use crate::domain::{Digest, ParameterValue, Release, TemplateObject};

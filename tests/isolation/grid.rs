@@ -10,7 +10,7 @@ use crate::world::{
     DEPLOYMENT_POLICY, DEPLOYMENT_TRUST, EXTERNAL_ID, GITHUB_APPROVE_TRUST, GITHUB_PLAN_TRUST, GITHUB_RELEASE_TRUST,
     GNOME, KEY, KEY_POLICY, Mode, ORGANIZATION, OTHERS, OUTSIDE, PIPELINE, PLAN, PLAN_POLICY, Place, RELEASE_POLICY,
     RELEASER_TRUST, ROLES, Role, TENANT_PLAN_POLICY, TENANT_PLAN_TRUST, TOOL_POLICY, TOOL_TRUST, TOOLING, UNICORN,
-    World, everything, text, texts,
+    World, everything, put, text, texts,
 };
 
 /// A request, what is meant to become of it, and what does.
@@ -114,10 +114,8 @@ fn with_how(mut context: Context, how: How, action: &str) -> Context {
             Encryption::Plain => (Some("AES256"), None),
             Encryption::Silent => (None, None),
         };
-        let mut put =
-            |name: &str, value: &str| context.insert(format!("s3:x-amz-server-side-encryption{name}"), text(value));
-        algorithm.into_iter().for_each(|algorithm| put("", algorithm));
-        key.into_iter().for_each(|key| put("-aws-kms-key-id", key));
+        put(&mut context, "s3:x-amz-server-side-encryption", algorithm);
+        put(&mut context, "s3:x-amz-server-side-encryption-aws-kms-key-id", key);
         if how.once {
             context.insert("s3:if-none-match".into(), text("*"));
         }
@@ -211,7 +209,7 @@ fn key() -> Layer {
         let label = format!("key: {who:?} {action} via {via:?} {zone:?} rights {own_rights}");
         cases.push(Case::new(label, allowed, move |world| {
             let mut context = who.context();
-            via.into_iter().for_each(|via| _ = context.insert("kms:ViaService".into(), text(via)));
+            put(&mut context, "kms:ViaService", via);
             let elsewhere = || "arn:aws:s3:::another-bucket/CrossAccountPipeline/shared/a".to_owned();
             context.insert("kms:EncryptionContext:aws:s3:arn".into(), text(&zone.map_or_else(elsewhere, object)));
             let request = Request { caller: who.caller(), action, resource: KEY.to_owned(), context };
@@ -281,7 +279,7 @@ fn tooling(path: &'static str, who: Role, policy: Place, mode: Mode) -> Layer {
                     && via == Some("s3.eu-west-1.amazonaws.com")
                     && ["kms:Decrypt", "kms:GenerateDataKey"].contains(&action);
                 let mut context = who.context();
-                via.into_iter().for_each(|via| _ = context.insert("kms:ViaService".into(), text(via)));
+                put(&mut context, "kms:ViaService", via);
                 ask(format!("{action} {key} via {via:?}"), allowed, action, key.to_owned(), context);
             }
         }
@@ -711,11 +709,9 @@ fn in_a_tenant(releases: bool) -> Layer {
                         let allowed =
                             spec::in_a_tenant(releases, action, *ours, change_set, url.as_deref(), role.as_deref());
                         let mut context = who.context();
-                        change_set
-                            .into_iter()
-                            .for_each(|name| _ = context.insert("cloudformation:ChangeSetName".into(), text(name)));
-                        url.iter().for_each(|url| _ = context.insert("cloudformation:TemplateUrl".into(), text(url)));
-                        role.iter().for_each(|role| _ = context.insert("cloudformation:RoleArn".into(), text(role)));
+                        put(&mut context, "cloudformation:ChangeSetName", change_set);
+                        put(&mut context, "cloudformation:TemplateUrl", url.as_deref());
+                        put(&mut context, "cloudformation:RoleArn", role.as_deref());
                         ask(
                             format!("{action} {stack} {change_set:?} {url:?} {role:?}"),
                             allowed,
@@ -742,7 +738,7 @@ fn in_a_tenant(releases: bool) -> Layer {
         for service in [Some("cloudformation.amazonaws.com"), Some("lambda.amazonaws.com"), None] {
             let allowed = role == DEPLOYMENT && service == Some("cloudformation.amazonaws.com");
             let mut context = who.context();
-            service.into_iter().for_each(|service| _ = context.insert("iam:PassedToService".into(), text(service)));
+            put(&mut context, "iam:PassedToService", service);
             let arn = format!("arn:aws:iam::{GNOME}:role/{role}");
             ask(
                 format!("delete {role}, passing to {service:?}"),
@@ -772,7 +768,7 @@ fn in_a_tenant(releases: bool) -> Layer {
             for action in ["kms:Decrypt", "kms:GenerateDataKey"] {
                 let allowed = ours && action == "kms:Decrypt" && via == Some("s3.eu-west-1.amazonaws.com");
                 let mut context = who.context();
-                via.into_iter().for_each(|via| _ = context.insert("kms:ViaService".into(), text(via)));
+                put(&mut context, "kms:ViaService", via);
                 ask(format!("{action} {key} via {via:?}"), allowed, action, key.to_owned(), context);
             }
         }
@@ -870,7 +866,7 @@ fn deployment() -> Layer {
                             _ => false,
                         };
                     let mut context = who.context();
-                    given.iter().for_each(|arn| _ = context.insert("iam:PermissionsBoundary".into(), text(arn)));
+                    put(&mut context, "iam:PermissionsBoundary", given.as_deref());
                     ask(
                         format!("{action} {role} bounded by {given:?}"),
                         allowed,
@@ -932,7 +928,7 @@ fn deployment() -> Layer {
             for action in ["kms:Decrypt", "kms:GenerateDataKey"] {
                 let allowed = ours && action == "kms:Decrypt" && via == Some("s3.eu-west-1.amazonaws.com");
                 let mut context = who.context();
-                via.into_iter().for_each(|via| _ = context.insert("kms:ViaService".into(), text(via)));
+                put(&mut context, "kms:ViaService", via);
                 ask(format!("{action} {key} via {via:?}"), allowed, action, key.to_owned(), context);
             }
         }
@@ -1034,7 +1030,7 @@ fn administered() -> Layer {
         cases.push(Case::new(format!("administered: {action} {resource} {boundary:?}"), allowed, move |world| {
             let all = everything();
             let mut context = who.context();
-            boundary.into_iter().for_each(|arn| _ = context.insert("iam:PermissionsBoundary".into(), text(arn)));
+            put(&mut context, "iam:PermissionsBoundary", boundary);
             let request = Request { caller: who.caller(), action, resource: resource.clone(), context };
             request.by_identity(&[&all, world.document(&DEPLOYMENT_POLICY)], None) == Decision::Allow
         }));
@@ -1127,7 +1123,9 @@ fn opened() -> Layer {
             let mut boundary = world.document(&BOUNDARY).clone();
             let application =
                 boundary["Statement"].as_array_mut().unwrap().iter_mut().find(|one| one["Sid"] == "Application");
-            application.into_iter().for_each(|one| one["Action"] = "*".into());
+            if let Some(one) = application {
+                one["Action"] = "*".into();
+            }
             let request = Request { caller: who.caller(), action, resource: resource.clone(), context: who.context() };
             request.by_identity(&[&all], Some(&boundary)) == Decision::Allow
         }));

@@ -69,9 +69,9 @@ impl Caller {
                 let root = |id: &&str| {
                     *id == account || id.starts_with("arn:") && id.ends_with(&format!(":iam::{account}:root"))
                 };
-                if ids.iter().any(|id| own(id)) {
+                if ids.iter().any(own) {
                     Named::Directly
-                } else if ids.iter().any(|id| root(id)) {
+                } else if ids.iter().any(root) {
                     Named::Account
                 } else {
                     Named::No
@@ -132,10 +132,8 @@ fn specialise(
                 _ => {}
             }
         }
-        if let Some(not) = s.remove("NotPrincipal") {
-            if caller.spared(&not) {
-                return false;
-            }
+        if s.remove("NotPrincipal").is_some_and(|not| caller.spared(&not)) {
+            return false;
         }
         // A trust policy names no resource: it is its own role.
         if !s.contains_key("Resource") && !s.contains_key("NotResource") {
@@ -143,13 +141,13 @@ fn specialise(
         }
         // A variable without a value: the statement does not apply.
         for element in ["Resource", "NotResource"] {
-            if let Some(v) = s.get_mut(element) {
-                if !each_string(v, &mut |t| {
+            if let Some(v) = s.get_mut(element)
+                && !each_string(v, &mut |t| {
                     let full = complete_arn(t);
                     substitute(&full, context).is_some().then_some(full)
-                }) {
-                    return false;
-                }
+                })
+            {
+                return false;
             }
         }
         if let Some(Value::Object(condition)) = s.get_mut("Condition") {

@@ -3,6 +3,7 @@
 //! has to notice.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "the figures are what a reader wants of it")]
 
 mod grid;
 mod iam;

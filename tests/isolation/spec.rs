@@ -199,8 +199,7 @@ pub fn trusts(who: Role, paths: &[&str], action: &str, wanted: Wanted) -> bool {
                 && wanted.name.starts_with("tenantry-")
                 && wanted.external_id == Some(crate::world::EXTERNAL_ID)
         }
-        "sts:TagSession" => who && !wanted.other_tag,
-        "sts:SetSourceIdentity" => who && !wanted.other_tag,
+        "sts:TagSession" | "sts:SetSourceIdentity" => who && !wanted.other_tag,
         _ => false,
     }
 }

@@ -251,3 +251,10 @@ pub fn texts(values: &[&str]) -> ContextValue {
 pub fn text(value: &str) -> ContextValue {
     ContextValue::String(value.to_owned())
 }
+
+/// Puts a key into a context, where it has a value.
+pub fn put(context: &mut Context, key: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        context.insert(key.to_owned(), text(value));
+    }
+}

@@ -1,6 +1,7 @@
 //! Accounts from nothing and back, with the policies of `infra/` enforced by the emulator (tests/bed/enforce.py).
 
 use std::fs;
+use std::ops::Range;
 use std::process::{Command, Stdio};
 
 use crate::bed::{Bed, Project, Ran, command, python, ran, snapshot};
@@ -29,6 +30,12 @@ fn project(tenants: &str, bootstrap: &str) -> Project {
 const ORGANIZATION: &str =
     "  organization: o-exampleorg1\n  organization-path: o-exampleorg1/r-abcd/ou-abcd-tenants/*\n";
 const TWO: &str = "- name: sandbox\n  account: \"222222222222\"\n\n- name: unicorn\n  account: \"333333333333\"\n";
+
+/// Tenants as a list has them, with accounts from a number on.
+fn listed(numbers: Range<u64>, first: u64) -> String {
+    let tenant = |number| format!("- name: t{number:03}\n  account: \"{}\"\n", first + number);
+    numbers.map(tenant).collect::<Vec<_>>().concat()
+}
 
 /// The binary as the administrator of the tooling account.
 fn admin(bed: &Bed, project: &Project, arguments: &[&str]) -> Ran {
@@ -196,9 +203,7 @@ fn two_tenants_are_added_at_the_same_time() {
 #[test]
 fn too_many_accounts_are_told_before_a_policy_is_too_large() {
     let bed = Bed::with(&["--empty"]);
-    let tenants: String = (0..400)
-        .map(|number| format!("- name: t{number}\n  account: \"{}\"\n", 700_000_000_000_u64 + number))
-        .collect();
+    let tenants = listed(0..400, 700_000_000_000);
     let project = project(&format!("{TWO}{tenants}"), "");
     let refused = admin(&bed, &project, &["bootstrap", "tooling", "--yes"]).exits(2);
     assert!(refused.stderr.contains("accounts fit"), "{}", refused.stderr);
@@ -270,9 +275,7 @@ fn what_must_be_denied_is_denied_over_the_wire() {
 #[test]
 fn doctor_names_what_is_missing_in_each_of_eight_accounts() {
     let bed = Bed::with(&["--empty", "--tenants", "8"]);
-    let further: String = (1..=8)
-        .map(|number| format!("- name: t{number:03}\n  account: \"{}\"\n", 500_000_000_000_u64 + number))
-        .collect();
+    let further = listed(1..9, 500_000_000_000);
     let project = project(&format!("{TWO}{further}"), "");
     admin(&bed, &project, &["bootstrap", "tooling", "--yes"]).exits(0);
     admin(&bed, &project, &["bootstrap", "tenant", "--yes"]).exits(0);
@@ -305,4 +308,87 @@ fn doctor_names_what_is_missing_in_each_of_eight_accounts() {
             bed.boto3(account, "print([s['StackName'] for s in client('cloudformation').describe_stacks()['Stacks']])");
         assert_eq!(stacks.trim(), "['tenantry-tenant']");
     }
+}
+
+/// What was set up for something else is not made over, and roles stay as long as a stack needs them.
+#[test]
+fn what_was_set_up_for_something_else_is_left_alone() {
+    let bed = Bed::with(&["--empty"]);
+    let project = project(TWO, "");
+    admin(&bed, &project, &["bootstrap", "tooling", "--yes"]).exits(0);
+    admin(&bed, &project, &["bootstrap", "tenant", "--yes"]).exits(0);
+    taking("alice", RELEASER, &bed, &project, &["deploy", "--stage", "dev"]).exits(0);
+    let config = fs::read_to_string(project.path().join("tenantry.yaml")).unwrap();
+    let changed = |from: &str, to: &str, arguments: &[&str]| {
+        bed.forget();
+        project.replace("tenantry.yaml", from, to);
+        let ran = admin(&bed, &project, arguments);
+        project.write("tenantry.yaml", &config);
+        assert_eq!(bed.actions("ExecuteChangeSet").len() + bed.actions("DeleteStack").len(), 0, "{}", ran.all());
+        ran
+    };
+    let tenant = ["bootstrap", "tenant", "--yes"];
+    let other = changed("application: SampleApplication", "application: Other", &tenant).exits(4);
+    assert!(other.stderr.contains("was made for Application SampleApplication"), "{}", other.stderr);
+    let pattern = changed("stack: \"{application}", "stack: \"x-{application}", &tenant).exits(2);
+    assert!(pattern.stderr.contains("bootstrap.name-prefix"), "{}", pattern.stderr);
+    let mode =
+        changed("bootstrap:\n", &format!("bootstrap:\n{ORGANIZATION}"), &["bootstrap", "tooling", "--yes"]).exits(4);
+    assert!(mode.stderr.contains("--change-mode"), "{}", mode.stderr);
+    let bucket = changed(
+        "bucket: tenantry-111",
+        "bucket: other-111",
+        &["tenant", "add", "x", "--account", "444444444444", "--yes"],
+    );
+    assert!(bucket.exits(2).stderr.contains("was set up for bucket tenantry-111111111111-eu-west-1"));
+    let path = "deployment: arn:aws:iam::222222222222:role/path/CloudFormationDeploymentRole";
+    let path = changed("regions: [eu-west-1]", &format!("regions: [eu-west-1]\nroles: {{ {path} }}"), &tenant).exits(2);
+    assert!(path.stderr.contains("has a path"), "{}", path.stderr);
+
+    // A stack that no stage has any more keeps the roles in place.
+    let gone = changed(
+        "stack: \"{application}-{tenant}",
+        "stack: \"{application}-new-{tenant}",
+        &["tenant", "remove", "sandbox", "--confirm", "sandbox"],
+    );
+    let gone = gone.exits(4);
+    assert!(
+        gone.stderr.contains("stack SampleApplication-sandbox-stack-eu-west-1 in eu-west-1 still needs the roles"),
+        "{}",
+        gone.stderr
+    );
+
+    // The last tenants go, too; the policies then list nobody.
+    admin(&bed, &project, &["tenant", "remove", "sandbox", "--confirm", "sandbox"]).exits(0);
+    let closed = ["tenant", "remove", "unicorn", "--account-is-gone", "--confirm", "unicorn"];
+    admin(&bed, &project, &closed).exits(0);
+    assert_eq!(fs::read_to_string(project.path().join("tenants.yaml")).unwrap().trim(), "");
+    admin(&bed, &project, &["bootstrap", "remove", "tooling", "--confirm", "tooling"]).exits(0);
+}
+
+/// The pipeline's builds run a binary that is put into the bucket by a role that can do nothing else.
+#[test]
+fn a_pipeline_gets_its_binary_by_a_role_for_that() {
+    let bed = Bed::with(&["--empty"]);
+    let project = project(TWO, ORGANIZATION);
+    admin(&bed, &project, &["bootstrap", "tooling", "--yes"]).exits(0);
+    let connection = "arn:aws:codeconnections:eu-west-1:111111111111:connection/x";
+    let pipeline =
+        ["bootstrap", "pipeline", "--connection", connection, "--repository", "owner/name", "--yes", "--binary"];
+    fs::write(project.path().join("script"), "#!/bin/sh\n").unwrap();
+    let refused = admin(&bed, &project, &[&pipeline[..], &["script"]].concat()).exits(2);
+    assert!(refused.stderr.contains("is not for Linux on x86-64"), "{}", refused.stderr);
+    // The least that is a static program for Linux on x86-64, as far as its header says.
+    let mut header = b"\x7fELF\x02\x01\x01".to_vec();
+    header.resize(64, 0);
+    header[18] = 62;
+    fs::write(project.path().join("static"), &header).unwrap();
+    admin(&bed, &project, &[&pipeline[..], &["static"]].concat()).exits(0);
+    let written = bed.written();
+    let tools: Vec<&String> = written.iter().filter(|key| key.starts_with("tenantry/tool/")).collect();
+    assert_eq!(tools.len(), 2, "{written:?}");
+    let asked = bed.actions("CreateChangeSet");
+    let asked =
+        asked.iter().find(|asked| asked["StackName"] == "tenantry-pipeline-SampleApplication").unwrap().to_string();
+    assert!(tools.iter().all(|key| asked.contains(key.as_str())), "{asked}");
 }

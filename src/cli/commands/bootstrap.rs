@@ -21,7 +21,7 @@ use crate::domain::{
 };
 use crate::engine::{Entered, Execution, PlanRequest, Refusal};
 use crate::event::Event;
-use crate::infra::{Parameters, Part, Setting, most_accounts};
+use crate::infra::{Parameters, Part, Setting, check_program, most_accounts};
 use crate::plan::{Origin, Secrets, Selection};
 use crate::ports::Store as _;
 use crate::report;
@@ -642,7 +642,6 @@ pub fn give(
 }
 
 /// Reads the binary that builds will run, and refuses one that they could not.
-/// Source: ELF-64, <https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html>
 fn static_binary(path: Option<PathBuf>) -> Result<Vec<u8>, CommandError> {
     let path = match path {
         Some(path) => path,
@@ -650,26 +649,10 @@ fn static_binary(path: Option<PathBuf>) -> Result<Vec<u8>, CommandError> {
     };
     let bytes = std::fs::read(&path)
         .map_err(|error| CommandError::usage(format!("cannot read the binary {}: {error}", path.display())))?;
-    let refused = |why: &str| {
+    check_program(&bytes).map_err(|why| {
         let error = CommandError::usage(format!("{} {why}, and builds could not run it", path.display()));
         error.hint("build one with `make static` on Linux, and name it with --binary")
-    };
-    let number = |at: usize, length: usize| {
-        bytes
-            .get(at..at + length)
-            .map(|field| field.iter().rev().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte)))
-    };
-    const X86_64: usize = 62;
-    const INTERPRETER: usize = 3;
-    if !bytes.starts_with(b"\x7fELF\x02\x01") || number(18, 2) != Some(X86_64) {
-        return Err(refused("is not for Linux on x86-64"));
-    }
-    let (Some(headers), Some(size), Some(count)) = (number(32, 8), number(54, 2), number(56, 2)) else {
-        return Err(refused("is cut off"));
-    };
-    if (0..count).any(|place| number(headers + place * size, 4) == Some(INTERPRETER)) {
-        return Err(refused("is not static"));
-    }
+    })?;
     Ok(bytes)
 }
 
