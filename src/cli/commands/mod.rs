@@ -1,10 +1,12 @@
 //! One file a command or two, and what they do alike.
 
+mod accounts;
 mod answer;
 mod apply;
 mod bootstrap;
 mod decide;
 mod deploy;
+mod dismantle;
 mod doctor;
 mod estate;
 mod gate;
@@ -15,6 +17,7 @@ mod plan;
 mod stage;
 mod subject;
 mod tenant;
+mod tooling;
 
 use std::cell::OnceCell;
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::accounts::{admin_role, deploy_once, give, tenant_target};
 use super::answer::{StageAnswer, StageEnd};
-use super::bootstrap::{Change, admin_role, check_tooling, deploy_once, deploy_tooling, give, tenant_target};
+use super::tooling::{Change, check_tooling, deploy_tooling};
 use crate::cli::args::{Args, Sure, TenantCommand};
 use crate::cli::error::CommandError;
 use crate::cli::site::Site;
