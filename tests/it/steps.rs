@@ -158,3 +158,45 @@ fn the_buildspec_deploys_and_applies_and_exports_what_later_actions_need() {
     );
     assert!(!succeeded && log.contains("there is no stage `nowhere`"), "{log}");
 }
+
+/// What a pipeline of `tenantry bootstrap pipeline` does beside: the binary comes from the bucket and is what its name says,
+/// a build runs before packaging only, and without a digest there is nothing to approve.
+#[test]
+fn the_buildspec_takes_its_binary_from_the_bucket_and_skips_a_plan_without_changes() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    let script = "#!/bin/sh\necho \"tool $*\"\n";
+    let put = format!(
+        "import hashlib\nbody = {script:?}.encode()\nname = hashlib.sha256(body).hexdigest()\n\
+         client('s3').put_object(Bucket='{}', Key='tenantry/tool/' + name, Body=body, ServerSideEncryption='aws:kms', SSEKMSKeyId='{}')\n\
+         client('s3').put_object(Bucket='{0}', Key='tenantry/tool/' + '0' * 64, Body=body, ServerSideEncryption='aws:kms', SSEKMSKeyId='{1}')\n\
+         print(name)",
+        bed.fact("bucket"),
+        bed.fact("kms_key")
+    );
+    let name = bed.boto3("111111111111", &put).trim().to_owned();
+    let cli = python().ancestors().nth(3).unwrap().join("aws-cli/bin");
+    assert!(cli.exists(), "{} is not there: run `make cli`", cli.display());
+    let path = format!("{}:{}", cli.display(), std::env::var("PATH").unwrap());
+    let object = |name: &str| format!("s3://{}/tenantry/tool/{name}", bed.fact("bucket"));
+    let built = object(&name);
+    let common = [
+        ("PATH", path.as_str()),
+        ("AWS_REGION", "eu-west-1"),
+        ("TENANTRY_BINARY_OBJECT", built.as_str()),
+        ("TENANTRY_BUILD", "touch built"),
+    ];
+    let package = [&common[..], &[("TENANTRY_COMMAND", "package")]].concat();
+    let (log, succeeded) = codebuild(&bed, &project, &package);
+    assert!(succeeded && log.contains("tool package") && project.path().join("built").exists(), "{log}");
+    fs::remove_file(project.path().join("built")).unwrap();
+    for (command, arguments) in [("approve", " --from-codepipeline"), ("apply", " --wait-for-lock 1h")] {
+        let empty = [&common[..], &[("TENANTRY_COMMAND", command), ("TENANTRY_ARGUMENTS", arguments)]].concat();
+        let (log, succeeded) = codebuild(&bed, &project, &empty);
+        assert!(succeeded && log.contains(&format!("there is nothing to {command}")), "{log}");
+        assert!(!log.contains(&format!("tool {command}")) && !project.path().join("built").exists(), "{log}");
+    }
+    let other = object(&"0".repeat(64));
+    let wrong = [&common[..2], &[("TENANTRY_BINARY_OBJECT", other.as_str()), ("TENANTRY_COMMAND", "check")]].concat();
+    let (log, succeeded) = codebuild(&bed, &project, &wrong);
+    assert!(!succeeded && log.contains("FAILED in install"), "{log}");
+}
