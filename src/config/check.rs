@@ -367,6 +367,9 @@ fn template(project: &Project, problems: &mut Vec<Problem>) {
         problems.push(problem.hint("add it to `capabilities` in the configuration"));
     }
     problems.extend(project.unpackable.iter().cloned());
+    for (number, document) in project.templates() {
+        problems.extend(super::cedar::check(document, number));
+    }
 }
 
 fn targets(project: &Project, all: &[Resolved], problems: &mut Vec<Problem>) {

@@ -648,6 +648,12 @@ impl Project {
         self.documents[self.tenants_at.0].key(&keys.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
+    /// Returns the documents that are templates, with their numbers.
+    pub(super) fn templates(&self) -> impl Iterator<Item = (usize, &Document)> {
+        let others = [CONFIG, self.tenants_at.0];
+        self.documents.iter().enumerate().filter(move |(number, _)| !others.contains(number))
+    }
+
     /// Returns the number of the document that the tenants stand in.
     pub(super) fn tenants_document(&self) -> usize {
         self.tenants_at.0
