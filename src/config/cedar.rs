@@ -177,7 +177,10 @@ impl<'a> Stores<'a> {
         let store = self.property(resource, &["PolicyStoreId"]).and_then(|id| self.named(id));
         let Some(Some(validator)) = store.and_then(|store| self.validators.get(store)) else { return };
         let result = validator.validate(set, ValidationMode::Strict);
-        self.refused(id, what, result.validation_errors());
+        // The validator tells them in no order.
+        let mut errors: Vec<_> = result.validation_errors().collect();
+        errors.sort_by_key(ToString::to_string);
+        self.refused(id, what, errors.into_iter());
     }
 
     /// Tells what Cedar says of a text, at the place within it that is meant.

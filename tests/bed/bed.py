@@ -462,6 +462,7 @@ def main():
     close_gaps(arguments.delay)
     # The clone stays clean of compiled modules.
     sys.dont_write_bytecode = True
+    import verified  # noqa: F401
     from values import tell_values
 
     tell_values()

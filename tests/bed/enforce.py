@@ -10,6 +10,7 @@ import json
 import re
 from urllib.parse import urlparse
 
+import attributes  # noqa: F401
 import ministack.app as gateway
 import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as iam_eval
@@ -359,6 +360,7 @@ def kms_denied(access_key, action, key, object_arn, region):
             "kms:calleraccount": caller.account,
             "kms:encryptioncontext:aws:s3:arn": object_arn,
             "kms:encryptioncontextkeys": ["aws:s3:arn"],
+            **{f"aws:resourcetag/{tag['TagKey'].lower()}": tag["TagValue"] for tag in (record or {}).get("Tags") or []},
         },
     )
     result = iam_eval.combine_resource_policy(

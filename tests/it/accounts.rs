@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::bed::{Bed, Project, Ran, command, python, ran, snapshot};
 
 const TOOLING: &str = "111111111111";
-const RELEASER: &str = "arn:aws:iam::111111111111:role/tenantry/release/TenantryReleaser";
+pub const RELEASER: &str = "arn:aws:iam::111111111111:role/tenantry/release/TenantryReleaser";
 const APPROVER: &str = "arn:aws:iam::111111111111:role/tenantry/approve/TenantryApprover";
 
 /// The example as a starter has it: with neither bucket nor key, and with the tenants that are named.
@@ -38,12 +38,12 @@ fn listed(numbers: Range<u64>, first: u64) -> String {
 }
 
 /// The binary as the administrator of the tooling account.
-fn admin(bed: &Bed, project: &Project, arguments: &[&str]) -> Ran {
+pub fn admin(bed: &Bed, project: &Project, arguments: &[&str]) -> Ran {
     ran(command(project, Some(bed), arguments))
 }
 
 /// The binary in a role that somebody has taken.
-fn taking(user: &str, role: &str, bed: &Bed, project: &Project, arguments: &[&str]) -> Ran {
+pub fn taking(user: &str, role: &str, bed: &Bed, project: &Project, arguments: &[&str]) -> Ran {
     let keys = &bed.facts[user];
     let output = Command::new(python())
         .arg("-c")

@@ -9,6 +9,7 @@ mod approvals;
 mod bed;
 mod deploy;
 mod estate;
+mod examples;
 mod fleet;
 mod offline;
 mod packaging;
