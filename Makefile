@@ -20,7 +20,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export TENANTRY_BED_PYTHON := $(BED)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: demo ci fmt clippy doc deny lint linters test simulate bench bench-package static bed cli tools schema snapshots claim
+.PHONY: demo ci fmt clippy doc deny lint linters test simulate bench bench-package static bed cli tools schema permissions snapshots claim
 .DEFAULT_GOAL := ci
 
 # Run the main job: a release to three accounts of a local AWS, from package to status.
@@ -111,6 +111,10 @@ tools:
 # Write the JSON Schema of tenantry.yaml anew.
 schema: claim
 	cargo run --locked --quiet -- schema > schema/tenantry.schema.json
+
+# Write anew which actions CloudFormation needs for each resource type, from the schemas that cfn-lint bundles.
+permissions: linters
+	$(LINT)/bin/python tests/permissions.py src/infra/data/permissions.json.gz
 
 # Accept what the tests see as the new snapshots; look at the difference before you commit it.
 snapshots: bed cli tools claim

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::domain::{
-    AlarmState, ChangeSet, DataResource, Digest, Drift, Fault, ParameterValue, Region, Stack, StackEvent, StackOptions,
-    Target,
+    AccountId, AccountQuota, AlarmState, ChangeSet, DataResource, Digest, Drift, Fault, ParameterValue, Region, Stack,
+    StackEvent, StackOptions, Target,
 };
 
 /// The way into tenants' accounts.
@@ -23,6 +23,9 @@ pub trait Accounts: Send + Sync {
 
     /// Returns those of some alarms of the tooling account that exist, as they are now.
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault>;
+
+    /// Returns the state of an account as its organization has it, as ACTIVE or SUSPENDED; fails where that does not tell.
+    async fn state(&self, account: &AccountId) -> Result<String, Fault>;
 }
 
 /// Where CloudFormation has the template from.
@@ -106,6 +109,9 @@ pub trait TenantAccount: Send + Sync {
 
     /// Returns all stacks of the account and region.
     async fn stacks(&self) -> Result<Vec<StackSummary>, Fault>;
+
+    /// Returns the quotas that a release meets, as far as the account tells them.
+    async fn quotas(&self) -> Result<Vec<AccountQuota>, Fault>;
 
     /// Creates a change set. `Conflict` means that one of that name exists.
     async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault>;

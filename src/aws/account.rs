@@ -20,8 +20,8 @@ use jiff::Timestamp;
 use super::session::Session;
 use super::{alarms, data, fault, http};
 use crate::domain::{
-    AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, DataResource, Drift, DriftedResource, Fault,
-    FaultKind, OnStackFailure, ParameterValue, PropertyChange, Replacement, Stack, StackEvent, StackStatus,
+    AccountQuota, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, DataResource, Drift, DriftedResource,
+    Fault, FaultKind, OnStackFailure, ParameterValue, PropertyChange, Replacement, Stack, StackEvent, StackStatus,
 };
 use crate::ports::{Answer, ArtifactPlace, ChangeSetRequest, StackSummary, TemplateSource, TenantAccount};
 
@@ -148,6 +148,39 @@ impl TenantAccount for Account {
             }));
         }
         Ok(found)
+    }
+
+    async fn quotas(&self) -> Result<Vec<AccountQuota>, Fault> {
+        let mut limits = self.cloudformation.describe_account_limits().into_paginator().send();
+        let mut stacks = None;
+        while let Some(page) = limits.next().await {
+            let page = page.map_err(|error| self.fault("DescribeAccountLimits", &error))?;
+            let limit = page.account_limits().iter().find(|limit| limit.name() == Some("StackLimit"));
+            stacks = limit.and_then(|limit| u64::try_from(limit.value()?).ok()).or(stacks);
+        }
+        let mut quotas = Vec::new();
+        if let Some(limit) = stacks {
+            let mut pages = self.cloudformation.list_stacks().into_paginator().send();
+            let mut used = 0;
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(|error| self.fault("ListStacks", &error))?;
+                // Deleted stacks are listed for some months.
+                let is_there = |stack: &&cfn::types::StackSummary| {
+                    stack.stack_status() != Some(&cfn::types::StackStatus::DeleteComplete)
+                };
+                used += page.stack_summaries().iter().filter(is_there).count() as u64;
+            }
+            quotas.push(AccountQuota { name: "stacks", code: "L-0485CB21", used, limit });
+        }
+        let settings = self.lambda().get_account_settings().send().await;
+        let settings = settings.map_err(|error| self.fault("GetAccountSettings", &error))?;
+        let bytes = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
+        let limit = bytes(settings.account_limit().map(aws_sdk_lambda::types::AccountLimit::total_code_size));
+        let used = bytes(settings.account_usage().map(aws_sdk_lambda::types::AccountUsage::total_code_size));
+        if let (Some(limit), Some(used)) = (limit, used) {
+            quotas.push(AccountQuota { name: "bytes of functions and layers", code: "L-2ACBD22F", used, limit });
+        }
+        Ok(quotas)
     }
 
     async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault> {

@@ -55,6 +55,10 @@ impl Accounts for Administrators {
         Ok(Arc::new(Account::new(session, target.id.region.as_str())))
     }
 
+    async fn state(&self, account: &AccountId) -> Result<String, Fault> {
+        self.tooling.state_of(account).await
+    }
+
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
         super::alarms::read(&self.tooling.config, names).await
     }

@@ -4,6 +4,7 @@ mod account;
 mod admin;
 mod alarms;
 mod data;
+mod directory;
 mod fault;
 mod http;
 mod multipart;
@@ -18,6 +19,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
 pub use admin::Administrators;
+pub use directory::Member;
 pub use session::{Sessions, Visit};
 pub use store::{ArtifactStore, StoreSettings};
 

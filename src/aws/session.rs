@@ -180,6 +180,10 @@ impl Session {
 
 #[async_trait]
 impl Accounts for Sessions {
+    async fn state(&self, account: &AccountId) -> Result<String, Fault> {
+        self.tooling.state_of(account).await
+    }
+
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
         super::alarms::read(&self.tooling.config, names).await
     }

@@ -15,6 +15,9 @@ pub struct Args {
     /// The configuration
     #[arg(long, global = true, default_value = "tenantry.yaml", env = "TENANTRY_CONFIG", value_name = "FILE")]
     pub config: PathBuf,
+    /// A file with the list of tenants, in place of what the configuration says of them
+    #[arg(long, global = true, env = "TENANTRY_TENANTS", value_name = "FILE")]
+    pub tenants: Option<PathBuf>,
     /// Which stack of a CDK assembly is meant, where it has several; `check`, `package`, `deploy`, `status` and `destroy`
     /// take all in their order where none is named
     #[arg(long, global = true, env = "TENANTRY_STACK", value_name = "STACK")]
@@ -187,6 +190,10 @@ pub enum Command {
     },
     /// Look whether every target can be released to, for real: its role, its account, artifacts, change sets
     Doctor {
+        /// Say instead which actions the template needs of the role that CloudFormation uses, and which of them that role
+        /// lacks or has too many of; makes no call
+        #[arg(long, conflicts_with_all = ["stage", "tenant", "label", "not_on", "failed_in"])]
+        policy: bool,
         /// Only this stage
         #[arg(long)]
         stage: Option<String>,

@@ -7,6 +7,7 @@ mod environment;
 mod error;
 mod run;
 mod site;
+mod tenants;
 mod workspace;
 
 use std::process::ExitCode;

@@ -12,7 +12,7 @@ use super::error::CommandError;
 use super::run::conduct;
 use super::workspace::{connect, visit};
 use crate::aws::{Administrators, Caller, Tooling};
-use crate::config::Accounts;
+use crate::config::{Accounts, Files};
 use crate::domain::{Exit, Identity, Region};
 use crate::engine::{Engine, Scratch, Stop, StopHandle};
 use crate::event::{Events, Timed};
@@ -39,9 +39,9 @@ pub struct Site {
 
 impl Site {
     /// Reads which accounts there are, and only then connects.
-    pub async fn open(args: &Args, region: Option<Region>) -> Result<Self, CommandError> {
+    pub async fn open(args: &Args, files: &Files, region: Option<Region>) -> Result<Self, CommandError> {
         let environment = Environment::read();
-        let accounts = Accounts::read(&args.config)?;
+        let accounts = Accounts::read(files)?;
         let console = Console::new(args, &environment, None);
         console.hide(accounts.tenants.iter().filter_map(|tenant| tenant.external_id.clone()).collect())?;
         let region = region.unwrap_or_else(|| accounts.region.clone());

@@ -12,7 +12,7 @@ use super::environment::{Environment, session_text};
 use super::error::CommandError;
 use super::run::conduct;
 use crate::aws::{ArtifactStore, Caller, Sessions, StoreSettings, Tooling, Visit};
-use crate::config::{self, Project, StoreConfig};
+use crate::config::{self, Files, Project, StoreConfig};
 use crate::domain::{Exit, Identity, Region};
 use crate::engine::{Engine, Stop, StopHandle};
 use crate::event::{Events, Timed};
@@ -98,10 +98,10 @@ pub fn visit(environment: &Environment, caller: &Caller, application: &str) -> V
 
 impl Workspace {
     /// Reads and checks the project, and only then connects.
-    pub async fn open(args: &Args, stack: Option<&str>) -> Result<Self, CommandError> {
+    pub async fn open(args: &Args, files: &Files, stack: Option<&str>) -> Result<Self, CommandError> {
         let plans = matches!(args.command, Command::Plan { .. } | Command::Status { drift: false, .. });
         let environment = Environment::read();
-        let project = config::load(&args.config, environment.variables.clone(), stack)?;
+        let project = config::load(files, environment.variables.clone(), stack)?;
         let console = Console::new(args, &environment, stack);
         console.hide(project.secret_values(&project.secret_parameters()))?;
         console

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::files::Files;
 use super::project::{self, CONFIG, StoreConfig, TenantsAt};
 use super::schema::{self, Bootstrap, Tenant};
 use crate::domain::{AccountId, Region};
@@ -33,6 +34,8 @@ pub struct Accounts {
     pub external_id: Option<String>,
     roles: RoleNames,
     stack: String,
+    /// Where AWS keeps the tenants, if it does.
+    kept: Option<String>,
     /// The tenants that each stage names; none where it has all the others.
     stages: Vec<(String, Option<Vec<String>>)>,
     documents: Vec<Document>,
@@ -93,11 +96,11 @@ impl Accounts {
     /// # Errors
     ///
     /// Returns what is wrong with them.
-    pub fn read(path: &Path) -> Result<Self, Problems> {
-        let (document, file) = project::read_file(path)?;
-        let root = path.parent().unwrap_or(Path::new(""));
+    pub fn read(files: &Files) -> Result<Self, Problems> {
+        let (document, file) = project::read_file(&files.config)?;
+        let root = files.config.parent().unwrap_or(Path::new(""));
         let mut documents = vec![document];
-        let (tenants, tenants_at) = project::tenants_of(root, &file.tenants, &mut documents)?;
+        let (tenants, tenants_at) = project::tenants_of(root, &file.tenants, files.tenants.as_ref(), &mut documents)?;
         let store =
             project::store(&file.store, &documents[CONFIG]).map_err(|problem| Problems::new(&documents, [problem]))?;
         let region = store.region.clone();
@@ -110,6 +113,8 @@ impl Accounts {
             prefix,
             bootstrap: file.bootstrap.clone().unwrap_or_default(),
             stack: file.stack.clone(),
+            kept: matches!(file.tenants, schema::Tenants::Kept(_))
+                .then(|| documents[tenants_at.0].path.display().to_string()),
             stages: file.stages.iter().map(|(name, stage)| (name.clone(), stage.tenants.clone())).collect(),
             tenants: Vec::new(),
             external_id: file.roles.external_id.clone(),
@@ -208,6 +213,12 @@ impl Accounts {
         account: &AccountId,
         labels: &[(String, String)],
     ) -> Result<Edited, Problems> {
+        if let Some(kept) = &self.kept {
+            let problem = Problem::new(format!("the tenants are kept in {kept}, and not in a file"));
+            let problem = problem.at(CONFIG, self.documents[CONFIG].value(&["tenants"]));
+            let hint = format!("add account {account} there, then set it up with `tenantry bootstrap tenant {name}`");
+            return Err(Problems::new(&self.documents, [problem.hint(hint)]));
+        }
         let document = &self.documents[self.tenants_at.0];
         let refused = |hint: String| {
             let problem = Problem::new("the list of tenants has a form that nothing can be added to");
@@ -255,12 +266,20 @@ impl Accounts {
         Ok(edited.swap_remove(0))
     }
 
+    /// Returns where AWS keeps the tenants, if it does: nothing is written there.
+    pub fn kept(&self) -> Option<&str> {
+        self.kept.as_deref()
+    }
+
     /// Returns the files without a tenant: its place in the list, and where stages name it.
     ///
     /// # Errors
     ///
     /// Says why it cannot be taken out.
     pub fn without_tenant(&self, name: &str) -> Result<Vec<Edited>, Problems> {
+        if self.kept.is_some() {
+            return Ok(Vec::new());
+        }
         let refused = |of: &str| {
             let problem = Problem::new(format!("`{name}` cannot be taken out of {of}"));
             Problems::new(&self.documents, [problem.hint("take it out by hand")])
@@ -307,6 +326,7 @@ impl Accounts {
         let Ok(file) = documents[CONFIG].parse::<schema::File>(CONFIG) else { return false };
         let list = match &file.tenants {
             schema::Tenants::Inline(list) => Some(list.clone()),
+            schema::Tenants::Kept(_) => None,
             schema::Tenants::File(_) => {
                 let text = text(self.tenants_at.0);
                 documents.push(Document::new(&self.documents[self.tenants_at.0].path, text.to_owned()));
@@ -393,7 +413,7 @@ regions: [eu-west-1]
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tenantry.yaml");
         std::fs::write(&path, text).unwrap();
-        let accounts = Accounts::read(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let accounts = Accounts::read(&Files::new(&path)).unwrap_or_else(|problems| panic!("{problems}"));
         (folder, accounts)
     }
 

@@ -4,6 +4,7 @@
 mod accounts;
 mod cedar;
 mod check;
+mod files;
 mod init;
 mod project;
 pub mod schema;
@@ -13,8 +14,10 @@ mod waves;
 
 pub use crate::source::{Problem, Problems};
 pub use accounts::{Accounts, Edited, RoleNames, TenantAccount};
+pub use files::{Files, Kept};
 pub use init::starter;
 pub use project::{ArtifactSource, Environment, Project, StageConfig, StoreConfig};
+pub use schema::{Directory, Unit};
 pub use template::Template;
 
 use std::path::Path;
@@ -24,8 +27,8 @@ use std::path::Path;
 /// # Errors
 ///
 /// Returns every problem found, each with file, line and column where it has one.
-pub fn load(path: &Path, environment: Environment, stack: Option<&str>) -> Result<Project, Problems> {
-    let project = project::read(path, environment, stack)?;
+pub fn load(files: &Files, environment: Environment, stack: Option<&str>) -> Result<Project, Problems> {
+    let project = project::read(files, environment, stack)?;
     let problems = check::check(&project);
     if problems.is_empty() {
         Ok(project)
@@ -39,8 +42,8 @@ pub fn load(path: &Path, environment: Environment, stack: Option<&str>) -> Resul
 /// # Errors
 ///
 /// Returns what cannot be read.
-pub fn read(path: &Path, environment: Environment, stack: Option<&str>) -> Result<Project, Problems> {
-    project::read(path, environment, stack)
+pub fn read(files: &Files, environment: Environment, stack: Option<&str>) -> Result<Project, Problems> {
+    project::read(files, environment, stack)
 }
 
 /// Returns the stacks that a configuration releases, each after those that it depends on: one without a name where it

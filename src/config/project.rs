@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::files::Files;
 use super::schema::{self, Tenant, Tenants, Text};
 use super::template::Template;
 use super::variables::expand;
@@ -115,9 +116,9 @@ pub(super) const TEMPLATE: usize = 1;
 /// Reads the files of a project, without looking into what they mean.
 ///
 /// `stack` says which of an assembly's stacks is meant, where the template is a folder.
-pub(super) fn read(path: &Path, environment: Environment, stack: Option<&str>) -> Result<Project, Problems> {
-    let (document, mut file) = read_file(path)?;
-    let root = path.parent().unwrap_or(Path::new("")).to_owned();
+pub(super) fn read(files: &Files, environment: Environment, stack: Option<&str>) -> Result<Project, Problems> {
+    let (document, mut file) = read_file(&files.config)?;
+    let root = files.config.parent().unwrap_or(Path::new("")).to_owned();
     let at_template = |problem: Problem| {
         Problems::new(std::slice::from_ref(&document), [problem.at(CONFIG, document.value(&["template"]))])
     };
@@ -162,7 +163,7 @@ pub(super) fn read(path: &Path, environment: Environment, stack: Option<&str>) -
             })?
         }
     };
-    let (tenants, tenants_at) = tenants_of(&root, &file.tenants, &mut documents)?;
+    let (tenants, tenants_at) = tenants_of(&root, &file.tenants, files.tenants.as_ref(), &mut documents)?;
 
     let cdk_stack = cdk.as_ref().map(|stack| stack.name.clone());
     let cdk_region = cdk.as_ref().and_then(|stack| stack.region.clone());
@@ -219,19 +220,24 @@ pub(super) fn is_blank(text: &str) -> bool {
     text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#'))
 }
 
-/// Returns the tenants and where they are; a file of their own is added to the documents.
+/// Returns the tenants and where they are; a list of their own, which may be `given`, is added to the documents.
 pub(super) fn tenants_of(
     root: &Path,
     tenants: &Tenants,
+    given: Option<&Document>,
     documents: &mut Vec<Document>,
 ) -> Result<(Vec<Tenant>, TenantsAt), Problems> {
-    let name = match tenants {
-        Tenants::Inline(list) => return Ok((list.clone(), (CONFIG, &["tenants"]))),
-        Tenants::File(name) => name,
-    };
     let number = documents.len();
-    let document = Document::read(&root.join(name), "the tenants")
-        .map_err(|problem| Problems::new(documents, [problem.at(CONFIG, documents[CONFIG].value(&["tenants"]))]))?;
+    let at = |problem: Problem| Problems::new(documents, [problem.at(CONFIG, documents[CONFIG].value(&["tenants"]))]);
+    let document = match (given, tenants) {
+        (Some(given), _) => given.clone(),
+        (None, Tenants::Inline(list)) => return Ok((list.clone(), (CONFIG, &["tenants"]))),
+        (None, Tenants::File(name)) => Document::read(&root.join(name), "the tenants").map_err(at)?,
+        (None, Tenants::Kept(_)) => {
+            let problem = Problem::new("the tenants are kept in AWS, and were not read");
+            return Err(at(problem.hint("give them with `--tenants FILE`")));
+        }
+    };
     // A file of which the last tenant was taken out has nothing in it.
     let is_empty = is_blank(&document.text);
     documents.push(document);
@@ -648,8 +654,13 @@ impl Project {
         self.documents[self.tenants_at.0].key(&keys.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
+    /// Returns the managed policies that the deployment role has beside its own.
+    pub fn deployment_policies(&self) -> &[String] {
+        self.file.bootstrap.as_ref().map_or(&[], |bootstrap| &bootstrap.deployment_policies)
+    }
+
     /// Returns the documents that are templates, with their numbers.
-    pub(super) fn templates(&self) -> impl Iterator<Item = (usize, &Document)> {
+    pub fn templates(&self) -> impl Iterator<Item = (usize, &Document)> {
         let others = [CONFIG, self.tenants_at.0];
         self.documents.iter().enumerate().filter(move |(number, _)| !others.contains(number))
     }

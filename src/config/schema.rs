@@ -320,13 +320,41 @@ pub struct Tenant {
     pub artifacts: BTreeMap<String, Artifact>,
 }
 
-/// The tenants: a list, or the name of a file with that list.
+/// The tenants: a list, the name of a file with that list, or where AWS keeps it.
 #[derive(Debug)]
 pub enum Tenants {
     /// The list itself.
     Inline(Vec<Tenant>),
     /// A file, relative to the configuration.
     File(String),
+    /// AWS has it.
+    Kept(Directory),
+}
+
+/// Where AWS keeps the list of tenants.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Directory {
+    /// The active accounts of an organizational unit, and of those below it.
+    Organizations(Unit),
+    /// A parameter of SSM in the tooling account, in the bucket's region: its value is the list, as a file would have it.
+    Parameter(String),
+}
+
+/// An organizational unit whose accounts are the tenants.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Unit {
+    /// Its id, as ou-ab12-34567890, or that of a root.
+    pub ou: String,
+    /// The tag of an account that says the tenant's name; the account's own name says it where none is given. All tags of an
+    /// account are labels of the tenant where one is given.
+    pub name_tag: Option<String>,
+    /// Accounts that are no tenants, by name or id.
+    #[serde(default)]
+    pub exclude: Vec<Text>,
+    /// A role to read the organization by, where the tooling account may not do so itself.
+    pub role: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for Tenants {
@@ -336,7 +364,7 @@ impl<'de> Deserialize<'de> for Tenants {
             type Value = Tenants;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of tenants or the name of a file with one")
+                f.write_str("a list of tenants, the name of a file with one, or where AWS keeps it")
             }
 
             fn visit_str<E: de::Error>(self, path: &str) -> Result<Tenants, E> {
@@ -347,8 +375,8 @@ impl<'de> Deserialize<'de> for Tenants {
                 Deserialize::deserialize(de::value::SeqAccessDeserializer::new(list)).map(Tenants::Inline)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Tenants, A::Error> {
-                Err(de::Error::custom("a list of tenants is expected here: begin each with `- name:`"))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Tenants, A::Error> {
+                Deserialize::deserialize(de::value::MapAccessDeserializer::new(map)).map(Tenants::Kept)
             }
         }
         deserializer.deserialize_any(Either)
@@ -362,9 +390,10 @@ impl JsonSchema for Tenants {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let list = generator.subschema_for::<Vec<Tenant>>();
+        let kept = generator.subschema_for::<Directory>();
         json_schema!({
-            "description": "The tenants: a list, or the name of a file with that list.",
-            "anyOf": [list, {"type": "string"}],
+            "description": "The tenants: a list, the name of a file with that list, or where AWS keeps it.",
+            "anyOf": [list, {"type": "string"}, kept],
         })
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::plan::Probe;
 use super::window::{self, Flow};
 use super::{Engine, Stop};
-use crate::domain::{AccountId, Digest, Fault, FaultKind, Target, TargetId};
+use crate::domain::{AccountId, AccountQuota, Digest, Fault, FaultKind, Target, TargetId};
 use crate::event::{Event, Phase};
 use crate::ports::{ArtifactPlace, ChangeSetRequest, TemplateSource};
 
@@ -21,11 +21,13 @@ pub enum Check {
     Artifacts,
     /// A change set can be created with the deployment role, from a template in the bucket, with the template's macros.
     ChangeSets,
+    /// There is room for what is released.
+    Quotas,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Access, Self::Artifacts, Self::ChangeSets];
+    pub const ALL: [Self; 4] = [Self::Access, Self::Artifacts, Self::ChangeSets, Self::Quotas];
 
     /// Its name, as a heading.
     pub fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Check {
             Self::Access => "access",
             Self::Artifacts => "artifacts",
             Self::ChangeSets => "change sets",
+            Self::Quotas => "quotas",
         }
     }
 }
@@ -75,6 +78,9 @@ pub struct Examination {
     pub account: AccountId,
     /// The first thing that is wrong; none where all is well.
     pub finding: Option<Finding>,
+    /// How much of its quotas the account uses, where it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quotas: Option<Vec<AccountQuota>>,
 }
 
 /// What targets are examined with: an object in the bucket that is a template, too.
@@ -97,17 +103,33 @@ impl Engine {
         let work = |target: Target| {
             let (engine, sample, stage) = (self.clone(), sample.clone(), stage.to_owned());
             async move {
-                let finding = engine.first_finding(&target, &sample).await.err();
-                Examination { stage, target: target.id, account: target.account, finding }
+                let examined = engine.examine_one(&target, &sample).await;
+                let (finding, quotas) = match examined {
+                    Ok(quotas) => {
+                        let full = quotas.iter().flatten().find(|quota| quota.is_full());
+                        (full.map(|quota| no_room(&target, quota)), quotas)
+                    }
+                    Err(finding) => (Some(finding), None),
+                };
+                Examination { stage, target: target.id, account: target.account, finding, quotas }
             }
         };
         let examined = window::run(targets, window::WIDE, &self.stop, work, |_| Flow::Start).await;
         examined.into_iter().filter_map(Result::ok).collect()
     }
 
-    async fn first_finding(&self, target: &Target, sample: &Sample) -> Result<(), Finding> {
+    /// Returns the quotas of a target's account, where it tells them, or what is wrong with it.
+    async fn examine_one(&self, target: &Target, sample: &Sample) -> Result<Option<Vec<AccountQuota>>, Finding> {
         let entered = super::patience::patiently(&self.stop, || self.accounts.enter(target)).await;
-        let account = entered.map_err(|fault| access(target, &fault))?;
+        let account = match entered {
+            Ok(account) => account,
+            Err(fault) => {
+                // Why it cannot be entered, its organization may know.
+                let asked = fault.kind == FaultKind::Denied;
+                let state = if asked { self.accounts.state(&target.account).await.ok() } else { None };
+                return Err(access(target, &fault, state.as_deref()));
+            }
+        };
         account.read_artifact(&sample.place).await.map_err(|fault| artifacts(target, &sample.place, &fault))?;
 
         let hash = Digest::of(format!("{} {}", self.run, target.id));
@@ -134,7 +156,27 @@ impl Engine {
             let (id, stack) = (&target.id, &request.stack);
             self.events.notice(format!("{id}: what was made to look, stack {stack}, could not be deleted: {fault}"));
         }
-        created.map_err(|fault| change_sets(target, &fault))
+        created.map_err(|fault| change_sets(target, &fault))?;
+        // Roles that were made before this was asked for cannot tell; a release does not need it.
+        let mut quotas = account.quotas().await.ok();
+        // A stack that is there needs no further one.
+        if let Some(quotas) = &mut quotas
+            && quotas.iter().any(AccountQuota::is_full)
+            && account.stack(&target.stack).await.is_ok_and(|stack| stack.is_some())
+        {
+            quotas.retain(|quota| quota.name != "stacks");
+        }
+        Ok(quotas)
+    }
+}
+
+fn no_room(target: &Target, quota: &AccountQuota) -> Finding {
+    let AccountQuota { name, code, used, limit } = quota;
+    Finding {
+        check: Check::Quotas,
+        problem: format!("there is no room: {used} of {limit} {name}"),
+        hint: format!("delete what nobody needs in account {}, or ask for more of quota {code}", target.account),
+        missing: None,
     }
 }
 
@@ -144,9 +186,18 @@ fn with_suffix(name: &str, suffix: &str) -> String {
     kept + suffix
 }
 
-fn access(target: &Target, fault: &Fault) -> Finding {
+fn access(target: &Target, fault: &Fault, state: Option<&str>) -> Finding {
     let Target { access_role, id, account, .. } = target;
     let finding = |hint: String, missing| Finding { check: Check::Access, problem: fault.to_string(), hint, missing };
+    if let Some(state) = state.filter(|state| *state != "ACTIVE") {
+        let problem = format!("the organization says that account {account} is {state}");
+        let hint = format!(
+            "have it reopened, which is possible for 90 days; or let the tenant go: \
+             `tenantry tenant remove {} --account-is-gone`",
+            id.tenant
+        );
+        return Finding { check: Check::Access, problem, hint, missing: None };
+    }
     match fault.kind {
         FaultKind::WrongAccount => {
             finding(format!("correct the account or the access role of tenant {}", id.tenant), None)
@@ -158,9 +209,11 @@ fn access(target: &Target, fault: &Fault) -> Finding {
                 statement: json!({ "Effect": "Allow", "Action": action, "Resource": access_role }),
             };
             let external = if target.external_id.is_some() { ", knows the external id" } else { "" };
+            // Only an organization can tell a role that is missing from an account that is closed.
+            let suspended =
+                if state.is_none() { format!(", and that account {account} is not suspended") } else { String::new() };
             let hint = format!(
-                "set the account up with `tenantry bootstrap tenant {}`; or see that the role exists, trusts this caller{external}, \
-                 and that account {account} is not suspended",
+                "set the account up with `tenantry bootstrap tenant {}`; or see that the role exists, trusts this caller{external}{suspended}",
                 id.tenant
             );
             finding(hint, Some(missing))

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 use super::{Engine, Entered, Scratch, Stop, StopHandle};
 use crate::domain::release::Provenance;
 use crate::domain::{
-    AccountId, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, DataResource, Digest, Drift, Fault,
-    FaultKind, Identity, Region, Release, Replacement, Stack, StackEvent, StackStatus, Target, TargetId,
+    AccountId, AccountQuota, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, DataResource, Digest,
+    Drift, Fault, FaultKind, Identity, Region, Release, Replacement, Stack, StackEvent, StackStatus, Target, TargetId,
     TemplateObject,
 };
 use crate::event::{Events, Timed};
@@ -218,6 +218,10 @@ impl Accounts for Way {
         Ok(self.0.alarms(names))
     }
 
+    async fn state(&self, _: &AccountId) -> Result<String, Fault> {
+        Ok("ACTIVE".to_owned())
+    }
+
     async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault> {
         let tenant = Tenant { name: target.id.tenant.clone(), fleet: self.0.clone() };
         tenant.call("AssumeRole")?;
@@ -392,6 +396,10 @@ impl TenantAccount for Tenant {
 
     async fn protect(&self, _: &str, _: bool) -> Result<(), Fault> {
         self.call("UpdateTerminationProtection")
+    }
+
+    async fn quotas(&self) -> Result<Vec<AccountQuota>, Fault> {
+        Ok(Vec::new())
     }
 
     async fn stacks(&self) -> Result<Vec<StackSummary>, Fault> {

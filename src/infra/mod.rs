@@ -4,12 +4,14 @@
 //! this version was tested with.
 
 mod limits;
+mod needs;
 mod program;
 mod resolve;
 
 use std::collections::BTreeMap;
 
 pub use limits::{Overflow, Sizes, most_accounts};
+pub use needs::{Comparison, compare, types as resource_types};
 pub use program::check_program;
 pub use resolve::{Resolved, Setting, resolve};
 

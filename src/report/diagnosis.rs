@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::text::{BAD, DIM, GOOD, clean, count, styled};
 use super::views::table;
+use crate::domain::AccountQuota;
 use crate::engine::{DoctorCheck, Examination, Finding};
 
 /// Up to so many targets each is listed; beyond, only those with a finding.
@@ -19,11 +20,16 @@ pub fn diagnosis<'a>(tooling: impl Iterator<Item = (&'a str, &'a str, bool)>, ta
         let _ = writeln!(text, "{mark}  {check}: {}", clean(found));
     }
     let bad: Vec<&Examination> = targets.iter().filter(|target| target.finding.is_some()).collect();
-    let mut rows = vec![["STAGE", "TARGET", "ACCOUNT", "ACCESS", "ARTIFACTS", "CHANGE SETS"].map(str::to_owned)];
+    let mut rows =
+        vec![["STAGE", "TARGET", "ACCOUNT", "ACCESS", "ARTIFACTS", "CHANGE SETS", "QUOTAS"].map(str::to_owned)];
     for target in if targets.len() > LISTED { bad.clone() } else { targets.iter().collect() } {
-        let Examination { stage, target, account, finding } = target;
-        let [access, artifacts, change_sets] = DoctorCheck::ALL.map(|check| mark(check, finding.as_ref()));
-        rows.push([stage.clone(), target.to_string(), account.to_string(), access, artifacts, change_sets]);
+        let Examination { stage, target, account, finding, quotas } = target;
+        let [access, artifacts, change_sets, mut room] = DoctorCheck::ALL.map(|check| mark(check, finding.as_ref()));
+        if finding.is_none() {
+            let fullest = quotas.iter().flatten().map(AccountQuota::percent).max();
+            room = fullest.map_or_else(|| "?".to_owned(), |percent| format!("{percent} %"));
+        }
+        rows.push([stage.clone(), target.to_string(), account.to_string(), access, artifacts, change_sets, room]);
     }
     if rows.len() > 1 {
         let _ = write!(text, "\n{}\n", table(&rows));
@@ -32,7 +38,7 @@ pub fn diagnosis<'a>(tooling: impl Iterator<Item = (&'a str, &'a str, bool)>, ta
     for Examination { target, account, finding, .. } in targets {
         if let Some(finding) = finding {
             // The same fault in many accounts differs in their numbers.
-            let told = told(finding).replace(account.as_str(), "ACCOUNT").replace(&target.tenant, "TENANT");
+            let told = instead(&instead(&told(finding), account.as_str(), "ACCOUNT"), &target.tenant, "TENANT");
             findings.entry(told).or_default().push(target.to_string());
         }
     }
@@ -62,6 +68,22 @@ fn mark(check: DoctorCheck, finding: Option<&Finding>) -> String {
     .to_owned()
 }
 
+/// Puts something in the place of a name, where it stands by itself.
+fn instead(text: &str, name: &str, other: &str) -> String {
+    let goes_on = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '-');
+    let mut result = String::with_capacity(text.len());
+    let mut at = 0;
+    for (place, found) in text.match_indices(name) {
+        let end = place + found.len();
+        if !goes_on(text[..place].chars().next_back()) && !goes_on(text[end..].chars().next()) {
+            result.push_str(&text[at..place]);
+            result.push_str(other);
+            at = end;
+        }
+    }
+    result + &text[at..]
+}
+
 fn told(finding: &Finding) -> String {
     let Finding { check, problem, hint, missing } = finding;
     // What tells one call from another is of no help here.
@@ -72,4 +94,16 @@ fn told(finding: &Finding) -> String {
         let _ = writeln!(text, "  {}", clean(&format!("missing in {}: {}", missing.policy, missing.statement)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::instead;
+
+    #[test]
+    fn a_name_is_replaced_where_it_is_one() {
+        let text = "`tenant remove gone --account-is-gone` of gone/eu-west-1, a-gone, goner, gone";
+        let told = "`tenant remove X --account-is-gone` of X/eu-west-1, a-gone, goner, X";
+        assert_eq!(instead(text, "gone", "X"), told);
+    }
 }

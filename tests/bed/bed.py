@@ -4,11 +4,12 @@ Starts MiniStack on a free loopback port with authentication on, closes the gaps
 deployment, sets the accounts up, prints one line of JSON that says how to reach it, and ends when its standard
 input ends: whoever started it cannot leave it behind, not even by being killed.
 
-    bed.py [--delay SECONDS] [--log FILE] [--planted TEXT] [--misroute FROM=TO] [--page-size N] [--tenants N] [--empty]
+    bed.py [--delay SECONDS] [--log FILE] [--planted TEXT] [--misroute FROM=TO] [--page-size N] [--tenants N] [--stack-limit N] [--empty]
 
 --delay keeps stacks IN_PROGRESS for so long; --log appends a line of JSON for every request,
 and says of records in the store which of the --planted texts they tell; --misroute lets a
 role of one account lead into another account; --page-size answers in pages of so many changes or events;
+--stack-limit is what accounts say of how many stacks they may have;
 --tenants adds so many further tenants, t001 with the account 500000000001 and so on;
 --empty sets nothing up but administrators, and lets IAM be enforced (enforce.py).
 Where MiniStack differs from AWS is written down in tests/bed/README.md.
@@ -207,6 +208,18 @@ def small_pages(size):
             table["DescribeChangeSet"] = page
 
 
+def tell_limits(stacks):
+    """Answers DescribeAccountLimits, which MiniStack does not know, and nothing beside."""
+    import ministack.services.cloudformation.handlers as handlers
+
+    def limits(params):
+        member = f"<member><Name>StackLimit</Name><Value>{stacks}</Value></member>"
+        inner = f"<DescribeAccountLimitsResult><AccountLimits>{member}</AccountLimits></DescribeAccountLimitsResult>"
+        return handlers._xml(200, "DescribeAccountLimitsResponse", inner)
+
+    handlers._ACTION_HANDLERS["DescribeAccountLimits"] = limits
+
+
 def log_requests(path, planted=()):
     """Writes a line for every request: who calls what in which account, and for queries with all parameters."""
     import ministack.app as gateway
@@ -313,6 +326,7 @@ def set_up(endpoint):
             allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"], [f"{arn}/{PREFIX}*", f"{arn}/tenantry/*"]),
             allow(["kms:GenerateDataKey", "kms:Decrypt"], KEY_ARN),
             allow("cloudwatch:DescribeAlarms", f"arn:aws:cloudwatch:{REGION}:{TOOLING}:alarm:*"),
+            allow("ssm:GetParameter", f"arn:aws:ssm:{REGION}:{TOOLING}:parameter/tenantry/*"),
         ),
     )
     approvals = policy(
@@ -383,8 +397,9 @@ def set_up_tenant(iam, account, external_id):
                 ],
                 [stacks, f"arn:aws:cloudformation:{REGION}:aws:transform/Serverless-2016-10-31"],
             ),
-            # A detection is no stack: this action knows no resources.
-            allow("cloudformation:DescribeStackDriftDetectionStatus", "*"),
+            # These know no resources.
+            allow(["cloudformation:DescribeStackDriftDetectionStatus", "cloudformation:DescribeAccountLimits"], "*"),
+            allow(["cloudformation:ListStacks", "lambda:GetAccountSettings"], "*"),
             allow("cloudwatch:DescribeAlarms", f"arn:aws:cloudwatch:{REGION}:{account}:alarm:*"),
             allow("iam:PassRole", f"arn:aws:iam::{account}:role/CloudFormationDeploymentRole"),
             allow(["s3:GetObject", "s3:GetObjectVersion"], [folder("shared"), folder(account)]),
@@ -453,6 +468,7 @@ def main():
     parser.add_argument("--planted", action="append", default=[])
     parser.add_argument("--misroute", metavar="FROM=TO")
     parser.add_argument("--page-size", type=int)
+    parser.add_argument("--stack-limit", type=int, default=2000)
     parser.add_argument("--tenants", type=int, default=0)
     parser.add_argument("--empty", action="store_true")
     arguments = parser.parse_args()
@@ -460,6 +476,7 @@ def main():
     port = free_port()
     configure(port, os.environ.get("TMPDIR", "/tmp"))
     close_gaps(arguments.delay)
+    tell_limits(arguments.stack_limit)
     # The clone stays clean of compiled modules.
     sys.dont_write_bytecode = True
     import verified  # noqa: F401

@@ -306,6 +306,34 @@ fn tooling(path: &'static str, who: Role, policy: Place, mode: Mode) -> Layer {
             }
         }
     }
+    for (name, account, ours) in
+        [("tenantry/tenants", TOOLING, true), ("tenantry/tenants", GNOME, false), ("database/password", TOOLING, false)]
+    {
+        let parameter = format!("arn:aws:ssm:eu-west-1:{account}:parameter/{name}");
+        let ours = ours && path != "tool";
+        ask(format!("parameter {name} of {account}"), ours, "ssm:GetParameter", parameter.clone(), who.context());
+        for action in ["ssm:PutParameter", "ssm:GetParameters", "ssm:DeleteParameter"] {
+            ask(format!("{action} {name} of {account}"), false, action, parameter.clone(), who.context());
+        }
+    }
+    for (kind, id) in [("account", GNOME), ("ou", "ou-aaaa-tenants"), ("policy", "service_control_policy/p-x")] {
+        for organization in [ORGANIZATION, "o-zzzzzzzzzz"] {
+            let arn = format!("arn:aws:organizations::999999999999:{kind}/{organization}/{id}");
+            for (action, reads) in [
+                ("organizations:DescribeAccount", true),
+                ("organizations:ListAccountsForParent", true),
+                ("organizations:ListOrganizationalUnitsForParent", true),
+                ("organizations:ListTagsForResource", true),
+                ("organizations:CloseAccount", false),
+                ("organizations:MoveAccount", false),
+                ("organizations:TagResource", false),
+            ] {
+                let asks = path != "tool" && mode == Mode::Organization;
+                let ours = asks && organization == ORGANIZATION && kind != "policy";
+                ask(format!("{action} {arn}"), reads && ours, action, arn.clone(), who.context());
+            }
+        }
+    }
     for action in ["iam:CreateRole", "iam:PassRole", "cloudformation:CreateStack", "lambda:InvokeFunction"] {
         ask(action.to_owned(), false, action, format!("arn:aws:iam::{TOOLING}:role/x"), who.context());
     }
@@ -779,6 +807,10 @@ fn in_a_tenant(releases: bool) -> Layer {
             format!("arn:aws:cloudformation:eu-west-1:{GNOME}:x"),
             releases,
         ),
+        ("cloudformation:DescribeAccountLimits", format!("arn:aws:cloudformation:eu-west-1:{GNOME}:x"), releases),
+        ("cloudformation:ListStacks", format!("arn:aws:cloudformation:eu-west-1:{GNOME}:stack/other/x"), releases),
+        ("lambda:GetAccountSettings", format!("arn:aws:lambda:eu-west-1:{GNOME}:x"), releases),
+        ("lambda:ListFunctions", format!("arn:aws:lambda:eu-west-1:{GNOME}:x"), false),
         ("cloudformation:DescribeEvents", stacks[0].0.clone(), true),
         ("cloudformation:ListChangeSets", stacks[0].0.clone(), true),
         ("cloudformation:DescribeStackResources", stacks[0].0.clone(), releases),

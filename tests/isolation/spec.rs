@@ -270,6 +270,7 @@ pub const KINDS: [Kind; 14] = [
             "lambda:GetPolicy",
             "lambda:GetFunctionCodeSigningConfig",
             "lambda:GetFunctionRecursionConfig",
+            "lambda:GetFunctionScalingConfig",
             "lambda:GetRuntimeManagementConfig",
             "lambda:ListTags",
             "lambda:ListVersionsByFunction",

@@ -21,3 +21,4 @@ mod resume;
 mod server;
 mod steps;
 mod store;
+mod tenants;

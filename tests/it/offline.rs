@@ -194,3 +194,27 @@ fn help_and_version_say_what_there_is() {
     assert_eq!(offline(&project, &["--version"]).exits(0).stdout, format!("tenantry {}\n", env!("CARGO_PKG_VERSION")));
     snapshot("wrong-usage", &offline(&project, &["deploi"]).exits(2).stderr);
 }
+
+/// What a template needs of the role that CloudFormation uses, without a call.
+#[test]
+fn doctor_compares_what_the_template_needs_with_what_the_deployment_role_may() {
+    let project = Project::of("policy-stores");
+    let told = offline(&project, &["doctor", "--policy"]).exits(0);
+    snapshot("doctor-policy", &told.stdout);
+    project.replace(
+        "tenantry.yaml",
+        "stages:\n",
+        "bootstrap: { deployment-policies: [arn:aws:iam::aws:policy/X] }\nstages:\n",
+    );
+    let own = offline(&project, &["doctor", "--policy"]).exits(0);
+    assert!(own.stdout.contains("arn:aws:iam::aws:policy/X"), "{}", own.stdout);
+    // All that the example's function needs at least, it has.
+    let hello = offline(&Project::hello(), &["doctor", "--policy", "--output", "json"]).exits(0).json();
+    let allowed = |action: &str| {
+        hello["needed"]["AWS::Lambda::Function"].as_array().unwrap().iter().any(|one| one == action)
+            && !hello["missing"]["AWS::Lambda::Function"].as_array().unwrap().iter().any(|one| one == action)
+    };
+    for action in ["lambda:CreateFunction", "lambda:GetFunction", "lambda:GetFunctionScalingConfig", "iam:PassRole"] {
+        assert!(allowed(action), "{action}");
+    }
+}

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tenantry::domain::{
-    AccountId, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, DataResource, Digest, Drift, Fault,
-    FaultKind, PropertyChange, Region, Replacement, Stack, StackEvent, StackStatus, Target, TargetId,
+    AccountId, AccountQuota, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, DataResource, Digest,
+    Drift, Fault, FaultKind, PropertyChange, Region, Replacement, Stack, StackEvent, StackStatus, Target, TargetId,
 };
 use tenantry::ports::{
     Accounts, Answer, ArtifactPlace, ChangeSetRequest, StackSummary, Store, TemplateSource, TenantAccount,
@@ -326,6 +326,10 @@ impl Accounts for World {
         Ok(Vec::new())
     }
 
+    async fn state(&self, _: &AccountId) -> Result<String, Fault> {
+        Ok("ACTIVE".to_owned())
+    }
+
     async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault> {
         let tenant = target.id.tenant.clone();
         self.call(&tenant, "AssumeRole", |_| Ok(())).await?;
@@ -493,6 +497,10 @@ impl TenantAccount for Account {
 
     async fn protect(&self, _: &str, _: bool) -> Result<(), Fault> {
         Ok(())
+    }
+
+    async fn quotas(&self) -> Result<Vec<AccountQuota>, Fault> {
+        Ok(Vec::new())
     }
 
     async fn stacks(&self) -> Result<Vec<StackSummary>, Fault> {

@@ -11,30 +11,33 @@ use crate::cli::args::{Args, BootstrapPart, PartName, Sure};
 use crate::cli::error::CommandError;
 use crate::cli::site::Site;
 use crate::cli::workspace::{artifact_store, visit};
-use crate::config::{Edited, StoreConfig};
+use crate::config::{Edited, Files, StoreConfig};
 use crate::domain::{AccountId, Digest, Exit, Region, Target};
 use crate::infra::{Part, check_program};
 use crate::ports::Store as _;
 use crate::report::text::{GOOD, styled};
 
+/// Prints a template.
+pub fn template(part: PartName) -> Result<Exit, CommandError> {
+    anstream::stdout().write_all(part.part().template().as_bytes())?;
+    Ok(Exit::Done)
+}
+
 /// Sets one kind of account up.
-pub async fn bootstrap(args: &Args, part: BootstrapPart) -> Result<Exit, CommandError> {
+pub async fn bootstrap(args: &Args, files: &Files, part: BootstrapPart) -> Result<Exit, CommandError> {
     match part {
-        BootstrapPart::Template { part } => {
-            anstream::stdout().write_all(part.part().template().as_bytes())?;
-            Ok(Exit::Done)
-        }
+        BootstrapPart::Template { part } => template(part),
         BootstrapPart::Remove { part, delete_data, confirm } => {
-            remove(Site::open(args, None).await?, part.part(), &delete_data, confirm).await
+            remove(Site::open(args, files, None).await?, part.part(), &delete_data, confirm).await
         }
         BootstrapPart::Tooling { region, change_mode, sure } => {
             let region = region.map(Region::new).transpose().map_err(|error| CommandError::usage(error.to_string()))?;
-            tooling(Site::open(args, region).await?, change_mode, sure).await
+            tooling(Site::open(args, files, region).await?, change_mode, sure).await
         }
-        BootstrapPart::Tenant { names, sure } => tenants(Site::open(args, None).await?, &names, sure).await,
+        BootstrapPart::Tenant { names, sure } => tenants(Site::open(args, files, None).await?, &names, sure).await,
         BootstrapPart::Pipeline { connection, repository, branch, build_command, binary, dev, prod, sure } => {
             let binary = static_binary(binary)?;
-            let site = Site::open(args, None).await?;
+            let site = Site::open(args, files, None).await?;
             let parameters = [
                 ("ConnectionArn", connection),
                 ("Repository", repository),
@@ -64,7 +67,7 @@ pub async fn bootstrap(args: &Args, part: BootstrapPart) -> Result<Exit, Command
                 ("ProviderArn", provider),
                 ("Repository", repository.clone()),
             ];
-            let site = Site::open(args, None).await?;
+            let site = Site::open(args, files, None).await?;
             let target = in_tooling(&site, Part::Github, "github", texts(parameters))?;
             one(site, Part::Github, target, sure).await
         }

@@ -3,10 +3,9 @@
 use serde::Serialize;
 
 use crate::aws::Tooling;
-use crate::cli::args::Args;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
-use crate::config::Accounts;
+use crate::config::{Accounts, Files};
 use crate::domain::{Digest, Exit};
 use crate::engine::{Examination, Sample};
 use crate::infra::{Setting, most_accounts};
@@ -39,13 +38,13 @@ struct Diagnosis {
 /// Looks at the tooling account, and then at every target in parallel.
 pub async fn doctor(
     workspace: Workspace,
-    args: &Args,
+    files: &Files,
     stage: Option<&str>,
     selection: Selection,
 ) -> Result<Exit, CommandError> {
     let stages = workspace.project.stages_or(stage)?;
     workspace.project.check_selection(&stages, &selection)?;
-    let accounts = Accounts::read(&args.config)?;
+    let accounts = Accounts::read(files)?;
     workspace
         .conduct(
             async |run| {

@@ -14,6 +14,7 @@ mod history;
 mod offline;
 mod package;
 mod plan;
+mod policy;
 mod stage;
 mod subject;
 mod tenant;
@@ -22,8 +23,9 @@ mod tooling;
 use std::cell::OnceCell;
 
 use self::decide::{FromPipeline, Wish};
-use super::args::{Args, Command};
+use super::args::{Args, BootstrapPart, Command};
 use super::error::CommandError;
+use super::tenants::files;
 use super::workspace::Workspace;
 use crate::config::{self, StageConfig};
 use crate::domain::{Exit, ReleaseId};
@@ -31,12 +33,18 @@ use crate::plan::{Decision, Selection};
 
 /// Runs a command.
 pub async fn run(args: Args) -> Result<Exit, CommandError> {
-    let open = || Workspace::open(&args, args.stack.as_deref());
-    let of = async |stack: &Option<String>| Workspace::open(&args, stack.as_deref()).await;
+    match &args.command {
+        Command::Init => return offline::init(&args),
+        Command::Schema => return offline::schema(),
+        Command::Bootstrap { part: BootstrapPart::Template { part } } => return bootstrap::template(*part),
+        _ => {}
+    }
+    let files = files(&args).await?;
+    let open = || Workspace::open(&args, &files, args.stack.as_deref());
+    let of = async |stack: &Option<String>| Workspace::open(&args, &files, stack.as_deref()).await;
     match args.command.clone() {
-        Command::Init => offline::init(&args),
-        Command::Check => each(&stacks(&args)?, async |stack| offline::check(&args, stack.as_deref())).await,
-        Command::Schema => offline::schema(),
+        Command::Init | Command::Schema => Ok(Exit::Done),
+        Command::Check => each(&stacks(&args)?, async |stack| offline::check(&args, &files, stack.as_deref())).await,
         Command::Package { explain } => {
             each(&stacks(&args)?, async |stack| package::package(of(stack).await?, explain).await).await
         }
@@ -91,18 +99,21 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
             };
             each(&stacks(&args)?, status).await
         }
-        Command::Doctor { stage, selectors } => {
+        Command::Doctor { policy: true, .. } => {
+            each(&stacks(&args)?, async |stack| policy::policy(&args, &files, stack.as_deref())).await
+        }
+        Command::Doctor { policy: false, stage, selectors } => {
             let selection: Selection = selectors.into();
             let doctor = async |stack: &Option<String>| {
-                doctor::doctor(of(stack).await?, &args, stage.as_deref(), selection.clone()).await
+                doctor::doctor(of(stack).await?, &files, stage.as_deref(), selection.clone()).await
             };
             each(&stacks(&args)?, doctor).await
         }
         Command::Recover { stage, selectors, skip, confirm } => {
             estate::recover(open().await?, &stage, selectors.into(), skip, confirm).await
         }
-        Command::Bootstrap { part } => bootstrap::bootstrap(&args, part).await,
-        Command::Tenant { command } => tenant::tenant(&args, command).await,
+        Command::Bootstrap { part } => bootstrap::bootstrap(&args, &files, part).await,
+        Command::Tenant { command } => tenant::tenant(&args, &files, command).await,
         Command::Destroy { stage, selectors, confirm } => {
             let selection: Selection = selectors.into();
             let destroy = async |stack: &Option<String>| {

@@ -10,7 +10,7 @@ use crate::cli::args::Args;
 use crate::cli::console::Console;
 use crate::cli::environment::Environment;
 use crate::cli::error::CommandError;
-use crate::config::{self, schema};
+use crate::config::{self, Files, schema};
 use crate::domain::Exit;
 use crate::report::text::{GOOD, count, styled};
 
@@ -37,9 +37,9 @@ pub fn init(args: &Args) -> Result<Exit, CommandError> {
 }
 
 /// Checks everything that can be checked here.
-pub fn check(args: &Args, stack: Option<&str>) -> Result<Exit, CommandError> {
+pub fn check(args: &Args, files: &Files, stack: Option<&str>) -> Result<Exit, CommandError> {
     let environment = Environment::read();
-    let project = config::load(&args.config, environment.variables.clone(), stack)?;
+    let project = config::load(files, environment.variables.clone(), stack)?;
     let console = Console::new(args, &environment, stack);
     let mut lines = Vec::new();
     let mut stages = serde_json::Map::new();

@@ -8,21 +8,21 @@ use super::tooling::{Change, check_tooling, deploy_tooling};
 use crate::cli::args::{Args, Sure, TenantCommand};
 use crate::cli::error::CommandError;
 use crate::cli::site::Site;
-use crate::config::{self, Edited, TenantAccount};
+use crate::config::{self, Edited, Files, TenantAccount};
 use crate::domain::{AccountId, Exit, OnFailure, ParameterValue, Region, Rollout, Target, TargetId};
 use crate::infra::Part;
 use crate::plan::Selection;
 use crate::report::text::{GOOD, styled};
 
 /// Takes a tenant up, or lets one go.
-pub async fn tenant(args: &Args, command: TenantCommand) -> Result<Exit, CommandError> {
+pub async fn tenant(args: &Args, files: &Files, command: TenantCommand) -> Result<Exit, CommandError> {
     match command {
         TenantCommand::Add { name, account, label, sure } => {
             let account = AccountId::new(account).map_err(|error| CommandError::usage(error.to_string()))?;
-            add(Site::open(args, None).await?, &name, &account, &label, sure).await
+            add(Site::open(args, files, None).await?, &name, &account, &label, sure).await
         }
         TenantCommand::Remove { name, delete_data, account_is_gone, confirm } => {
-            remove(args, &name, &delete_data, account_is_gone, confirm).await
+            remove(args, files, &name, &delete_data, account_is_gone, confirm).await
         }
     }
 }
@@ -105,17 +105,19 @@ async fn list_accounts(
 /// there, then those roles; then the tooling account forgets it, and the list of tenants does.
 async fn remove(
     args: &Args,
+    files: &Files,
     name: &str,
     deleted: &[String],
     account_is_gone: bool,
     confirm: Option<String>,
 ) -> Result<Exit, CommandError> {
-    let site = Site::open(args, None).await?;
+    let site = Site::open(args, files, None).await?;
     let Some(tenant) = site.accounts.tenant(name).cloned() else {
         return Err(CommandError::usage(format!("there is no tenant `{name}`")));
     };
     let edited = site.accounts.without_tenant(name)?;
-    let mut stacks = application_stacks(args, &site, &tenant)?;
+    let kept = site.accounts.kept().map(str::to_owned);
+    let mut stacks = application_stacks(args, files, &site, &tenant)?;
     // What others depend on goes last.
     stacks.reverse();
     let roles = tenant_target(&site, &tenant)?;
@@ -159,7 +161,9 @@ async fn remove(
         },
         |console, (end, written)| {
             give(console, end, |lines| {
-                if written {
+                if let (true, Some(kept)) = (written, &kept) {
+                    lines.push(format!("take {name} out of {kept}, too"));
+                } else if written {
                     let paths: Vec<String> = edited.iter().map(|edited| edited.path.display().to_string()).collect();
                     lines.push(format!("{} {name} out of {}", styled(GOOD, "took"), paths.join(" and ")));
                 }
@@ -174,12 +178,17 @@ fn ended(exit: Exit, finished: Vec<(TargetId, crate::domain::Outcome)>) -> Stage
 }
 
 /// Returns the stacks of the application in a tenant's account, as an administrator reaches them.
-fn application_stacks(args: &Args, site: &Site, tenant: &TenantAccount) -> Result<Vec<Target>, CommandError> {
+fn application_stacks(
+    args: &Args,
+    files: &Files,
+    site: &Site,
+    tenant: &TenantAccount,
+) -> Result<Vec<Target>, CommandError> {
     let selection = Selection { tenants: vec![tenant.name.clone()], ..Selection::default() };
     let access_role = admin_role(site, tenant);
     let mut targets = Vec::new();
     for stack in config::stacks(&args.config)? {
-        let project = config::read(&args.config, site.environment.variables.clone(), stack.as_deref())?;
+        let project = config::read(files, site.environment.variables.clone(), stack.as_deref())?;
         let Some(stage) = project.stage_of(&tenant.name) else { continue };
         for target in project.targets(stage, &project.release_to_come(), &selection)? {
             targets.push(Target { access_role: access_role.clone(), external_id: None, ..target });
