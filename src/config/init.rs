@@ -55,7 +55,7 @@ template: {}{}
 
 # What is zipped and uploaded. Its place is known as {{artifacts.code.bucket}} and {{artifacts.code.key}}.
 {}
-# The artifact bucket and its key, in the tooling account.
+# The artifact bucket and its key, in the tooling account: `tenantry bootstrap tooling` makes both and writes them here.
 store:
   bucket: my-artifact-bucket
   kms-key: arn:aws:kms:eu-west-1:111111111111:key/00000000-0000-0000-0000-000000000000

@@ -29,7 +29,7 @@ pub fn init(args: &Args) -> Result<Exit, CommandError> {
     let console = Console::new(args, &Environment::read(), None);
     let path = args.config.display().to_string();
     let text = format!(
-        "{} {path}: fill in the accounts, the bucket and its key, then run `tenantry check`",
+        "{} {path}: fill in the accounts and run `tenantry check`; `tenantry bootstrap` makes the accounts ready",
         styled(GOOD, "wrote")
     );
     console.answer(&text, &json!({ "wrote": path }))?;
