@@ -178,7 +178,7 @@ impl TenantAccount for Account {
         let limit = bytes(settings.account_limit().map(aws_sdk_lambda::types::AccountLimit::total_code_size));
         let used = bytes(settings.account_usage().map(aws_sdk_lambda::types::AccountUsage::total_code_size));
         if let (Some(limit), Some(used)) = (limit, used) {
-            quotas.push(AccountQuota { name: "bytes of functions and layers", code: "L-2ACBD22F", used, limit });
+            quotas.push(AccountQuota { name: "bytes of code", code: "L-2ACBD22F", used, limit });
         }
         Ok(quotas)
     }

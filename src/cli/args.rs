@@ -200,6 +200,23 @@ pub enum Command {
         #[command(flatten)]
         selectors: Selectors,
     },
+    /// Tell a rollout from its records: what failed first, when, and in which targets
+    Report {
+        /// The rollout; `apply` and `deploy` print its name when it begins
+        rollout: String,
+        /// Write it as one HTML page
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+        /// Write it as JUnit XML, a suite a wave and a case a target
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
+        /// Append it in Markdown, as to $GITHUB_STEP_SUMMARY
+        #[arg(long, value_name = "FILE")]
+        summary: Option<PathBuf>,
+        /// Print what failed as GitHub's annotations, at the template's lines
+        #[arg(long)]
+        annotations: bool,
+    },
     /// Go on with rollbacks that have failed (UPDATE_ROLLBACK_FAILED)
     Recover {
         /// The stage
@@ -373,6 +390,8 @@ pub enum TenantCommand {
         #[command(flatten)]
         sure: Sure,
     },
+    /// Print the tenants with their accounts and labels as a file would list them, for `--tenants`
+    List,
     /// Let a tenant go: delete the application's stacks in its account, then the roles, and take it out of the list
     Remove {
         /// Its name

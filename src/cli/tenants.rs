@@ -23,7 +23,7 @@ pub async fn files(args: &Args) -> Result<Files, CommandError> {
         return Ok(files.with_tenants(list)?);
     }
     // What cannot be read is told by the command.
-    let Ok(Some(Kept { directory, region })) = files.kept() else { return Ok(files) };
+    let Ok(Some(Kept { directory, region, account: tooling_account })) = files.kept() else { return Ok(files) };
     let environment = Environment::read();
     let (tooling, caller) = connect(&region, &environment).await?;
     let (name, text) = match &directory {
@@ -34,6 +34,12 @@ pub async fn files(args: &Args) -> Result<Files, CommandError> {
             (format!("ssm:{name}"), text)
         }
         Directory::Organizations(unit) => {
+            if !unit.ou.starts_with("ou-") {
+                let error = CommandError::usage(format!("`{}` is not the id of an organizational unit", unit.ou));
+                return Err(
+                    error.hint("it begins with ou-; of a root, tenants would be all accounts, whosever they are")
+                );
+            }
             let tooling = match &unit.role {
                 None => tooling,
                 Some(role) => {
@@ -42,13 +48,21 @@ pub async fn files(args: &Args) -> Result<Files, CommandError> {
                         CommandError::usage(format!("`{role}` is not the ARN of a role"))
                             .hint("`tenants.organizations.role` names it")
                     })?;
-                    tooling.assuming(role, &account, &region, visit(&environment, &caller, "tenants")).await?
+                    let visit = visit(&environment, &caller, "tenants");
+                    tooling.assuming(role, &account, &region, visit).await.map_err(|fault| {
+                        CommandError::from(fault).hint(format!(
+                            "{role} has to trust this caller for sts:AssumeRole and sts:SetSourceIdentity, and the caller's own \
+                             policies have to allow both: no policy of `tenantry bootstrap` does"
+                        ))
+                    })?
                 }
             };
-            (format!("organizations:{}", unit.ou), list(unit, members(&tooling, unit).await?)?)
+            (format!("organizations:{}", unit.ou), list(unit, &tooling_account, members(&tooling, unit).await?)?)
         }
     };
-    Ok(Files { tenants: Some(Document::new(Path::new(&name), text)), ..files })
+    // What a parameter holds is shown to nobody: it may be encrypted there.
+    let is_private = matches!(directory, Directory::Parameter(_));
+    Ok(Files { tenants: Some(Document { is_private, ..Document::new(Path::new(&name), text) }), ..files })
 }
 
 async fn members(tooling: &Tooling, unit: &Unit) -> Result<Vec<Member>, CommandError> {
@@ -65,33 +79,38 @@ async fn members(tooling: &Tooling, unit: &Unit) -> Result<Vec<Member>, CommandE
     })
 }
 
-/// Writes accounts as a list of tenants. Accounts that are not active are in it as comments: nobody can be released to
-/// there.
-fn list(unit: &Unit, members: Vec<Member>) -> Result<String, CommandError> {
+/// Writes accounts as a list of tenants. The tooling account is none; an account that is not active is a tenant that is
+/// closed.
+fn list(unit: &Unit, tooling: &AccountId, members: Vec<Member>) -> Result<String, CommandError> {
     let mut text =
         format!("# The accounts of {}, as Organizations has told them at {:.0}.\n", unit.ou, Timestamp::now());
     for member in members {
         let Member { id, name, state, unit: below, mut tags } = member;
-        if unit.exclude.iter().any(|one| one.0 == id || one.0 == name) {
+        if id == tooling.as_str() || unit.exclude.iter().any(|one| one.0 == id || one.0 == name) {
             continue;
         }
-        // Comments end with their line.
-        let told: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if state != "ACTIVE" {
-            let _ = writeln!(text, "# {told} {id}: {state}");
-            continue;
-        }
+        let is_closed = state != "ACTIVE";
         let tenant = match &unit.name_tag {
             None => plain(&name),
-            Some(tag) => tags.remove(tag).ok_or_else(|| {
-                CommandError::usage(format!("account {id} ({told}) of {} has no tag `{tag}`", unit.ou))
-                    .hint("the tag says the tenant's name: give it one, or name the account in `exclude`")
-            })?,
+            Some(tag) => match tags.remove(tag) {
+                Some(tenant) => tenant,
+                None if is_closed => plain(&name),
+                None => {
+                    let told: String = name.chars().filter(|c| !c.is_control()).collect();
+                    let error = CommandError::usage(format!("account {id} ({told}) of {} has no tag `{tag}`", unit.ou));
+                    let hint = "the tag says the tenant's name: give it one before it is moved there, or name the account in `exclude`";
+                    return Err(error.hint(hint));
+                }
+            },
         };
         let mut labels: BTreeMap<String, String> = tags;
         labels.extend(below.map(|below| ("ou".to_owned(), below)));
+        let mut tenant = json!({ "name": tenant, "account": id, "labels": labels });
+        if is_closed {
+            tenant["closed"] = state.into();
+        }
         // JSON is YAML.
-        let _ = writeln!(text, "- {}", json!({ "name": tenant, "account": id, "labels": labels }));
+        let _ = writeln!(text, "- {tenant}");
     }
     Ok(text)
 }
@@ -121,7 +140,8 @@ mod tests {
     }
 
     fn lines(unit: &Unit, member: Member) -> String {
-        list(unit, vec![member]).unwrap().lines().skip(1).collect()
+        let tooling = AccountId::new("111111111111").unwrap();
+        list(unit, &tooling, vec![member]).unwrap().lines().skip(1).collect()
     }
 
     #[test]
@@ -130,14 +150,17 @@ mod tests {
         assert_eq!(lines(&unit(None), member("Unicorn (Prod)", "ACTIVE")), tenant);
         let named = lines(&unit(Some("ring")), member("x", "ACTIVE"));
         assert_eq!(named, r#"- {"name":"2","account":"222222222222","labels":{"ou":"late"}}"#);
-        assert!(list(&unit(Some("tenant")), vec![member("x", "ACTIVE")]).is_err());
+        let tooling = AccountId::new("111111111111").unwrap();
+        assert!(list(&unit(Some("tenant")), &tooling, vec![member("x", "ACTIVE")]).is_err());
+        let own = AccountId::new("222222222222").unwrap();
+        assert_eq!(list(&unit(None), &own, vec![member("x", "ACTIVE")]).unwrap().lines().count(), 1);
     }
 
     #[test]
-    fn accounts_that_are_closed_are_none_and_their_names_write_nothing() {
-        let told = lines(&unit(None), member("x\n- {name: y, account: \"1\"}", "SUSPENDED"));
-        assert_eq!(told, "# x - {name: y, account: \"1\"} 222222222222: SUSPENDED");
-        let named = lines(&unit(None), member("\"}\n- {", "ACTIVE"));
-        assert!(named.starts_with(r#"- {"name":"","#), "{named}");
+    fn what_is_closed_says_so_and_hostile_names_write_nothing() {
+        let told = lines(&unit(Some("tenant")), member("x", "SUSPENDED"));
+        assert!(told.ends_with(r#""closed":"SUSPENDED"}"#), "{told}");
+        let named = lines(&unit(None), member("\"}\n- {name: y, account: \"1\"}", "ACTIVE"));
+        assert!(named.starts_with(r#"- {"name":"name-y-account-1","#), "{named}");
     }
 }

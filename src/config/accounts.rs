@@ -34,7 +34,7 @@ pub struct Accounts {
     pub external_id: Option<String>,
     roles: RoleNames,
     stack: String,
-    /// Where AWS keeps the tenants, if it does.
+    /// Where the list of tenants is, if nothing is written there.
     kept: Option<String>,
     /// The tenants that each stage names; none where it has all the others.
     stages: Vec<(String, Option<Vec<String>>)>,
@@ -53,6 +53,10 @@ pub struct TenantAccount {
     pub roles: RoleNames,
     /// What the roles' trust policies ask for, if anything. Treated as a secret.
     pub external_id: Option<String>,
+    /// What the tenant can be selected by.
+    pub labels: BTreeMap<String, String>,
+    /// The account's state, where it is closed.
+    pub closed: Option<String>,
 }
 
 /// Names of the roles in a tenant's account.
@@ -113,8 +117,7 @@ impl Accounts {
             prefix,
             bootstrap: file.bootstrap.clone().unwrap_or_default(),
             stack: file.stack.clone(),
-            kept: matches!(file.tenants, schema::Tenants::Kept(_))
-                .then(|| documents[tenants_at.0].path.display().to_string()),
+            kept: files.tenants.as_ref().map(|list| list.path.display().to_string()),
             stages: file.stages.iter().map(|(name, stage)| (name.clone(), stage.tenants.clone())).collect(),
             tenants: Vec::new(),
             external_id: file.roles.external_id.clone(),
@@ -160,6 +163,8 @@ impl Accounts {
             account,
             roles: RoleNames::of(&tenant.roles, roles),
             external_id: tenant.roles.external_id.clone().or_else(|| roles.external_id.clone()),
+            labels: tenant.labels.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect(),
+            closed: tenant.closed.clone(),
         })
     }
 
@@ -214,9 +219,11 @@ impl Accounts {
         labels: &[(String, String)],
     ) -> Result<Edited, Problems> {
         if let Some(kept) = &self.kept {
-            let problem = Problem::new(format!("the tenants are kept in {kept}, and not in a file"));
+            let problem = Problem::new(format!("the list of tenants is {kept}, and nothing is written there"));
             let problem = problem.at(CONFIG, self.documents[CONFIG].value(&["tenants"]));
-            let hint = format!("add account {account} there, then set it up with `tenantry bootstrap tenant {name}`");
+            let tooling = if self.bootstrap.organization.is_some() { "" } else { "`tenantry bootstrap tooling` and " };
+            let hint =
+                format!("add account {account} there, then set it up with {tooling}`tenantry bootstrap tenant {name}`");
             return Err(Problems::new(&self.documents, [problem.hint(hint)]));
         }
         let document = &self.documents[self.tenants_at.0];
@@ -266,7 +273,7 @@ impl Accounts {
         Ok(edited.swap_remove(0))
     }
 
-    /// Returns where AWS keeps the tenants, if it does: nothing is written there.
+    /// Returns where the list of tenants is, if nothing is written there.
     pub fn kept(&self) -> Option<&str> {
         self.kept.as_deref()
     }

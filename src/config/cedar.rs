@@ -74,30 +74,29 @@ impl<'a> Stores<'a> {
         Some((id, self.tree().text(id)?))
     }
 
+    /// Tells whether a store has a schema that is not known here: a function makes it, or the properties.
+    fn may_be_made(&self, store: Id) -> bool {
+        let Some(properties) = self.tree().child(store, "Properties") else { return false };
+        let entries = self.tree().entries(properties);
+        self.tree().is_tagged(properties)
+            || entries.iter().any(|(name, _)| *name == "Schema" || name.starts_with("Fn::"))
+    }
+
     /// Reads a store's schema. Where the store validates nothing, only the form of its policies matters.
     fn schema(&mut self, name: &str, store: Id) -> Option<Validator> {
         let validates = self.text(store, &["ValidationSettings", "Mode"]).is_some_and(|(_, mode)| mode == "STRICT");
         let (id, text) = match self.property(store, &["Schema", "CedarJson"]) {
+            None if self.may_be_made(store) => return None,
             // A store without a schema knows no action, so that no policy fits.
             None => (None, "{}"),
             Some(id) => (Some(id), self.tree().text(id)?),
         };
-        let read = || -> Result<Schema, String> {
-            let namespaces: BTreeMap<String, serde_json::Value> =
-                serde_json::from_str(text).map_err(|error| format!("it is not JSON as Cedar has it: {error}"))?;
-            let mut names = namespaces.keys();
-            if let (Some(one), Some(other)) = (names.next(), names.next()) {
-                return Err(format!("it has the namespaces `{one}` and `{other}`, and Verified Permissions takes one"));
-            }
-            if let Some(wrong) = namespaces.keys().find(|name| name.is_empty() || RESERVED.contains(&name.as_str())) {
-                return Err(format!("`{wrong}` cannot name a namespace in Verified Permissions"));
-            }
-            Schema::from_json_str(text).map_err(|error| told(&error).0)
-        };
-        match read() {
+        match schema(text) {
             Ok(schema) => validates.then(|| Validator::new(schema)),
-            Err(why) => {
-                let place = id.map_or(0..0, |id| self.document.place(id));
+            Err((why, at)) => {
+                let place = id.map_or(0..0, |id| {
+                    at.and_then(|at| within(self.document, id, at..at + 1)).unwrap_or_else(|| self.document.place(id))
+                });
                 let problem = Problem::new(format!("the schema of policy store {name}: {why}"));
                 self.problems.push(problem.at(self.number, place));
                 None
@@ -143,6 +142,7 @@ impl<'a> Stores<'a> {
         }
         let linked = ["Definition", "TemplateLinked", "PolicyTemplateId"];
         let Some(id) = self.property(resource, &linked) else { return };
+        self.refers(id, &what, TEMPLATE, "PolicyTemplateId");
         let Some(template) = self.named(id).and_then(|name| self.templates.get(name)).cloned() else { return };
         let slots = [("Principal", SlotId::principal()), ("Resource", SlotId::resource())];
         let mut values = HashMap::new();
@@ -172,9 +172,29 @@ impl<'a> Stores<'a> {
         }
     }
 
+    /// Tells a reference to something else than an id: only of a store, Ref returns that.
+    /// Sources: <https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-verifiedpermissions-policystore.html>
+    /// and, of templates, the same page's sibling.
+    fn refers(&mut self, id: Id, what: &str, kind: &str, attribute: &str) {
+        let Some((name, asked)) = self.reference(id) else { return };
+        if !self.of_type(kind).iter().any(|(known, _)| *known == name) {
+            return;
+        }
+        let is_right = asked.map_or(kind == STORE, |asked| asked == attribute);
+        if !is_right {
+            let problem = Problem::new(format!("{what}: this is not the {attribute} of {name}"));
+            let problem = problem.at(self.number, self.document.tree.node(id).value.clone());
+            self.problems.push(problem.hint(format!("write !GetAtt {name}.{attribute}")));
+        }
+    }
+
     /// Compares policies with the schema of the store that they are for.
     fn validate(&mut self, resource: Id, id: Id, what: &str, set: &PolicySet) {
-        let store = self.property(resource, &["PolicyStoreId"]).and_then(|id| self.named(id));
+        let store = self.property(resource, &["PolicyStoreId"]);
+        if let Some(store) = store {
+            self.refers(store, what, STORE, "PolicyStoreId");
+        }
+        let store = store.and_then(|id| self.named(id));
         let Some(Some(validator)) = store.and_then(|store| self.validators.get(store)) else { return };
         let result = validator.validate(set, ValidationMode::Strict);
         // The validator tells them in no order.
@@ -206,19 +226,55 @@ impl<'a> Stores<'a> {
 
     /// Returns the resource that a value refers to.
     fn named(&self, id: Id) -> Option<&'a str> {
+        Some(self.reference(id)?.0)
+    }
+
+    /// Returns the resource that a value refers to and, of a GetAtt, the attribute.
+    fn reference(&self, id: Id) -> Option<(&'a str, Option<&'a str>)> {
         let tree = self.tree();
         let node = tree.node(tree.resolve(id));
-        let first = |id| match &tree.node(tree.resolve(id)).kind {
-            Kind::Scalar(text, _) => text.split('.').next(),
-            Kind::Sequence => tree.child(id, "0").and_then(|id| tree.text(id)),
-            _ => None,
+        let (id, of_attribute) = match (&node.kind, node.tag.as_deref()) {
+            (Kind::Mapping { .. }, None) => match tree.child(id, "Ref") {
+                Some(id) => (id, false),
+                None => (tree.child(id, "Fn::GetAtt")?, true),
+            },
+            (_, Some("!Ref")) => (id, false),
+            (_, Some("!GetAtt")) => (id, true),
+            _ => return None,
         };
-        match (&node.kind, node.tag.as_deref()) {
-            (Kind::Mapping { .. }, None) => first(tree.child(id, "Ref").or_else(|| tree.child(id, "Fn::GetAtt"))?),
-            (_, Some("!Ref" | "!GetAtt")) => first(id),
-            _ => None,
-        }
+        let (name, attribute) = match &tree.node(tree.resolve(id)).kind {
+            Kind::Scalar(text, _) if of_attribute => text.split_once('.')?,
+            Kind::Scalar(text, _) => (text.as_str(), ""),
+            Kind::Sequence => (tree.text(tree.child(id, "0")?)?, tree.text(tree.child(id, "1")?)?),
+            _ => return None,
+        };
+        Some((name, of_attribute.then_some(attribute)))
     }
+}
+
+/// Reads a schema as Verified Permissions takes it. Of a mistake, its place is returned where it is known.
+fn schema(text: &str) -> Result<Schema, (String, Option<usize>)> {
+    let unread = |error: serde_json::Error| {
+        let line: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+        let said = error.to_string();
+        let said = said.split(" at line ").next().unwrap_or_default();
+        (format!("it is not JSON: {said}"), Some(line + error.column().saturating_sub(1)))
+    };
+    let whole: serde_json::Value = serde_json::from_str(text).map_err(unread)?;
+    let nowhere = |why: String| (why, None);
+    let Some(namespaces) = whole.as_object() else {
+        return Err(nowhere("it is no object with a namespace".to_owned()));
+    };
+    let mut names = namespaces.keys();
+    if let (Some(one), Some(other)) = (names.next(), names.next()) {
+        let why = format!("it has the namespaces `{one}` and `{other}`, and Verified Permissions takes one");
+        return Err(nowhere(why));
+    }
+    let is_reserved = |name: &&String| name.split("::").any(|part| RESERVED.contains(&part.to_lowercase().as_str()));
+    if let Some(wrong) = namespaces.keys().find(|name| name.is_empty() || is_reserved(name)) {
+        return Err(nowhere(format!("`{wrong}` cannot name a namespace in Verified Permissions")));
+    }
+    Schema::from_json_str(text).map_err(|error| nowhere(told(&error).0))
 }
 
 /// Returns what an error says, with its causes on the same line, and what would help.
@@ -316,7 +372,9 @@ permit (
 
     fn linked(values: &str) -> String {
         template(SHARE)
-            + &policy(&format!("TemplateLinked: {{ PolicyTemplateId: {{ 'Fn::GetAtt': [Share, Id] }}, {values} }}"))
+            + &policy(&format!(
+                "TemplateLinked: {{ PolicyTemplateId: {{ 'Fn::GetAtt': [Share, PolicyTemplateId] }}, {values} }}"
+            ))
     }
 
     #[test]
@@ -332,6 +390,13 @@ permit (
         let made =
             r#"Static: { Statement: !Sub 'permit (principal == App::User::"${Admin}", action, resource) wenn' }"#;
         assert_eq!(told_of(SCHEMA, "STRICT", &policy(made)), "");
+        for schema in
+            ["Schema: !If [Is, { CedarJson: '{}' }, { CedarJson: '{}' }]", "Fn::Transform: { Name: AWS::Include }"]
+        {
+            let store = format!("ValidationSettings: {{ Mode: STRICT }}\n      {schema}");
+            let text = format!("Resources:\n{}{}", resource("Store", STORE, &store), rule(MISSPELT));
+            assert!(check(&Document::new(Path::new("template.yaml"), text), 0).is_empty(), "{schema}");
+        }
     }
 
     #[test]
@@ -348,6 +413,11 @@ permit (
             strict(&linked("Principal: { EntityType: 'App::User', EntityId: ann }")),
             strict(&linked("Principal: { EntityType: 'an user', EntityId: ann }")),
             schema("{"),
+            schema("{\n  \"App\": {\n    \"entityTypes\": {},,\n  }\n}"),
+            schema("[]"),
+            schema(r#"{"AWS::Documents": {"entityTypes": {}, "actions": {}}}"#),
+            strict(&rule("permit (principal, action, resource);").replace("!Ref Store", "!GetAtt Store.Arn")),
+            strict(&linked("Principal: { EntityType: 'App::User', EntityId: a }, Resource: { EntityType: 'App::Document', EntityId: d }").replace("{ 'Fn::GetAtt': [Share, PolicyTemplateId] }", "!Ref Share")),
             schema(r#"{"A": {"entityTypes": {}, "actions": {}}, "B": {"entityTypes": {}, "actions": {}}}"#),
             schema(r#"{"aws": {"entityTypes": {}, "actions": {}}}"#),
             schema(r#"{"A": {"entityTypes": {"U": {"memberOfTypes": ["Nobody"]}}, "actions": {}}}"#),

@@ -42,7 +42,9 @@ pub(super) fn check(project: &Project) -> Vec<Problem> {
     let mut all: Vec<Resolved> = Vec::new();
     for stage in &project.stages {
         let resolved = project.resolve(stage, &release, &mut problems);
-        if resolved.is_empty() && problems.is_empty() {
+        // A list that AWS keeps need not have anybody yet for the stage that has all the others.
+        let may_be_empty = project.is_kept() && project.file.stages[&stage.name].tenants.is_none();
+        if resolved.is_empty() && problems.is_empty() && !may_be_empty {
             let place = project.documents[CONFIG].key(&["stages", &stage.name]);
             let problem = Problem::new(format!("stage `{}` has no tenant", stage.name)).at(CONFIG, place);
             problems
@@ -216,7 +218,7 @@ fn membership(project: &Project, problems: &mut Vec<Problem>) {
             let known = project.artifacts.keys().map(String::as_str);
             problems.push(at(problem.did_you_mean(name, known), &["artifacts", name]));
         }
-        if !home.contains_key(&number) {
+        if !home.contains_key(&number) && tenant.closed.is_none() {
             problems.push(at(Problem::new(format!("tenant `{}` is in no stage", tenant.name)), &["name"]));
         }
         let regions: Vec<&String> =

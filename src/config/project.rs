@@ -329,6 +329,7 @@ fn stages(
     document: &Document,
     problems: &mut Vec<Problem>,
 ) -> Vec<StageConfig> {
+    let is_open = |number: &usize| tenants[*number].closed.is_none();
     let named: BTreeSet<&str> =
         file.stages.values().flat_map(|stage| stage.tenants.iter().flatten()).map(String::as_str).collect();
     let by_name: HashMap<&str, usize> =
@@ -336,7 +337,10 @@ fn stages(
     let mut stages = Vec::new();
     for (name, stage) in &file.stages {
         let members: Vec<usize> = match &stage.tenants {
-            None => (0..tenants.len()).filter(|number| !named.contains(tenants[*number].name.as_str())).collect(),
+            None => (0..tenants.len())
+                .filter(|number| !named.contains(tenants[*number].name.as_str()))
+                .filter(is_open)
+                .collect(),
             Some(names) => {
                 let find = |(place, wanted): (usize, &String)| {
                     let found = by_name.get(wanted.as_str()).copied();
@@ -347,7 +351,7 @@ fn stages(
                     }
                     found
                 };
-                names.iter().enumerate().filter_map(find).collect()
+                names.iter().enumerate().filter_map(find).filter(is_open).collect()
             }
         };
         let rollout = waves::policy(&stage.rollout);
@@ -652,6 +656,18 @@ impl Project {
     pub(super) fn tenant_key(&self, number: usize, rest: &[&str]) -> std::ops::Range<usize> {
         let keys = self.tenant_keys(number, rest);
         self.documents[self.tenants_at.0].key(&keys.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Returns the tenants whose accounts are closed, with the account and its state.
+    pub fn closed(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.tenants
+            .iter()
+            .filter_map(|tenant| Some((tenant.name.as_str(), tenant.account.0.as_str(), tenant.closed.as_deref()?)))
+    }
+
+    /// Tells whether AWS keeps the list of tenants: it may change between two runs without anybody's doing here.
+    pub fn is_kept(&self) -> bool {
+        matches!(self.file.tenants, Tenants::Kept(_))
     }
 
     /// Returns the managed policies that the deployment role has beside its own.

@@ -313,6 +313,8 @@ pub struct Tenant {
     /// Roles that differ from those of all tenants.
     #[serde(default)]
     pub roles: Roles,
+    /// The state of an account that is not active any more, as SUSPENDED: nothing is released to it.
+    pub closed: Option<String>,
     /// The release that this tenant stays on: others are not released to it.
     pub pin: Option<Text>,
     /// Artifacts that are this tenant's own, in place of those of the same name.
@@ -345,7 +347,7 @@ pub enum Directory {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Unit {
-    /// Its id, as ou-ab12-34567890, or that of a root.
+    /// Its id, as ou-ab12-34567890.
     pub ou: String,
     /// The tag of an account that says the tenant's name; the account's own name says it where none is given. All tags of an
     /// account are labels of the tenant where one is given.

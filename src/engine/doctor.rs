@@ -19,15 +19,15 @@ pub enum Check {
     Access,
     /// An artifact can be read and decrypted with the tenant's own rights.
     Artifacts,
-    /// A change set can be created with the deployment role, from a template in the bucket, with the template's macros.
-    ChangeSets,
     /// There is room for what is released.
     Quotas,
+    /// A change set can be created with the deployment role, from a template in the bucket, with the template's macros.
+    ChangeSets,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Access, Self::Artifacts, Self::ChangeSets, Self::Quotas];
+    pub const ALL: [Self; 4] = [Self::Access, Self::Artifacts, Self::Quotas, Self::ChangeSets];
 
     /// Its name, as a heading.
     pub fn name(self) -> &'static str {
@@ -103,12 +103,8 @@ impl Engine {
         let work = |target: Target| {
             let (engine, sample, stage) = (self.clone(), sample.clone(), stage.to_owned());
             async move {
-                let examined = engine.examine_one(&target, &sample).await;
-                let (finding, quotas) = match examined {
-                    Ok(quotas) => {
-                        let full = quotas.iter().flatten().find(|quota| quota.is_full());
-                        (full.map(|quota| no_room(&target, quota)), quotas)
-                    }
+                let (finding, quotas) = match engine.examine_one(&target, &sample).await {
+                    Ok(quotas) => (None, quotas),
                     Err(finding) => (Some(finding), None),
                 };
                 Examination { stage, target: target.id, account: target.account, finding, quotas }
@@ -131,6 +127,14 @@ impl Engine {
             }
         };
         account.read_artifact(&sample.place).await.map_err(|fault| artifacts(target, &sample.place, &fault))?;
+
+        // Roles that were made before this was asked for cannot tell; a release does not need it.
+        let quotas = account.quotas().await.ok();
+        if let Some(full) = quotas.iter().flatten().find(|quota| quota.is_full()) {
+            // A stack that is there needs no further one, and there is no room to try with.
+            let is_there = account.stack(&target.stack).await.is_ok_and(|stack| stack.is_some());
+            return if is_there && full.name == "stacks" { Ok(quotas) } else { Err(no_room(target, full)) };
+        }
 
         let hash = Digest::of(format!("{} {}", self.run, target.id));
         let request = ChangeSetRequest {
@@ -157,15 +161,6 @@ impl Engine {
             self.events.notice(format!("{id}: what was made to look, stack {stack}, could not be deleted: {fault}"));
         }
         created.map_err(|fault| change_sets(target, &fault))?;
-        // Roles that were made before this was asked for cannot tell; a release does not need it.
-        let mut quotas = account.quotas().await.ok();
-        // A stack that is there needs no further one.
-        if let Some(quotas) = &mut quotas
-            && quotas.iter().any(AccountQuota::is_full)
-            && account.stack(&target.stack).await.is_ok_and(|stack| stack.is_some())
-        {
-            quotas.retain(|quota| quota.name != "stacks");
-        }
         Ok(quotas)
     }
 }
@@ -186,17 +181,24 @@ fn with_suffix(name: &str, suffix: &str) -> String {
     kept + suffix
 }
 
+/// Returns what there is to say of an account that is not active.
+pub fn closed(tenant: &str, account: &str, state: &str) -> Finding {
+    Finding {
+        check: Check::Access,
+        problem: format!("the organization says that account {account} is {state}"),
+        hint: format!(
+            "have it reopened, which is possible for 90 days; or let the tenant go: \
+             `tenantry tenant remove {tenant} --account-is-gone`"
+        ),
+        missing: None,
+    }
+}
+
 fn access(target: &Target, fault: &Fault, state: Option<&str>) -> Finding {
     let Target { access_role, id, account, .. } = target;
     let finding = |hint: String, missing| Finding { check: Check::Access, problem: fault.to_string(), hint, missing };
     if let Some(state) = state.filter(|state| *state != "ACTIVE") {
-        let problem = format!("the organization says that account {account} is {state}");
-        let hint = format!(
-            "have it reopened, which is possible for 90 days; or let the tenant go: \
-             `tenantry tenant remove {} --account-is-gone`",
-            id.tenant
-        );
-        return Finding { check: Check::Access, problem, hint, missing: None };
+        return closed(&id.tenant, account.as_str(), state);
     }
     match fault.kind {
         FaultKind::WrongAccount => {

@@ -43,6 +43,16 @@ struct Begun {
     prepared: Vec<Prepared>,
 }
 
+/// What stands in a journal.
+enum Entry {
+    /// It was begun, or gone on with.
+    Begun(Begun),
+    /// A target's change set was about to be executed for the second time.
+    Again(Prepared),
+    /// Something was told.
+    Told(Timed),
+}
+
 /// What is known of a rollout that was begun.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
@@ -50,6 +60,8 @@ pub struct History {
     pub plan: Digest,
     /// The stage.
     pub stage: String,
+    /// Who has begun it.
+    pub by: Identity,
     /// When it was begun first.
     pub begun: Timestamp,
     /// The change sets that it has executed or was about to execute, in their order.
@@ -201,6 +213,42 @@ impl Engine {
     pub async fn history(&self, application: &str, rollout: &str) -> Result<Option<History>, Fault> {
         let mut history: Option<History> = None;
         let (mut outcomes, mut prepared) = (BTreeMap::new(), Vec::new());
+        self.read_journal(application, rollout, |entry| match entry {
+            Entry::Again(one) => prepared.push(one),
+            Entry::Begun(begun) => {
+                prepared.extend(begun.prepared);
+                let Begun { plan, stage, at, by, .. } = begun;
+                let first = History { plan, stage, by, begun: at, prepared: Vec::new(), outcomes: BTreeMap::new() };
+                history.get_or_insert(first);
+            }
+            Entry::Told(told) => match told.event {
+                Event::Finished { target, outcome } => _ = outcomes.insert(target, outcome),
+                Event::Prepared { prepared: one } => prepared.push(one),
+                _ => {}
+            },
+        })
+        .await?;
+        Ok(history.map(|history| History { prepared, outcomes, ..history }))
+    }
+
+    /// Reads all that happened in a rollout, as it was told, in its order.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's fault.
+    pub async fn told(&self, application: &str, rollout: &str) -> Result<Vec<Timed>, Fault> {
+        let mut told = Vec::new();
+        self.read_journal(application, rollout, |entry| {
+            if let Entry::Told(one) = entry {
+                told.push(one);
+            }
+        })
+        .await?;
+        Ok(told)
+    }
+
+    /// Reads a journal, segment by segment.
+    async fn read_journal(&self, application: &str, rollout: &str, mut each: impl FnMut(Entry)) -> Result<(), Fault> {
         let keys = self.store.list(&prefix(application, rollout)).await?;
         let read = |key: String| {
             let store = self.store.clone();
@@ -211,26 +259,15 @@ impl Engine {
             let (key, Some((bytes, _))) = result.unwrap_or_else(stopped)? else { continue };
             let wrong = |error: serde_json::Error| edited(&key, &format!("it cannot be read: {error}"));
             if key.contains("-again-") {
-                prepared.push(serde_json::from_slice(&bytes).map_err(wrong)?);
-                continue;
-            }
-            if key.ends_with("-begun.json") {
-                let begun: Begun = serde_json::from_slice(&bytes).map_err(wrong)?;
-                prepared.extend(begun.prepared);
-                let Begun { plan, stage, at, .. } = begun;
-                let first = History { plan, stage, begun: at, prepared: Vec::new(), outcomes: BTreeMap::new() };
-                history.get_or_insert(first);
-                continue;
-            }
-            for line in bytes.split(|byte| *byte == b'\n') {
-                let event: Timed = serde_json::from_slice(line).map_err(wrong)?;
-                match event.event {
-                    Event::Finished { target, outcome } => _ = outcomes.insert(target, outcome),
-                    Event::Prepared { prepared: one } => prepared.push(one),
-                    _ => {}
+                each(Entry::Again(serde_json::from_slice(&bytes).map_err(wrong)?));
+            } else if key.ends_with("-begun.json") {
+                each(Entry::Begun(serde_json::from_slice(&bytes).map_err(wrong)?));
+            } else {
+                for line in bytes.split(|byte| *byte == b'\n') {
+                    each(Entry::Told(serde_json::from_slice(line).map_err(wrong)?));
                 }
             }
         }
-        Ok(history.map(|history| History { prepared, outcomes, ..history }))
+        Ok(())
     }
 }

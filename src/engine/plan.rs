@@ -464,7 +464,7 @@ impl Attempt {
             rollback_alarms,
             version,
         ]);
-        let hash = Digest::of(asked.to_string());
+        let hash = Digest::of(crate::domain::digest::canonical(&asked));
         Ok(ChangeSetRequest {
             stack: target.stack.clone(),
             name: format!("tenantry-{id}-{}", hash.short()),

@@ -41,18 +41,33 @@ pub struct Comparison {
     pub unknown: BTreeSet<String>,
 }
 
+/// Services that many types need beside their own: what there is of them is essential only where the type is one of theirs.
+const HELPERS: [&str; 12] =
+    ["cloudwatch", "ec2", "events", "iam", "kms", "lambda", "logs", "s3", "secretsmanager", "sns", "ssm", "sts"];
+
+/// What every role that CloudFormation uses needs to read what is released, whichever types it has.
+const RELEASE: [&str; 4] = ["cloudformation:CreateChangeSet", "kms:Decrypt", "s3:GetObject", "s3:GetObjectVersion"];
+
 /// Returns the types of a template's resources, with those that SAM makes of its own.
 pub fn types(document: &Document) -> BTreeSet<String> {
     let tree = &document.tree;
-    let resources = tree.root().and_then(|root| tree.child(root, "Resources"));
+    let child = |name: &str| tree.root().and_then(|root| tree.child(root, name));
+    let resources = child("Resources");
     let mut found = BTreeSet::new();
+    let globals = child("Globals");
     for (name, resource) in resources.map(|id| tree.entries(id)).unwrap_or_default() {
         let body = if name.starts_with("Fn::ForEach") { tree.child(resource, "2") } else { None };
         let looped = body.map(|body| tree.entries(body)).unwrap_or_default();
         for id in looped.into_iter().map(|(_, id)| id).chain([resource]) {
             let Some(kind) = tree.child(id, "Type").and_then(|id| tree.text(id)) else { continue };
             match kind.strip_prefix("AWS::Serverless::") {
-                Some(kind) => made_by_sam(document, kind, tree.child(id, "Properties"), &mut found),
+                Some(kind) => {
+                    let global = globals.and_then(|globals| tree.child(globals, kind));
+                    let places: Vec<Id> = tree.child(id, "Properties").into_iter().chain(global).collect();
+                    made_by_sam(document, kind, &places, &mut found);
+                }
+                // What it says of the CDK is for nobody.
+                None if kind == "AWS::CDK::Metadata" => {}
                 None => _ = found.insert(kind.to_owned()),
             }
         }
@@ -62,9 +77,9 @@ pub fn types(document: &Document) -> BTreeSet<String> {
 
 /// Adds the types that SAM makes.
 /// Source: <https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-specification-generated-resources.html>
-fn made_by_sam(document: &Document, kind: &str, properties: Option<Id>, found: &mut BTreeSet<String>) {
+fn made_by_sam(document: &Document, kind: &str, properties: &[Id], found: &mut BTreeSet<String>) {
     let tree = &document.tree;
-    let has = |key: &str| properties.is_some_and(|id| tree.child(id, key).is_some());
+    let has = |key: &str| properties.iter().any(|id| tree.child(*id, key).is_some());
     let mut add = |types: &[&str]| found.extend(types.iter().map(|name| format!("AWS::{name}")));
     match kind {
         "Function" | "StateMachine" => {
@@ -84,14 +99,22 @@ fn made_by_sam(document: &Document, kind: &str, properties: Option<Id>, found: &
             if has("EventInvokeConfig") {
                 add(&["Lambda::EventInvokeConfig"]);
             }
-            let events = properties.and_then(|id| tree.child(id, "Events")).map(|id| tree.entries(id));
-            for (_, event) in events.unwrap_or_default() {
+            let events = properties.iter().filter_map(|id| tree.child(*id, "Events")).flat_map(|id| tree.entries(id));
+            for (_, event) in events {
+                if kind == "StateMachine" {
+                    add(match tree.child(event, "Type").and_then(|id| tree.text(id)).unwrap_or_default() {
+                        "Api" => &["ApiGateway::RestApi", "ApiGateway::Deployment", "ApiGateway::Stage", "IAM::Role"],
+                        "ScheduleV2" => &["Scheduler::Schedule", "IAM::Role"],
+                        _ => &["Events::Rule", "IAM::Role"],
+                    });
+                    continue;
+                }
                 add(match tree.child(event, "Type").and_then(|id| tree.text(id)).unwrap_or_default() {
                     "Api" => {
                         &["ApiGateway::RestApi", "ApiGateway::Deployment", "ApiGateway::Stage", "Lambda::Permission"]
                     }
                     "HttpApi" => &["ApiGatewayV2::Api", "ApiGatewayV2::Stage", "Lambda::Permission"],
-                    "SNS" => &["SNS::Subscription", "Lambda::Permission"],
+                    "SNS" => &["SNS::Subscription", "Lambda::Permission", "SQS::QueuePolicy"],
                     "Schedule" | "CloudWatchEvent" | "EventBridgeRule" => &["Events::Rule", "Lambda::Permission"],
                     "ScheduleV2" => &["Scheduler::Schedule", "IAM::Role"],
                     "IoTRule" => &["IoT::TopicRule", "Lambda::Permission"],
@@ -103,8 +126,26 @@ fn made_by_sam(document: &Document, kind: &str, properties: Option<Id>, found: &
                 });
             }
         }
-        "Api" => add(&["ApiGateway::RestApi", "ApiGateway::Deployment", "ApiGateway::Stage"]),
-        "HttpApi" => add(&["ApiGatewayV2::Api", "ApiGatewayV2::Stage"]),
+        "Api" | "HttpApi" => {
+            let v2 = kind == "HttpApi";
+            add(if v2 {
+                &["ApiGatewayV2::Api", "ApiGatewayV2::Stage"]
+            } else {
+                &["ApiGateway::RestApi", "ApiGateway::Deployment", "ApiGateway::Stage"]
+            });
+            if has("Domain") {
+                let named: &[&str] = if v2 {
+                    &["ApiGatewayV2::DomainName", "ApiGatewayV2::ApiMapping", "Route53::RecordSetGroup"]
+                } else {
+                    &["ApiGateway::DomainName", "ApiGateway::BasePathMapping", "Route53::RecordSetGroup"]
+                };
+                add(named);
+            }
+            let auth = properties.iter().filter_map(|id| tree.child(*id, "Auth"));
+            if auth.filter(|id| tree.child(*id, "UsagePlan").is_some()).count() > 0 {
+                add(&["ApiGateway::UsagePlan", "ApiGateway::UsagePlanKey", "ApiGateway::ApiKey"]);
+            }
+        }
         "SimpleTable" => add(&["DynamoDB::Table"]),
         "LayerVersion" => add(&["Lambda::LayerVersion"]),
         "Application" => add(&["CloudFormation::Stack"]),
@@ -129,11 +170,15 @@ pub fn compare(types: &BTreeSet<String>, policies: &[&Value]) -> Comparison {
     };
     let mut comparison = Comparison::default();
     for name in types {
-        let Some(needed) = PERMISSIONS.get(name) else {
+        // Whoever answers is a function or a topic.
+        let custom = ["lambda:InvokeFunction".to_owned()];
+        let is_custom = name.starts_with("Custom::") || name == "AWS::CloudFormation::CustomResource";
+        let known = PERMISSIONS.get(name).map(Vec::as_slice).or(is_custom.then_some(&custom[..]));
+        let Some(needed) = known else {
             comparison.unknown.insert(name.clone());
             continue;
         };
-        let own = service(needed);
+        let own = service(name, needed);
         for action in needed {
             if matches(&denied, action) {
                 comparison.denied.insert(action.clone());
@@ -145,7 +190,9 @@ pub fn compare(types: &BTreeSet<String>, policies: &[&Value]) -> Comparison {
         }
         comparison.needed.insert(name.clone(), needed.iter().cloned().collect());
     }
-    let needed: BTreeSet<String> = comparison.needed.values().flatten().map(|action| action.to_lowercase()).collect();
+    let release = RELEASE.iter().map(|action| (*action).to_lowercase());
+    let needed: BTreeSet<String> =
+        comparison.needed.values().flatten().map(|action| action.to_lowercase()).chain(release).collect();
     let is_unused = |action: &String| {
         let pattern = pattern(action);
         !needed.iter().any(|needed| pattern.matches(needed))
@@ -154,13 +201,18 @@ pub fn compare(types: &BTreeSet<String>, policies: &[&Value]) -> Comparison {
     comparison
 }
 
-/// Returns the service that most of a type's actions are of.
-fn service(actions: &[String]) -> Option<&str> {
+/// Returns the service that a type is of: that of its name, or that of most of its actions without those that only help.
+fn service<'a>(name: &str, actions: &'a [String]) -> Option<&'a str> {
+    let namespace = name.split("::").nth(1).unwrap_or_default().to_lowercase();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for action in actions {
         *counts.entry(action.split(':').next().unwrap_or_default()).or_default() += 1;
     }
-    counts.into_iter().max_by_key(|(_, count)| *count).map(|(service, _)| service)
+    if let Some((own, _)) = counts.get_key_value(namespace.as_str()) {
+        return Some(own);
+    }
+    let helps = |service: &str| HELPERS.contains(&service);
+    counts.into_iter().max_by_key(|(service, count)| (!helps(service), *count)).map(|(service, _)| service)
 }
 
 /// Actions are compared whatever their case.
@@ -212,8 +264,28 @@ mod tests {
             "AWS::Lambda::Version",
         ];
         assert_eq!(types_of(text), made);
+        let global = "Globals: { Function: { AutoPublishAlias: live } }\nResources: { F: { Type: AWS::Serverless::Function, Properties: { Role: x } } }";
+        assert_eq!(types_of(global), ["AWS::Lambda::Alias", "AWS::Lambda::Function", "AWS::Lambda::Version"]);
         let with_role = "Resources: { F: { Type: AWS::Serverless::Function, Properties: { Role: x } } }";
         assert_eq!(types_of(with_role), ["AWS::Lambda::Function"]);
+    }
+
+    #[test]
+    fn a_types_own_service_is_not_one_that_helps_it() {
+        for (name, own) in [
+            ("AWS::ElastiCache::CacheCluster", "elasticache"),
+            ("AWS::EKS::Cluster", "eks"),
+            ("AWS::Cognito::UserPoolDomain", "cognito-idp"),
+            ("AWS::ApiGatewayV2::ApiGatewayManagedOverrides", "apigateway"),
+            ("AWS::AmazonMQ::Broker", "mq"),
+            ("AWS::StepFunctions::StateMachine", "states"),
+            ("AWS::IAM::Role", "iam"),
+            ("AWS::S3::Bucket", "s3"),
+            ("AWS::Lambda::Function", "lambda"),
+            ("AWS::Logs::LogGroup", "logs"),
+        ] {
+            assert_eq!(service(name, &PERMISSIONS[name]), Some(own), "{name}");
+        }
     }
 
     #[test]

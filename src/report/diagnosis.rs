@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 
 use super::text::{BAD, DIM, GOOD, clean, count, styled};
 use super::views::table;
-use crate::domain::AccountQuota;
 use crate::engine::{DoctorCheck, Examination, Finding};
 
 /// Up to so many targets each is listed; beyond, only those with a finding.
@@ -21,15 +20,15 @@ pub fn diagnosis<'a>(tooling: impl Iterator<Item = (&'a str, &'a str, bool)>, ta
     }
     let bad: Vec<&Examination> = targets.iter().filter(|target| target.finding.is_some()).collect();
     let mut rows =
-        vec![["STAGE", "TARGET", "ACCOUNT", "ACCESS", "ARTIFACTS", "CHANGE SETS", "QUOTAS"].map(str::to_owned)];
+        vec![["STAGE", "TARGET", "ACCOUNT", "ACCESS", "ARTIFACTS", "QUOTAS", "CHANGE SETS"].map(str::to_owned)];
     for target in if targets.len() > LISTED { bad.clone() } else { targets.iter().collect() } {
         let Examination { stage, target, account, finding, quotas } = target;
-        let [access, artifacts, change_sets, mut room] = DoctorCheck::ALL.map(|check| mark(check, finding.as_ref()));
+        let [access, artifacts, mut room, change_sets] = DoctorCheck::ALL.map(|check| mark(check, finding.as_ref()));
         if finding.is_none() {
-            let fullest = quotas.iter().flatten().map(AccountQuota::percent).max();
-            room = fullest.map_or_else(|| "?".to_owned(), |percent| format!("{percent} %"));
+            let fullest = quotas.iter().flatten().max_by_key(|quota| quota.percent());
+            room = fullest.map_or_else(|| "?".to_owned(), |quota| format!("{} % of {}", quota.percent(), quota.name));
         }
-        rows.push([stage.clone(), target.to_string(), account.to_string(), access, artifacts, change_sets, room]);
+        rows.push([stage.clone(), target.to_string(), account.to_string(), access, artifacts, room, change_sets]);
     }
     if rows.len() > 1 {
         let _ = write!(text, "\n{}\n", table(&rows));

@@ -7,6 +7,7 @@ mod lines;
 mod mask;
 mod plan;
 mod progress;
+pub mod rollout;
 pub mod text;
 mod views;
 

@@ -25,6 +25,8 @@ pub struct Document {
     pub tree: Tree,
     /// Why its places are not known, where they are not.
     pub unreadable: Option<Unreadable>,
+    /// Whether its lines are not to be shown: it may have secrets, and be in no file of whoever reads.
+    pub is_private: bool,
 }
 
 /// Something that is wrong with the input.
@@ -84,6 +86,17 @@ impl Problem {
             let hint = self.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
             let bad = anstyle::AnsiColor::BrightRed.on_default().bold();
             return format!("{bad}error{bad:#}: {}{hint}", self.message);
+        }
+        if let Some((document, bytes)) = self
+            .place
+            .as_ref()
+            .and_then(|(number, bytes)| Some((documents.get(*number).filter(|document| document.is_private)?, bytes)))
+        {
+            let before = &document.text[..bytes.start.min(document.text.len())];
+            let line = before.matches('\n').count() + 1;
+            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            let place = format!("{} ({}:{line}:{column})", self.message, document.path.display());
+            return Self { message: place, hint: self.hint.clone(), place: None }.render(documents);
         }
         let title = Level::ERROR.primary_title(&self.message);
         let group = match self.place.as_ref().and_then(|(number, bytes)| Some((documents.get(*number)?, bytes.clone())))
@@ -160,7 +173,7 @@ impl Document {
             Ok(tree) => (tree, None),
             Err(unreadable) => (Tree::default(), Some(unreadable)),
         };
-        Self { path: path.to_owned(), text, tree, unreadable }
+        Self { path: path.to_owned(), text, tree, unreadable, is_private: false }
     }
 
     /// Writes out aliases and merges, which CloudFormation does not take.

@@ -9,7 +9,7 @@ input ends: whoever started it cannot leave it behind, not even by being killed.
 --delay keeps stacks IN_PROGRESS for so long; --log appends a line of JSON for every request,
 and says of records in the store which of the --planted texts they tell; --misroute lets a
 role of one account lead into another account; --page-size answers in pages of so many changes or events;
---stack-limit is what accounts say of how many stacks they may have;
+--stack-limit is how many stacks an account may have in a region;
 --tenants adds so many further tenants, t001 with the account 500000000001 and so on;
 --empty sets nothing up but administrators, and lets IAM be enforced (enforce.py).
 Where MiniStack differs from AWS is written down in tests/bed/README.md.
@@ -209,8 +209,22 @@ def small_pages(size):
 
 
 def tell_limits(stacks):
-    """Answers DescribeAccountLimits, which MiniStack does not know, and nothing beside."""
+    """Answers DescribeAccountLimits, which MiniStack does not know, and lets no change set make a stack beyond the limit."""
+    import ministack.services.cloudformation as cloudformation
     import ministack.services.cloudformation.handlers as handlers
+    import ministack.services.cloudformation.helpers as helpers
+
+    create = handlers._ACTION_HANDLERS["CreateChangeSet"]
+
+    def create_change_set(params):
+        there = [stack for stack in cloudformation._stacks.values() if stack.get("StackStatus") != "DELETE_COMPLETE"]
+        name = helpers._p(params, "StackName")
+        known = any(name in (stack.get("StackName"), stack.get("StackId")) for stack in there)
+        if len(there) >= stacks and not known:
+            return helpers._error("LimitExceededException", f"Limit for stack has been exceeded: {stacks}")
+        return create(params)
+
+    handlers._ACTION_HANDLERS["CreateChangeSet"] = create_change_set
 
     def limits(params):
         member = f"<member><Name>StackLimit</Name><Value>{stacks}</Value></member>"

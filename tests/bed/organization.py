@@ -17,6 +17,7 @@ from moto.server import ThreadedMotoServer
 
 TENANTS = [("sandbox", "222222222222"), ("unicorn", "333333333333"), ("gnome", "444444444444")]
 further = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+random_id = utils.make_random_account_id
 logging.getLogger("werkzeug").setLevel("ERROR")
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
@@ -50,5 +51,6 @@ account("logs", "555555555555", unit(root, "others"))
 client.close_account(AccountId=account("gone", "666666666666", early, tenant="gone"))
 for number in range(further):
     account(f"t{number:03}", str(500000000001 + number), tenants, tenant=f"t{number:03}")
+utils.make_random_account_id = random_id
 print(json.dumps({"endpoint": endpoint, "ou": tenants, "root": root}), flush=True)
 sys.stdin.read()

@@ -7,7 +7,7 @@ import re
 import boto3
 from botocore.exceptions import ClientError
 
-# Ids stand in names of indices and folders, and policies tell them apart by what follows.
+# Ids stand in paths of indices and folders, where other characters would mean something.
 TENANT = re.compile(r"[a-z0-9]{1,64}")
 
 

@@ -1,5 +1,6 @@
 //! `tenantry apply`, `tenantry resume`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::answer::{Answer, StageEnd};
@@ -7,14 +8,14 @@ use super::decide::read_plan;
 use super::deploy::stage_before;
 use super::gate::pass_gate;
 use super::stage::ended;
-use super::subject::Subject;
+use super::subject::{Scope, Subject};
 use crate::cli::args::Way;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
-use crate::domain::{Digest, Exit, FaultKind};
+use crate::domain::{Digest, Exit, FaultKind, TargetId};
 use crate::engine::{Execution, History};
-use crate::event::Event;
-use crate::plan::Secrets;
+use crate::event::{Event, Events};
+use crate::plan::{Plan, Secrets};
 
 /// Applies a plan that was made before.
 pub async fn apply(workspace: Workspace, digest: Digest, way: Way) -> Result<Exit, CommandError> {
@@ -39,6 +40,22 @@ pub async fn resume(workspace: Workspace, rollout: &str, wait: Option<Duration>)
         .await
 }
 
+/// Brings the targets of a list that AWS keeps back to what they were when the plan was made: whoever came since is left
+/// for the next plan, and a label that has changed moves nobody to another wave. One that is gone is still noticed.
+fn as_planned(plan: &Plan, scope: &mut Scope, events: &Events) {
+    let waves: BTreeMap<&TargetId, u32> = plan.content.targets.iter().map(|one| (&one.target, one.wave)).collect();
+    for targets in [&mut scope.targets, &mut scope.pinned] {
+        targets.retain_mut(|target| {
+            let Some(wave) = waves.get(&target.id) else {
+                events.notice(format!("{} has come since the plan was made, and is not in it", target.id));
+                return false;
+            };
+            target.wave = *wave;
+            true
+        });
+    }
+}
+
 /// Executes a plan from the store, or what an interrupted rollout has left of it.
 async fn run_plan(
     run: &Run<'_>,
@@ -52,7 +69,10 @@ async fn run_plan(
     let stage = project.stage(&plan.content.stage)?.clone();
     let subject = Subject::of_release(run, plan.content.release.as_str()).await?;
     let secrets = subject.secrets(project, engine).await?;
-    let scope = subject.scope(run, &stage, &plan.selection).await?;
+    let mut scope = subject.scope(run, &stage, &plan.selection).await?;
+    if project.is_kept() {
+        as_planned(&plan, &mut scope, &engine.events);
+    }
     let request = subject.request(&stage, &scope, plan.content.origin.clone(), &secrets);
     engine.events.emit(Event::Planned { plan: plan.clone() });
 

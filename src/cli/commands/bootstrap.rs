@@ -11,7 +11,7 @@ use crate::cli::args::{Args, BootstrapPart, PartName, Sure};
 use crate::cli::error::CommandError;
 use crate::cli::site::Site;
 use crate::cli::workspace::{artifact_store, visit};
-use crate::config::{Edited, Files, StoreConfig};
+use crate::config::{Edited, Files, StoreConfig, TenantAccount};
 use crate::domain::{AccountId, Digest, Exit, Region, Target};
 use crate::infra::{Part, check_program};
 use crate::ports::Store as _;
@@ -115,7 +115,10 @@ async fn tenants(site: Site, names: &[String], sure: Sure) -> Result<Exit, Comma
     if let Some(unknown) = unknown {
         return Err(CommandError::usage(format!("there is no tenant `{unknown}`")));
     }
-    let chosen = site.accounts.tenants.iter().filter(|tenant| names.is_empty() || names.contains(&tenant.name));
+    let is_chosen = |tenant: &&TenantAccount| {
+        if names.is_empty() { tenant.closed.is_none() } else { names.contains(&tenant.name) }
+    };
+    let chosen = site.accounts.tenants.iter().filter(is_chosen);
     let targets = chosen.map(|tenant| tenant_target(&site, tenant)).collect::<Result<Vec<_>, _>>()?;
     site.conduct(
         async |site| deploy_once(site, Part::Tenant, targets, sure).await,

@@ -6,8 +6,8 @@ use crate::aws::Tooling;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
 use crate::config::{Accounts, Files};
-use crate::domain::{Digest, Exit};
-use crate::engine::{Examination, Sample};
+use crate::domain::{AccountId, Digest, Exit, TargetId};
+use crate::engine::{Examination, Sample, closed};
 use crate::infra::{Setting, most_accounts};
 use crate::plan::Selection;
 use crate::ports::ArtifactPlace;
@@ -78,6 +78,13 @@ pub async fn doctor(
                 for stage in &stages {
                     let chosen = selected(run, stage, &selection).await?;
                     targets.extend(engine.examine(&stage.name, chosen, &sample).await);
+                }
+                // Nothing is released to those, and somebody has to decide what becomes of them.
+                for (tenant, account, state) in project.closed() {
+                    let target = TargetId { tenant: tenant.to_owned(), region: project.store.region.clone() };
+                    let account = AccountId::new(account).map_err(|error| CommandError::usage(error.to_string()))?;
+                    let finding = Some(closed(tenant, account.as_str(), state));
+                    targets.push(Examination { stage: "-".to_owned(), target, account, finding, quotas: None });
                 }
                 Ok(Diagnosis { tooling, targets })
             },

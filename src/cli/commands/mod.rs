@@ -15,6 +15,7 @@ mod offline;
 mod package;
 mod plan;
 mod policy;
+mod report;
 mod stage;
 mod subject;
 mod tenant;
@@ -37,6 +38,9 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
         Command::Init => return offline::init(&args),
         Command::Schema => return offline::schema(),
         Command::Bootstrap { part: BootstrapPart::Template { part } } => return bootstrap::template(*part),
+        Command::Doctor { policy: true, .. } => {
+            return each(&stacks(&args)?, async |stack| policy::policy(&args, stack.as_deref())).await;
+        }
         _ => {}
     }
     let files = files(&args).await?;
@@ -91,6 +95,9 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
             deploy::rollback(open().await?, to, stage.as_deref(), selectors.into(), way).await
         }
         Command::Releases => history::releases(open().await?).await,
+        Command::Report { rollout, html, junit, summary, annotations } => {
+            report::report(open().await?, &rollout, report::To { html, junit, summary, annotations }).await
+        }
         Command::Unlock { stage, id } => history::unlock(open().await?, &stage, &id).await,
         Command::Status { stage, drift, selectors } => {
             let selection: Selection = selectors.into();
@@ -99,10 +106,7 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
             };
             each(&stacks(&args)?, status).await
         }
-        Command::Doctor { policy: true, .. } => {
-            each(&stacks(&args)?, async |stack| policy::policy(&args, &files, stack.as_deref())).await
-        }
-        Command::Doctor { policy: false, stage, selectors } => {
+        Command::Doctor { policy: _, stage, selectors } => {
             let selection: Selection = selectors.into();
             let doctor = async |stack: &Option<String>| {
                 doctor::doctor(of(stack).await?, &files, stage.as_deref(), selection.clone()).await

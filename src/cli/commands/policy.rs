@@ -15,9 +15,11 @@ use crate::infra::{Comparison, Part, Setting, compare, resolve, resource_types};
 use crate::report::text::{DIM, GOOD, count, styled};
 
 /// Compares what the template needs with what `tenantry bootstrap tenant` gives to the deployment role.
-pub fn policy(args: &Args, files: &Files, stack: Option<&str>) -> Result<Exit, CommandError> {
+pub fn policy(args: &Args, stack: Option<&str>) -> Result<Exit, CommandError> {
     let environment = Environment::read();
-    let project = config::load(files, environment.variables.clone(), stack)?;
+    // Who the tenants are is of no matter, and AWS may have to be asked for it.
+    let files = Files::new(&args.config).with_nobody()?;
+    let project = config::read(&files, environment.variables.clone(), stack)?;
     let types: BTreeSet<String> = project.templates().flat_map(|(_, document)| resource_types(document)).collect();
     let role = deployment_role()?;
     let comparison = compare(&types, &[&role]);

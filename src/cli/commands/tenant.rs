@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 use super::accounts::{admin_role, deploy_once, give, tenant_target};
 use super::answer::{StageAnswer, StageEnd};
 use super::tooling::{Change, check_tooling, deploy_tooling};
+use serde_json::{Value, json};
+
 use crate::cli::args::{Args, Sure, TenantCommand};
+use crate::cli::console::Console;
+use crate::cli::environment::Environment;
 use crate::cli::error::CommandError;
 use crate::cli::site::Site;
-use crate::config::{self, Edited, Files, TenantAccount};
+use crate::config::{self, Accounts, Edited, Files, TenantAccount};
 use crate::domain::{AccountId, Exit, OnFailure, ParameterValue, Region, Rollout, Target, TargetId};
 use crate::infra::Part;
 use crate::plan::Selection;
@@ -21,10 +25,29 @@ pub async fn tenant(args: &Args, files: &Files, command: TenantCommand) -> Resul
             let account = AccountId::new(account).map_err(|error| CommandError::usage(error.to_string()))?;
             add(Site::open(args, files, None).await?, &name, &account, &label, sure).await
         }
+        TenantCommand::List => list(args, files),
         TenantCommand::Remove { name, delete_data, account_is_gone, confirm } => {
             remove(args, files, &name, &delete_data, account_is_gone, confirm).await
         }
     }
+}
+
+/// Prints the tenants as a file would list them: what AWS keeps can be kept beside a plan.
+fn list(args: &Args, files: &Files) -> Result<Exit, CommandError> {
+    let accounts = Accounts::read(files)?;
+    let console = Console::new(args, &Environment::read(), None);
+    let tenant = |tenant: &TenantAccount| {
+        let mut line = json!({ "name": tenant.name, "account": tenant.account, "labels": tenant.labels });
+        if let Some(state) = &tenant.closed {
+            line["closed"] = state.as_str().into();
+        }
+        line
+    };
+    let tenants: Vec<Value> = accounts.tenants.iter().map(tenant).collect();
+    // JSON is YAML.
+    let lines: Vec<String> = tenants.iter().map(|tenant| format!("- {tenant}")).collect();
+    console.answer(&lines.join("\n"), &tenants)?;
+    Ok(Exit::Done)
 }
 
 /// Sets a tenant's account up, and only then adds it to the list: what is listed can be released to.
@@ -59,6 +82,8 @@ async fn add(
         account: account.clone(),
         roles: site.accounts.roles(),
         external_id: site.accounts.external_id.clone(),
+        labels: labels.iter().cloned().collect(),
+        closed: None,
     });
     let target = tenant_target(&site, &new)?;
     site.conduct(

@@ -1,0 +1,44 @@
+//! Failures at the line of the template that defines the resource, as GitHub shows them beside the code.
+
+use std::fmt::Write as _;
+
+use super::Chronicle;
+use crate::report::text::{clean, count, shorten};
+use crate::source::Document;
+
+/// GitHub keeps ten of a kind a step.
+/// Source: <https://docs.github.com/en/actions/reference/limits>
+const MOST: usize = 10;
+
+/// Returns an `::error` a cause, at most ten, those with most targets first; at the resource's line where the template has
+/// it.
+/// Source: <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands#setting-an-error-message>
+pub fn annotations(chronicle: &Chronicle, template: &Document) -> String {
+    let mut text = String::new();
+    for (number, cause) in chronicle.causes.iter().take(MOST).enumerate() {
+        let line = cause.resource.as_ref().and_then(|resource| {
+            let (root, tree) = (template.tree.root()?, &template.tree);
+            let id = tree.child(tree.child(root, "Resources")?, resource)?;
+            Some(template.text[..template.place(id).start].matches('\n').count() + 1)
+        });
+        let path = template.path.to_string_lossy();
+        let place = line.map_or_else(String::new, |line| format!(" file={},line={line},", property(&path)));
+        let place = if place.is_empty() { " ".to_owned() } else { place };
+        let title = format!("{} of {} failed", count(cause.targets.len(), "target"), chronicle.targets.len());
+        let mut message = shorten(&cause.signature, 800);
+        if number == MOST - 1 && chronicle.causes.len() > MOST {
+            let _ = write!(message, " (and {})", count(chronicle.causes.len() - MOST, "more cause"));
+        }
+        let _ = writeln!(text, "::error{place}title={}::{}", property(&title), data(&message));
+    }
+    text
+}
+
+/// Source: <https://github.com/actions/toolkit/blob/main/packages/core/src/command.ts>
+fn data(text: &str) -> String {
+    clean(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}

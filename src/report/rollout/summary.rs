@@ -1,0 +1,186 @@
+//! A rollout for a terminal, a job's summary or a pull request: what failed first, and bounded whatever the fleet's size.
+
+use std::fmt::Write as _;
+
+use super::{Cause, Chronicle, Story};
+use crate::domain::Outcome;
+use crate::report::text::{BAD, DIM, GOOD, clean, count, shorten, span, styled};
+
+/// Causes that are told; the rest is counted.
+const CAUSES: usize = 20;
+/// Targets that are named with a cause.
+const NAMED: usize = 8;
+/// Targets with a bar of their own in the timeline; of more, each wave has one.
+const BARS: usize = 40;
+/// Rows of the table of targets.
+const ROWS: usize = 100;
+
+/// Returns a rollout for a terminal.
+pub fn in_text(chronicle: &Chronicle) -> String {
+    let Chronicle { rollout, application, stage, release, by, begun, ended, causes, .. } = chronicle;
+    let headline = if chronicle.failures() == 0 && ended.is_some() { GOOD } else { BAD };
+    let mut text = format!("{}\n", styled(headline, format!("{stage}: {}", chronicle.verdict())));
+    let _ = writeln!(text, "  {application} {release}, {}, rollout {rollout}", chronicle.origin);
+    let end = if ended.is_some() { "ended after" } else { "was last heard of after" };
+    let _ = writeln!(text, "  begun {begun:.0} by {}, {end} {}", clean(by), took(chronicle));
+    for Cause { signature, hint, targets, .. } in causes.iter().take(CAUSES) {
+        let _ = writeln!(
+            text,
+            "\n{}",
+            styled(BAD, format!("{}: {}", count(targets.len(), "target"), shorten(signature, 400)))
+        );
+        let _ = writeln!(text, "  {}", named(targets));
+        if let Some(hint) = hint {
+            let _ = writeln!(text, "  {}", styled(DIM, format!("hint: {}", clean(hint))));
+        }
+    }
+    if causes.len() > CAUSES {
+        let _ = writeln!(text, "\nand {}", count(causes.len() - CAUSES, "more cause"));
+    }
+    text.trim_end().to_owned()
+}
+
+/// Returns a rollout in Markdown, as GitHub shows it in a job's summary.
+/// Source: <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands#adding-a-job-summary>
+pub fn in_markdown(chronicle: &Chronicle) -> String {
+    let Chronicle { rollout, application, stage, release, by, begun, causes, targets, .. } = chronicle;
+    let mark = if chronicle.failures() > 0 {
+        "❌"
+    } else if chronicle.ended.is_some() {
+        "✅"
+    } else {
+        "⏸️"
+    };
+    let mut text = format!("## {mark} {} {}: {}\n\n", code(application), code(stage), chronicle.verdict());
+    let _ = writeln!(
+        text,
+        "Release {} ({}), rollout {}, begun {begun:.0} by {}, {} long.\n",
+        code(release.as_str()),
+        plain(&chronicle.origin),
+        code(rollout),
+        code(by),
+        took(chronicle)
+    );
+    if !causes.is_empty() {
+        text.push_str("### What failed\n\n| targets | why | which |\n|---:|---|---|\n");
+        for Cause { signature, hint, targets, .. } in causes.iter().take(CAUSES) {
+            let hint = hint.as_ref().map(|hint| format!("<br>*{}*", plain(hint))).unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "| {} | {}{hint} | {} |",
+                targets.len(),
+                plain(&shorten(signature, 600)),
+                plain(&named(targets))
+            );
+        }
+        if causes.len() > CAUSES {
+            let _ = writeln!(text, "| | and {} | |", count(causes.len() - CAUSES, "more cause"));
+        }
+        text.push('\n');
+    }
+    let executed: Vec<&Story> = targets.iter().filter(|story| story.time().is_some()).collect();
+    if !executed.is_empty() {
+        text.push_str("### When\n\n");
+        text.push_str(&timeline(chronicle, &executed));
+        text.push('\n');
+    }
+    let _ = write!(
+        text,
+        "<details><summary>{}</summary>\n\n| target | account | wave | outcome | took | why |\n|---|---|---:|---|---:|---|\n",
+        count(targets.len(), "target")
+    );
+    for story in targets.iter().take(ROWS) {
+        let took = story.time().and_then(|(from, to)| Some(to?.duration_since(from).as_secs()));
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} |",
+            plain(&story.target.to_string()),
+            story.account,
+            story.wave + 1,
+            story.ending(),
+            took.map_or_else(String::new, |seconds| span(u64::try_from(seconds).unwrap_or(0))),
+            story
+                .outcome
+                .as_ref()
+                .and_then(Outcome::failure)
+                .map_or_else(String::new, |failure| plain(&shorten(&failure.to_string(), 300)))
+        );
+    }
+    if targets.len() > ROWS {
+        let _ = writeln!(text, "| and {} | | | | | |", count(targets.len() - ROWS, "more target"));
+    }
+    text.push_str("\n</details>\n");
+    text
+}
+
+/// A Gantt chart: a bar a target where they are few, and otherwise a bar a wave.
+/// Source: <https://mermaid.js.org/syntax/gantt.html>
+fn timeline(chronicle: &Chronicle, executed: &[&Story]) -> String {
+    let mut text = "```mermaid\ngantt\n  dateFormat X\n  axisFormat %H:%M:%S\n".to_owned();
+    let times = |story: &Story| {
+        let (from, to) = story.time().unwrap_or((chronicle.begun, None));
+        (from.as_second(), to.unwrap_or_else(|| chronicle.last()).as_second())
+    };
+    let is_bad = |story: &Story| story.outcome.as_ref().is_some_and(Outcome::is_failure);
+    let bar = |name: &str, bad: bool, (from, to): (i64, i64)| {
+        format!("  {} :{}, {from}, {}\n", bar_name(name), if bad { "crit" } else { "active" }, to.max(from + 1))
+    };
+    let mut sorted = executed.to_vec();
+    sorted.sort_by_key(|story| (story.wave, times(story)));
+    for of_wave in sorted.chunk_by(|one, next| one.wave == next.wave) {
+        let name = chronicle.wave_name(of_wave[0].wave);
+        if executed.len() <= BARS {
+            let _ = writeln!(text, "  section {}", bar_name(&name));
+            for story in of_wave {
+                text.push_str(&bar(&story.target.to_string(), is_bad(story), times(story)));
+            }
+        } else {
+            let end = of_wave.iter().map(|story| times(story).1).max().unwrap_or_default();
+            let name = format!("{name}, {}", count(of_wave.len(), "target"));
+            text.push_str(&bar(&name, of_wave.iter().any(|story| is_bad(story)), (times(of_wave[0]).0, end)));
+        }
+    }
+    text.push_str("```\n");
+    text
+}
+
+/// What mermaid would read as its own is left out of a bar's name.
+fn bar_name(text: &str) -> String {
+    clean(text).chars().map(|c| if ":;#,%".contains(c) { ' ' } else { c }).collect()
+}
+
+fn took(chronicle: &Chronicle) -> String {
+    span(u64::try_from(chronicle.last().duration_since(chronicle.begun).as_secs()).unwrap_or(0))
+}
+
+fn named(targets: &[crate::domain::TargetId]) -> String {
+    let mut names: Vec<String> = targets.iter().take(NAMED).map(ToString::to_string).collect();
+    if targets.len() > NAMED {
+        names.push(format!("and {} more", targets.len() - NAMED));
+    }
+    names.join(", ")
+}
+
+/// Makes text of a tenant's harmless in Markdown's tables: no markup, no mention, no reference, no link.
+fn plain(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in clean(text).chars() {
+        match c {
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '&' => safe.push_str("&amp;"),
+            '@' => safe.push_str("@\u{200b}"),
+            '#' => safe.push_str("#\u{200b}"),
+            '|' | '`' | '*' | '_' | '~' | '[' | ']' | '\\' | '!' | '$' => {
+                safe.push('\\');
+                safe.push(c);
+            }
+            c => safe.push(c),
+        }
+    }
+    safe.replace("://", ":\u{200b}//").replace("www.", "www\u{200b}.")
+}
+
+fn code(text: &str) -> String {
+    format!("`{}`", clean(text).replace('`', "'"))
+}
