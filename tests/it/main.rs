@@ -16,6 +16,7 @@ mod packaging;
 mod parity;
 mod refusals;
 mod releases;
+mod report;
 mod resume;
 #[path = "../fleet/mod.rs"]
 mod server;

@@ -160,6 +160,10 @@ impl Chronicle {
     ) -> Self {
         let content = &plan.content;
         let classes = classes(content);
+        let class_of: HashMap<&TargetId, usize> = (0..)
+            .zip(&classes)
+            .flat_map(|(number, class)| class.targets.iter().map(move |target| (target, number)))
+            .collect();
         let mut stories: Vec<Story> = content
             .targets
             .iter()
@@ -168,7 +172,7 @@ impl Chronicle {
                 account: target.account.to_string(),
                 stack: target.stack.clone(),
                 wave: target.wave,
-                class: classes.iter().position(|class| class.targets.contains(&target.target)),
+                class: class_of.get(&target.target).copied(),
                 outcome: None,
                 spans: Vec::new(),
                 events: Vec::new(),
@@ -299,4 +303,126 @@ fn causes(plan: &Plan, stories: &[Story]) -> Vec<Cause> {
     let mut causes: Vec<Cause> = causes.into_values().collect();
     causes.sort_by_key(|cause| std::cmp::Reverse(cause.targets.len()));
     causes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::domain::Failure;
+    use crate::plan::tests::{plan, target};
+    use crate::plan::{Intent, TargetContent};
+    use crate::source::Document;
+
+    const HOSTILE: &str =
+        "</script><script>alert(1)</script> | `x` @everyone ::error::y ##[add-mask]z https://evil.example \u{1b}[31m";
+
+    /// A rollout to so many targets, of which each tenth fails, in its own words where they are hostile.
+    fn chronicle(targets: usize, reason: &str) -> Chronicle {
+        let names: Vec<String> = (0..targets).map(|number| format!("t{number:05}")).collect();
+        let plan = plan(
+            (0..)
+                .zip(&names)
+                .map(|(number, name)| TargetContent {
+                    wave: u32::from(number > 0),
+                    ..target(name, Intent::Create(Vec::new()))
+                })
+                .collect(),
+        );
+        let start = Timestamp::UNIX_EPOCH;
+        let at = |millis: i64| start + jiff::SignedDuration::from_millis(millis);
+        let wave = |wave: &str, targets, millis| Timed {
+            time: at(millis),
+            event: Event::WaveStarted { wave: wave.into(), targets },
+        };
+        let mut journal = vec![wave("canary", 1, 0), wave("rest", targets - 1, 800)];
+        for (number, one) in plan.content.targets.iter().enumerate() {
+            let number = i64::try_from(number).unwrap();
+            let (from, target) =
+                (number / 50 * 900 + number % 50 * 7 + i64::from(number > 0) * 800, one.target.clone());
+            let moved = |time, from, to| Timed { time, event: Event::Moved { target: target.clone(), from, to } };
+            journal.push(moved(at(from), State::Planned, State::Executing));
+            let fails = number % 10 == 3;
+            for step in 0..6 {
+                let stack_event = StackEvent {
+                    id: format!("{number}-{step}"),
+                    time: Some(at(from + step * 100)),
+                    logical_id: if step == 5 { "Stack".into() } else { format!("Resource{step}") },
+                    physical_id: None,
+                    resource_type: "AWS::Lambda::Function".into(),
+                    status: if fails && step == 4 { "CREATE_FAILED" } else { "CREATE_COMPLETE" }.into(),
+                    reason: (fails && step == 4).then(|| reason.to_owned()),
+                    is_stack: step == 5,
+                    token: None,
+                };
+                let event = Event::Stack { target: target.clone(), stack_event };
+                journal.push(Timed { time: at(from + step * 100), event });
+            }
+            journal.push(moved(at(from + 650), State::Executing, State::Verifying));
+            let failure = Failure {
+                resource: Some(format!("Resource{}", number % 3)),
+                resource_type: Some("AWS::Lambda::Function".into()),
+                reason: format!("{reason} {}", ["limit exceeded", "already exists"][usize::from(number % 4 == 1)]),
+                hint: Some("look".into()),
+            };
+            let outcome = if fails { Outcome::RolledBack(failure) } else { Outcome::Deployed };
+            journal.push(Timed { time: at(from + 800), event: Event::Finished { target, outcome } });
+        }
+        Chronicle::new("20261126T000000Z-prod-abcdef", &plan, start, "arn:aws:iam::1:user/x".into(), journal, None)
+    }
+
+    /// Where PAGES names a folder, pages of several sizes are written there, to be looked at.
+    #[test]
+    fn a_page_is_of_a_bounded_size_and_lets_nothing_out_of_its_place() {
+        for targets in [2, 400] {
+            let page = page(&chronicle(targets, HOSTILE));
+            assert_eq!(page.matches("<script").count(), 2, "only its own");
+            assert!(!page.contains("alert(1)</script>"));
+        }
+        let said = "Resource handler returned message: \"The function's role cannot be assumed\" (HandlerErrorCode: InvalidRequest)";
+        for targets in [2, 400, 10_000] {
+            let page = page(&chronicle(targets, said));
+            assert!(page.len() < 4 << 20, "{} bytes", page.len());
+            if let Ok(folder) = std::env::var("PAGES") {
+                std::fs::write(Path::new(&folder).join(format!("{targets}.html")), page).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_summary_is_of_a_bounded_size_and_says_nothing_of_its_own() {
+        let long = HOSTILE.repeat(300);
+        for targets in [2, 400, 10_000] {
+            let chronicle = chronicle(targets, &long);
+            let text = in_markdown(&chronicle);
+            // GitHub takes a mebibyte a step.
+            assert!(text.len() < 256 << 10, "{} bytes", text.len());
+            assert!(!text.contains("<script") && !text.contains("https://") && !text.contains("@everyone"), "{text}");
+            assert!(text.contains("```mermaid"));
+            let annotations = annotations(&chronicle, &Document::new(Path::new("t.yaml"), "Resources: {}\n".into()));
+            assert!(annotations.lines().count() <= 10);
+            assert!(annotations.lines().all(|line| line.starts_with("::error ")), "a line is a command");
+        }
+    }
+
+    #[test]
+    fn failures_are_told_by_what_they_have_in_common() {
+        let chronicle = chronicle(400, "no room");
+        assert_eq!(chronicle.counts, [("deployed", 360), ("rolled-back", 40)]);
+        assert_eq!(chronicle.failures(), 40);
+        assert_eq!(chronicle.causes.iter().map(|cause| cause.targets.len()).sum::<usize>(), 40);
+        assert_eq!(chronicle.causes.len(), 2, "{:?}", chronicle.causes);
+        assert!(chronicle.targets[..40].iter().all(|story| story.ending() == "rolled-back"));
+        let story = &chronicle.targets[0];
+        assert_eq!((story.spans.len(), story.events.len()), (2, 6));
+        // What was interrupted has no end, and those that it did not come to are not called anything else.
+        let mut journal = vec![];
+        let plan = plan(vec![target("a", Intent::Create(Vec::new()))]);
+        let moved =
+            Event::Moved { target: plan.content.targets[0].target.clone(), from: State::Planned, to: State::Executing };
+        journal.push(Timed { time: Timestamp::UNIX_EPOCH, event: moved });
+        let stopped = Chronicle::new("x", &plan, Timestamp::UNIX_EPOCH, String::new(), journal, None);
+        assert_eq!((stopped.counts, stopped.ended), (vec![("running", 1)], None));
+    }
 }

@@ -25,14 +25,13 @@
     const line = make("tr", ending);
     const head = make("th", "", name);
     head.scope = "row";
-    if (why) head.append(make("p", "why", why));
-    if (hint) head.append(make("p", "hint", hint));
-    if (events.length) {
+    if (why || events.length) {
       const details = make("details");
-      details.append(make("summary", "", `${events.length} events`));
+      details.append(make("summary", why ? "why" : "", why ?? `${events.length} events`));
+      if (hint) details.append(make("p", "hint", hint));
       // Made when it is looked at: most never are.
       details.addEventListener("toggle", () => {
-        if (details.children.length > 1) return;
+        if (!events.length || details.querySelector("ul")) return;
         const list = make("ul", "events");
         for (const [at, resource, status, reason] of events) {
           list.append(make("li", "", `+${span(at)} ${resource} ${status}${reason ? `: ${reason}` : ""}`));

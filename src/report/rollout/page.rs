@@ -40,11 +40,11 @@ pub fn page(chronicle: &Chronicle) -> String {
                     p.place { (clean(application)) " · " (clean(stage)) }
                     h1 { (clean(&chronicle.verdict())) }
                     dl {
-                        dt { "Release" } dd { code { (clean(release.as_str())) } " " (clean(&chronicle.origin)) }
-                        dt { "Begun" } dd { (time(*begun)) " by " (clean(by)) }
-                        dt { @if ended.is_some() { "Took" } @else { "Last heard of after" } } dd { (took) }
-                        dt { "Rollout" } dd { code { (clean(rollout)) } }
-                        dt { "Plan" } dd { code { (plan.short()) } }
+                        div { dt { "Release" } dd { code { (clean(release.as_str())) } ", " (clean(&chronicle.origin)) } }
+                        div { dt { "Begun" } dd { (time(*begun)) " by " (clean(by)) } }
+                        div { dt { @if ended.is_some() { "Took" } @else { "Last heard of after" } } dd { (took) } }
+                        div { dt { "Rollout" } dd { code { (clean(rollout)) } } }
+                        div { dt { "Plan" } dd { code { (plan.short()) } } }
                     }
                 }
                 main {
@@ -54,6 +54,7 @@ pub fn page(chronicle: &Chronicle) -> String {
                         }
                     }
                     @if !chronicle.causes.is_empty() { (causes(chronicle)) }
+                    @if chronicle.waves.len() > 1 { (waves(chronicle)) }
                     (targets(chronicle))
                     (classes(&chronicle.classes))
                     @if !chronicle.notices.is_empty() {
@@ -84,6 +85,38 @@ fn causes(chronicle: &Chronicle) -> Markup {
             }
         }
     }
+}
+
+/// Each wave from its first target's start to its last one's end.
+fn waves(chronicle: &Chronicle) -> Markup {
+    html! {
+        section {
+            h2 { "Waves" }
+            table.waves {
+                thead { tr { th scope="col" { "Wave" } th scope="col" { "Targets" } th scope="col" { "Failed" } th.time scope="col" { "When" } } }
+                tbody {
+                    @for (number, wave) in (0..).zip(&chronicle.waves) {
+                        @let stories: Vec<&Story> = chronicle.targets.iter().filter(|story| story.wave == number).collect();
+                        @let fails = stories.iter().filter(|story| story.outcome.as_ref().is_some_and(Outcome::is_failure)).count();
+                        @let end = stories.iter().filter_map(|story| story.time()).map(|(from, to)| to.unwrap_or(from)).max().unwrap_or(wave.begun);
+                        tr class=(if fails > 0 { "failed" } else { "deployed" }) {
+                            th scope="row" { (clean(&wave.name)) }
+                            td { (wave.targets) }
+                            td.outcome { (fails) }
+                            td.time { i.executing style=(place(chronicle, wave.begun, end)) {} }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where a bar stands in the time of the whole rollout.
+fn place(chronicle: &Chronicle, from: Timestamp, to: Timestamp) -> String {
+    let whole = length(chronicle.begun, chronicle.last()).max(1.0);
+    let (left, width) = (length(chronicle.begun, from) / whole * 100.0, length(from, to) / whole * 100.0);
+    format!("left:{left:.2}%;width:{:.2}%", width.max(0.4))
 }
 
 fn names(targets: &[TargetId]) -> Markup {
@@ -124,12 +157,16 @@ fn targets(chronicle: &Chronicle) -> Markup {
 
 fn row(chronicle: &Chronicle, story: &Story) -> Markup {
     let failure = story.outcome.as_ref().and_then(Outcome::failure);
-    let whole = length(chronicle.begun, chronicle.last()).max(1.0);
     html! {
         tr class=(story.ending()) {
             th scope="row" {
                 (clean(&story.target.to_string()))
-                @if let Some(failure) = failure { p.why { (clean(&failure.to_string())) } }
+                @if let Some(failure) = failure {
+                    details {
+                        summary.why { (clean(&failure.to_string())) }
+                        @if let Some(hint) = &failure.hint { p.hint { (clean(hint)) } }
+                    }
+                }
             }
             td { (story.account) }
             td { (story.wave + 1) }
@@ -137,9 +174,8 @@ fn row(chronicle: &Chronicle, story: &Story) -> Markup {
             td { @if let Some((from, Some(to))) = story.time() { (seconds(to.duration_since(from).as_secs())) } }
             td.time {
                 @for part in &story.spans {
-                    @let left = length(chronicle.begun, part.from) / whole * 100.0;
-                    @let width = (length(part.from, part.to.unwrap_or_else(|| chronicle.last())) / whole * 100.0).max(0.4);
-                    i class=(if part.state == State::Verifying { "verifying" } else { "executing" }) style=(format!("left:{left:.2}%;width:{width:.2}%")) {}
+                    @let end = part.to.unwrap_or_else(|| chronicle.last());
+                    i class=(if part.state == State::Verifying { "verifying" } else { "executing" }) style=(place(chronicle, part.from, end)) {}
                 }
             }
         }
