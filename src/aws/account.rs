@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,10 +28,10 @@ use crate::ports::{Answer, ArtifactPlace, ChangeSetRequest, StackSummary, Templa
 
 /// The clients of one tenant and region; cheap, since they share connections and credentials.
 pub struct Account {
-    cloudformation: cfn::Client,
+    /// By which the pool knows its client.
+    number: u64,
     session: Arc<Session>,
     region: String,
-    lambda: OnceLock<aws_sdk_lambda::Client>,
 }
 
 /// A function's longest time, and a little.
@@ -42,29 +43,33 @@ const LONGEST_INVOCATION: Duration = Duration::from_mins(16);
 const BEGIN: Duration = Duration::from_secs(20);
 
 impl Account {
-    /// Builds the client of CloudFormation.
+    /// Prepares the clients. None is built yet.
     pub fn new(session: Arc<Session>, region: &str) -> Self {
-        let config = cfn::config::Builder::from(&session.config(region)).retry_partition(session.retries()).build();
-        let cloudformation = cfn::Client::from_conf(config);
-        Self { cloudformation, session, region: region.to_owned(), lambda: OnceLock::new() }
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self { number, session, region: region.to_owned() }
     }
 
-    /// Returns the client of Lambda. Most of a large fleet is never asked for it at one time.
-    fn lambda(&self) -> &aws_sdk_lambda::Client {
-        self.lambda.get_or_init(|| {
-            // A function may take 15 minutes, and what it does may not be done twice.
-            let patient = TimeoutConfig::builder()
-                .connect_timeout(Duration::from_secs(5))
-                .read_timeout(LONGEST_INVOCATION)
-                .build();
-            let lambda = aws_sdk_lambda::config::Builder::from(&self.session.config(&self.region))
-                .retry_partition(self.session.retries())
-                .retry_config(RetryConfig::disabled())
-                .timeout_config(patient)
-                .http_client(self.session.unbounded().clone())
-                .build();
-            aws_sdk_lambda::Client::from_conf(lambda)
+    /// Returns the client of CloudFormation.
+    fn cloudformation(&self) -> cfn::Client {
+        self.session.clients().get(self.number, || {
+            let config = cfn::config::Builder::from(&self.session.config(&self.region));
+            cfn::Client::from_conf(config.retry_partition(self.session.retries()).build())
         })
+    }
+
+    /// Builds a client of Lambda: it is needed once or twice a target, and not kept.
+    fn lambda(&self) -> aws_sdk_lambda::Client {
+        // A function may take 15 minutes, and what it does may not be done twice.
+        let patient =
+            TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).read_timeout(LONGEST_INVOCATION).build();
+        let lambda = aws_sdk_lambda::config::Builder::from(&self.session.config(&self.region))
+            .retry_partition(self.session.retries())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(patient)
+            .http_client(self.session.unbounded().clone())
+            .build();
+        aws_sdk_lambda::Client::from_conf(lambda)
     }
 
     /// Reads an error. Where AWS takes the session's credentials no more, the next call asks for new ones.
@@ -95,7 +100,7 @@ impl Account {
         let mut page = None;
         loop {
             let answer = self
-                .cloudformation
+                .cloudformation()
                 .describe_change_set()
                 .set_stack_name(stack.map(str::to_owned))
                 .change_set_name(name)
@@ -129,7 +134,7 @@ impl Account {
 #[async_trait]
 impl TenantAccount for Account {
     async fn stack(&self, stack: &str) -> Result<Option<Stack>, Fault> {
-        let answer = self.cloudformation.describe_stacks().stack_name(stack).send().await;
+        let answer = self.cloudformation().describe_stacks().stack_name(stack).send().await;
         let answer = match answer.map_err(|error| self.fault("DescribeStacks", &error)) {
             Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
             other => other?,
@@ -139,7 +144,7 @@ impl TenantAccount for Account {
 
     async fn stacks(&self) -> Result<Vec<StackSummary>, Fault> {
         let mut found = Vec::new();
-        let mut pages = self.cloudformation.describe_stacks().into_paginator().send();
+        let mut pages = self.cloudformation().describe_stacks().into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| self.fault("DescribeStacks", &error))?;
             found.extend(page.stacks().iter().map(|stack| StackSummary {
@@ -151,7 +156,7 @@ impl TenantAccount for Account {
     }
 
     async fn quotas(&self) -> Result<Vec<AccountQuota>, Fault> {
-        let mut limits = self.cloudformation.describe_account_limits().into_paginator().send();
+        let mut limits = self.cloudformation().describe_account_limits().into_paginator().send();
         let mut stacks = None;
         while let Some(page) = limits.next().await {
             let page = page.map_err(|error| self.fault("DescribeAccountLimits", &error))?;
@@ -160,7 +165,7 @@ impl TenantAccount for Account {
         }
         let mut quotas = Vec::new();
         if let Some(limit) = stacks {
-            let mut pages = self.cloudformation.list_stacks().into_paginator().send();
+            let mut pages = self.cloudformation().list_stacks().into_paginator().send();
             let mut used = 0;
             while let Some(page) = pages.next().await {
                 let page = page.map_err(|error| self.fault("ListStacks", &error))?;
@@ -197,7 +202,7 @@ impl TenantAccount for Account {
             TemplateSource::Body(text) => (None, Some(text.to_string())),
         };
         let answer = self
-            .cloudformation
+            .cloudformation()
             .create_change_set()
             .stack_name(&request.stack)
             .change_set_name(&request.name)
@@ -246,7 +251,7 @@ impl TenantAccount for Account {
 
     async fn execute_change_set(&self, stack: &str, name: &str, token: &str) -> Result<(), Fault> {
         let answer = self
-            .cloudformation
+            .cloudformation()
             .execute_change_set()
             .stack_name(stack)
             .change_set_name(name)
@@ -259,7 +264,7 @@ impl TenantAccount for Account {
     }
 
     async fn delete_change_set(&self, stack: &str, name: &str) -> Result<(), Fault> {
-        let answer = self.cloudformation.delete_change_set().stack_name(stack).change_set_name(name).send().await;
+        let answer = self.cloudformation().delete_change_set().stack_name(stack).change_set_name(name).send().await;
         match answer.map_err(|error| self.fault("DeleteChangeSet", &error)) {
             Err(fault) if fault.kind == FaultKind::NotFound => Ok(()),
             other => other.map(drop),
@@ -268,7 +273,7 @@ impl TenantAccount for Account {
 
     async fn delete_stack(&self, stack: &str, role_arn: Option<&str>, token: &str) -> Result<(), Fault> {
         let answer = self
-            .cloudformation
+            .cloudformation()
             .delete_stack()
             .stack_name(stack)
             .set_role_arn(role_arn.map(str::to_owned))
@@ -288,7 +293,7 @@ impl TenantAccount for Account {
         token: &str,
     ) -> Result<(), Fault> {
         let answer = self
-            .cloudformation
+            .cloudformation()
             .continue_update_rollback()
             .stack_name(stack)
             .set_role_arn(role_arn.map(str::to_owned))
@@ -302,14 +307,14 @@ impl TenantAccount for Account {
     }
 
     async fn detect_drift(&self, stack: &str) -> Result<String, Fault> {
-        let answer = self.cloudformation.detect_stack_drift().stack_name(stack).send().await;
+        let answer = self.cloudformation().detect_stack_drift().stack_name(stack).send().await;
         let answer = answer.map_err(|error| self.fault("DetectStackDrift", &error))?;
         Ok(answer.stack_drift_detection_id().unwrap_or_default().to_owned())
     }
 
     async fn drift(&self, stack: &str, detection: &str) -> Result<Option<Drift>, Fault> {
         const OPERATION: &str = "DescribeStackDriftDetectionStatus";
-        let request = self.cloudformation.describe_stack_drift_detection_status();
+        let request = self.cloudformation().describe_stack_drift_detection_status();
         let answer = request.stack_drift_detection_id(detection).send().await;
         let answer = answer.map_err(|error| self.fault(OPERATION, &error))?;
         match answer.detection_status().map_or("", |status| status.as_str()) {
@@ -328,7 +333,7 @@ impl TenantAccount for Account {
         let mut page = None;
         loop {
             let answer = self
-                .cloudformation
+                .cloudformation()
                 .describe_stack_resource_drifts()
                 .stack_name(stack)
                 .stack_resource_drift_status_filters(StackResourceDriftStatus::Modified)
@@ -346,7 +351,7 @@ impl TenantAccount for Account {
     }
 
     async fn set_policy(&self, stack: &str, policy: &str) -> Result<(), Fault> {
-        let answer = self.cloudformation.set_stack_policy().stack_name(stack).stack_policy_body(policy).send().await;
+        let answer = self.cloudformation().set_stack_policy().stack_name(stack).stack_policy_body(policy).send().await;
         answer.map(drop).map_err(|error| self.fault("SetStackPolicy", &error))
     }
 
@@ -372,11 +377,11 @@ impl TenantAccount for Account {
     }
 
     async fn deletable_data(&self, stack: &str) -> Result<Vec<DataResource>, Fault> {
-        data::deletable(&self.cloudformation, stack).await
+        data::deletable(&self.cloudformation(), stack).await
     }
 
     async fn protect(&self, stack: &str, protected: bool) -> Result<(), Fault> {
-        let request = self.cloudformation.update_termination_protection().stack_name(stack);
+        let request = self.cloudformation().update_termination_protection().stack_name(stack);
         let answer = request.enable_termination_protection(protected).send().await;
         answer.map(drop).map_err(|error| self.fault("UpdateTerminationProtection", &error))
     }
@@ -386,7 +391,7 @@ impl TenantAccount for Account {
         let mut page = None;
         loop {
             let answer =
-                self.cloudformation.describe_stack_events().stack_name(stack).set_next_token(page).send().await;
+                self.cloudformation().describe_stack_events().stack_name(stack).set_next_token(page).send().await;
             let answer = answer.map_err(|error| self.fault("DescribeStackEvents", &error))?;
             // CloudFormation tells the newest first.
             let is_wanted = |event: &StackEvent| event.time.is_none() || event.time >= since;
@@ -404,7 +409,7 @@ impl TenantAccount for Account {
     async fn has_change_sets(&self, stack: &str) -> Result<bool, Fault> {
         let mut page = None;
         loop {
-            let answer = self.cloudformation.list_change_sets().stack_name(stack).set_next_token(page).send().await;
+            let answer = self.cloudformation().list_change_sets().stack_name(stack).set_next_token(page).send().await;
             let answer = match answer.map_err(|error| self.fault("ListChangeSets", &error)) {
                 Err(fault) if fault.kind == FaultKind::NotFound => return Ok(false),
                 other => other?,
@@ -425,7 +430,7 @@ impl TenantAccount for Account {
         let mut events: Vec<StackEvent> = Vec::new();
         let mut page = None;
         loop {
-            let request = self.cloudformation.describe_events().stack_name(stack).filters(failed.clone());
+            let request = self.cloudformation().describe_events().stack_name(stack).filters(failed.clone());
             let request = request.set_change_set_name(change_set.map(str::to_owned)).set_next_token(page);
             let answer = request.send().await.map_err(|error| self.fault("DescribeEvents", &error))?;
             events.extend(answer.operation_events().iter().filter(of_validation).map(read_validation));
@@ -439,7 +444,7 @@ impl TenantAccount for Account {
     }
 
     async fn newest_event(&self, stack: &str) -> Result<Option<Timestamp>, Fault> {
-        let answer = self.cloudformation.describe_stack_events().stack_name(stack).send().await;
+        let answer = self.cloudformation().describe_stack_events().stack_name(stack).send().await;
         match answer.map_err(|error| self.fault("DescribeStackEvents", &error)) {
             Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
             Err(fault) => Err(fault),

@@ -9,6 +9,7 @@ mod fault;
 mod http;
 mod multipart;
 mod pipeline;
+mod pool;
 mod retained;
 mod session;
 mod store;
@@ -39,6 +40,8 @@ pub struct Tooling {
     bounded: SharedHttpClient,
     /// Without that bound: what keeps a lock must not queue behind a thousand tenants.
     http: SharedHttpClient,
+    /// Clients of the accounts that are in work.
+    clients: Arc<pool::Clients>,
 }
 
 /// The SDK waits a second before its first retry; throttling of one tenant is over sooner.
@@ -72,7 +75,7 @@ impl Tooling {
             .load()
             .await;
         let bounded = http::bounded(http.clone(), http::IN_FLIGHT);
-        Ok(Self { config, bounded, http })
+        Ok(Self { config, bounded, http, clients: Arc::default() })
     }
 
     /// Fetches a document over HTTPS with a bearer token, for services that are none of AWS's.

@@ -17,6 +17,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::account::Account;
+use super::pool::Clients;
 use super::{Tooling, fault, http};
 use crate::domain::{AccountId, AlarmState, Fault, FaultKind, Target};
 use crate::ports::{Accounts, TenantAccount};
@@ -158,6 +159,11 @@ impl Session {
             // Our provider keeps the credentials itself, for all services at once.
             .identity_cache(IdentityCache::no_cache())
             .build()
+    }
+
+    /// Returns the clients of the accounts that are in work.
+    pub fn clients(&self) -> &Clients {
+        &self.tooling.clients
     }
 
     /// Returns the retries of this account, which no other one uses up.

@@ -213,7 +213,7 @@ pub enum Command {
         /// Append it in Markdown, as to $GITHUB_STEP_SUMMARY
         #[arg(long, value_name = "FILE")]
         summary: Option<PathBuf>,
-        /// Print what failed as GitHub's annotations, at the template's lines
+        /// Print what failed as GitHub's annotations, at the lines of the template as it is here, on standard error
         #[arg(long)]
         annotations: bool,
     },

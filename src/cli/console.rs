@@ -61,6 +61,11 @@ impl Console {
         Ok(())
     }
 
+    /// Returns a text without the values that nobody may read.
+    pub fn covered(&self, text: &str) -> String {
+        self.masks.apply(text)
+    }
+
     /// Returns an error without the values that nobody may read.
     pub fn cover(&self, error: CommandError) -> CommandError {
         error.masked(&self.masks)

@@ -54,7 +54,7 @@ pub use plan::{PlanRequest, Planning};
 pub use publish::{Package, shared_folder};
 pub use recover::{Stuck, covers};
 pub use rollout::{Execution, Refusal, RolledOut};
-pub use rollouts::Rollout as RolloutRecord;
+pub use rollouts::{Ended as EndedTarget, Rollout as RolloutRecord};
 pub use scratch::Scratch;
 pub use status::TargetStatus;
 pub use stop::{Stop, StopHandle};

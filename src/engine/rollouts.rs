@@ -32,6 +32,9 @@ pub struct Rollout {
     pub begun: Timestamp,
     /// When it ended.
     pub ended: Timestamp,
+    /// Whether it ended well: done, with no more failures than are tolerated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub well: Option<bool>,
     /// How every target ended.
     pub targets: Vec<Ended>,
 }
@@ -99,6 +102,7 @@ impl Engine {
             fence: self.fence(),
             begun,
             ended: self.events.now(),
+            well: Some(matches!(exit, Exit::Done | Exit::Tolerated)),
             targets: finished.iter().map(ended).collect(),
         };
         let keep = async {

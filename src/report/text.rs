@@ -27,8 +27,14 @@ pub fn clean(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' | '\r' | '\t' => line.push(' '),
-            // Bidirectional overrides reorder what a person reads.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            // What reorders that which a person reads, and what is no character, which XML refuses.
+            '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{61c}'
+            | '\u{fffe}'
+            | '\u{ffff}' => {}
             c if c.is_control() => _ = write!(line, "{}", c.escape_default()),
             c => line.push(c),
         }

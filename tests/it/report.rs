@@ -37,7 +37,7 @@ fn a_rollout_is_told_from_its_records_in_every_form() {
     let files = ["--html", "page.html", "--junit", "junit.xml", "--summary", "summary.md", "--annotations"];
     let told = tenantry(&bed, &project, &[&["report", &id][..], &files].concat()).exits(0);
     let read = |name: &str| fs::read_to_string(project.path().join(name)).unwrap();
-    snapshot("report", &timeless(&told.stdout));
+    snapshot("report", &timeless(&told.all()));
     snapshot("report-junit", &timeless(&read("junit.xml")));
     snapshot("report-summary", &timeless(&read("summary.md")));
     // Reading is all that it does.

@@ -42,6 +42,7 @@ jobs:
           approve: ${{ needs.plan.outputs.digest }}
           binary: BINARY
       - run: echo \"SAID code=${{ steps.apply.outputs.exit-code }} deployed=${{ steps.apply.outputs.deployed }} failed=${{ steps.apply.outputs.failed }}\"
+      - run: cp '${{ steps.apply.outputs.report }}' PROJECT/page.html
       - id: hostile
         continue-on-error: true
         uses: ./
@@ -81,6 +82,8 @@ fn the_action_plans_in_one_job_and_applies_in_another() {
         assert!(log.contains(said), "{said} is missing in {log}");
     }
     assert_eq!(bed.actions("ExecuteChangeSet").len(), 3);
+    let page = fs::read_to_string(project.path().join("page.html")).unwrap();
+    assert!(page.contains("2 deployed") && page.contains("unicorn/eu-west-1"), "{page}");
 }
 
 /// Runs a buildspec's phases as CodeBuild does: all commands of version 0.2 in one shell, one after the other, the

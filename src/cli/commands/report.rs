@@ -6,11 +6,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::decide::read_plan;
+use super::subject::Subject;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
 use crate::domain::Exit;
 use crate::plan::Secrets;
 use crate::report::rollout::{self as told, Chronicle};
+use crate::source::Document;
 
 /// Where a report goes beside standard output.
 pub struct To {
@@ -26,7 +28,9 @@ pub struct To {
 
 /// Reads a rollout's records and writes reports of it.
 pub async fn report(workspace: Workspace, rollout: &str, to: To) -> Result<Exit, CommandError> {
-    let templates: Vec<_> = workspace.project.templates().map(|(_, document)| document.clone()).collect();
+    // As the files have them: what was written out has other lines.
+    let paths = workspace.project.templates().map(|(_, document)| document.path.clone());
+    let templates: Vec<Document> = paths.filter_map(|path| Document::read(&path, "the template").ok()).collect();
     workspace
         .conduct(
             async |run| {
@@ -39,6 +43,8 @@ pub async fn report(workspace: Workspace, rollout: &str, to: To) -> Result<Exit,
                 let history = engine.history(application, rollout).await?.ok_or_else(unknown)?;
                 let sealing = Secrets::sealing(engine.digest_key(application).await?);
                 let plan = read_plan(engine, application, history.plan, &sealing).await?;
+                // The release's own template says which parameters are secret, where it is still there.
+                let _ = Subject::of_release(run, plan.content.release.as_str()).await;
                 let end = engine.rollout(application, rollout).await?;
                 let journal = engine.told(application, rollout).await?;
                 let by = history.by.to_string();
@@ -46,24 +52,23 @@ pub async fn report(workspace: Workspace, rollout: &str, to: To) -> Result<Exit,
             },
             |console, chronicle| {
                 if let Some(path) = &to.html {
-                    write(path, &told::page(&chronicle))?;
+                    let page = console.covered(&told::page(&chronicle));
+                    fs::write(path, page).map_err(|error| unwritable(path, &error))?;
                 }
                 if let Some(path) = &to.junit {
-                    write(path, &told::junit(&chronicle))?;
+                    let junit = told::junit(&chronicle).map_err(CommandError::usage)?;
+                    fs::write(path, console.covered(&junit)).map_err(|error| unwritable(path, &error))?;
                 }
                 if let Some(path) = &to.summary {
-                    let mut file = OpenOptions::new()
-                        .create(true)
-                        .append(true)
-                        .open(path)
-                        .map_err(|error| unwritable(path, &error))?;
-                    file.write_all(told::in_markdown(&chronicle).as_bytes())
+                    let summary = console.covered(&told::in_markdown(&chronicle));
+                    let file = OpenOptions::new().create(true).append(true).open(path);
+                    file.and_then(|mut file| file.write_all(summary.as_bytes()))
                         .map_err(|error| unwritable(path, &error))?;
                 }
-                if to.annotations
-                    && let Some(template) = templates.first()
-                {
-                    anstream::stdout().write_all(told::annotations(&chronicle, template).as_bytes())?;
+                if to.annotations {
+                    // The runner reads them wherever they are written; the answer stays what it is.
+                    let annotations = console.covered(&told::annotations(&chronicle, &templates));
+                    anstream::stderr().write_all(annotations.as_bytes())?;
                 }
                 let markdown = || told::in_markdown(&chronicle).trim_end().to_owned();
                 console.answer_with(&told::in_text(&chronicle), markdown, &chronicle)?;
@@ -71,10 +76,6 @@ pub async fn report(workspace: Workspace, rollout: &str, to: To) -> Result<Exit,
             },
         )
         .await
-}
-
-fn write(path: &Path, text: &str) -> Result<(), CommandError> {
-    fs::write(path, text).map_err(|error| unwritable(path, &error))
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> CommandError {

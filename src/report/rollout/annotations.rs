@@ -10,20 +10,24 @@ use crate::source::Document;
 /// Source: <https://docs.github.com/en/actions/reference/limits>
 const MOST: usize = 10;
 
-/// Returns an `::error` a cause, at most ten, those with most targets first; at the resource's line where the template has
-/// it.
+/// Returns an `::error` a cause, at most ten, those with most targets first; at the resource's line where one of the templates
+/// of this folder has it.
 /// Source: <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands#setting-an-error-message>
-pub fn annotations(chronicle: &Chronicle, template: &Document) -> String {
+pub fn annotations(chronicle: &Chronicle, templates: &[Document]) -> String {
     let mut text = String::new();
     for (number, cause) in chronicle.causes.iter().take(MOST).enumerate() {
-        let line = cause.resource.as_ref().and_then(|resource| {
+        let line = |template: &Document, resource: &str| {
             let (root, tree) = (template.tree.root()?, &template.tree);
             let id = tree.child(tree.child(root, "Resources")?, resource)?;
             Some(template.text[..template.place(id).start].matches('\n').count() + 1)
+        };
+        let found = cause.resource.as_deref().and_then(|resource| {
+            templates.iter().find_map(|template| Some((template.path.to_string_lossy(), line(template, resource)?)))
         });
-        let path = template.path.to_string_lossy();
-        let place = line.map_or_else(String::new, |line| format!(" file={},line={line},", property(&path)));
-        let place = if place.is_empty() { " ".to_owned() } else { place };
+        let place = match found {
+            Some((path, line)) => format!(" file={},line={line},", property(&path)),
+            None => " ".to_owned(),
+        };
         let title = format!("{} of {} failed", count(cause.targets.len(), "target"), chronicle.targets.len());
         let mut message = shorten(&cause.signature, 800);
         if number == MOST - 1 && chronicle.causes.len() > MOST {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::{Chronicle, Story};
@@ -11,9 +10,13 @@ use crate::report::text::clean;
 
 /// Returns the rollout as JUnit has it, which CodeBuild's report groups and every CI system show.
 /// Source: <https://docs.aws.amazon.com/codebuild/latest/userguide/report-test.html>
-pub fn junit(chronicle: &Chronicle) -> String {
+///
+/// # Errors
+///
+/// Says why it cannot be written as XML.
+pub fn junit(chronicle: &Chronicle) -> Result<String, String> {
     let mut report = Report::new(format!("{} {}", chronicle.application, chronicle.stage));
-    report.set_time(between(chronicle.begun, Some(chronicle.last())));
+    report.set_time(chronicle.last.duration_since(chronicle.begun).unsigned_abs());
     let mut waves: Vec<u32> = chronicle.targets.iter().map(|story| story.wave).collect();
     waves.sort_unstable();
     waves.dedup();
@@ -22,7 +25,7 @@ pub fn junit(chronicle: &Chronicle) -> String {
         suite.add_test_cases(chronicle.targets.iter().filter(|story| story.wave == number).map(case));
         report.add_test_suite(suite);
     }
-    report.to_string().unwrap_or_default()
+    report.to_string().map_err(|error| error.to_string())
 }
 
 fn case(story: &Story) -> TestCase {
@@ -48,12 +51,8 @@ fn case(story: &Story) -> TestCase {
     };
     let mut case = TestCase::new(story.target.to_string(), status);
     case.set_classname(story.stack.clone());
-    if let Some((from, to)) = story.time() {
-        case.set_time(between(from, to));
+    if let Some(seconds) = story.took() {
+        case.set_time(Duration::from_secs(seconds));
     }
     case
-}
-
-fn between(from: Timestamp, to: Option<Timestamp>) -> Duration {
-    to.map(|to| to.duration_since(from).unsigned_abs()).unwrap_or_default()
 }

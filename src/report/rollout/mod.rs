@@ -20,10 +20,13 @@ use crate::domain::lifecycle::State;
 use crate::domain::{Digest, Outcome, ReleaseId, StackEvent, TargetId};
 use crate::engine::RolloutRecord;
 use crate::event::{Event, Timed};
-use crate::plan::{Class, Plan, classes, signature};
+use crate::plan::{Class, Intent, Plan, classes, signature};
 
-/// Events of a stack that are kept of each target: of a stack with hundreds of resources the first and the last tell most.
+/// Events of a stack that are kept of each target: the first, the last, and whatever failed.
 const EVENTS: usize = 60;
+
+/// What targets are called that have no outcome.
+const UNFINISHED: [&str; 3] = ["running", "waiting", "not-started"];
 
 /// A rollout from its beginning to its end, or to where it is known.
 #[derive(Debug, Serialize)]
@@ -47,9 +50,14 @@ pub struct Chronicle {
     pub begun: Timestamp,
     /// When it ended; none where it was interrupted, or goes on.
     pub ended: Option<Timestamp>,
-    /// How many targets ended how, in the order in which totals are shown; `running` of those that have no outcome.
+    /// The last moment that is known of it.
+    pub last: Timestamp,
+    /// Whether it ended well: done, with no more failures than are tolerated.
+    pub well: bool,
+    /// How many targets ended how, in the order in which totals are shown; those that have no outcome are `running`, `waiting`
+    /// for another try, or `not-started`.
     pub counts: Vec<(&'static str, usize)>,
-    /// The waves, as they began.
+    /// The waves of the plan.
     pub waves: Vec<Wave>,
     /// What failures have in common, the most frequent first.
     pub causes: Vec<Cause>,
@@ -66,9 +74,9 @@ pub struct Chronicle {
 pub struct Wave {
     /// Its name.
     pub name: String,
-    /// When it began.
-    pub begun: Timestamp,
-    /// How many targets it executes.
+    /// When its first target was started, if one was.
+    pub begun: Option<Timestamp>,
+    /// How many targets were started.
     pub targets: usize,
 }
 
@@ -104,10 +112,12 @@ pub struct Story {
     /// How it ended, if it did.
     #[serde(flatten)]
     pub outcome: Option<Outcome>,
-    /// Where it was and until when, from when it was started.
+    /// Where it was and until when, each time that it was started.
     pub spans: Vec<Span>,
-    /// What CloudFormation has said, the first and the last of it; untrusted.
-    pub events: Vec<Told>,
+    /// What CloudFormation has said, without some of what went well where that is much; untrusted.
+    pub events: Vec<StackEvent>,
+    /// How many events there were.
+    pub events_in_all: usize,
 }
 
 /// How long a target was in a state.
@@ -121,30 +131,53 @@ pub struct Span {
     pub to: Option<Timestamp>,
 }
 
-/// An event of a stack.
-#[derive(Debug, Clone, Serialize)]
-pub struct Told {
-    /// When CloudFormation says that it happened.
-    pub time: Timestamp,
-    /// The event; its texts are untrusted.
-    #[serde(flatten)]
-    pub event: StackEvent,
-}
-
 impl Story {
-    /// Returns the outcome's name, or that there is none.
+    /// Returns the outcome's name, or what there is in its place.
     pub fn ending(&self) -> &'static str {
-        self.outcome.as_ref().map_or("running", Outcome::name)
+        match (&self.outcome, self.spans.last()) {
+            (Some(outcome), _) => outcome.name(),
+            (None, Some(Span { to: None, .. })) => UNFINISHED[0],
+            (None, Some(_)) => UNFINISHED[1],
+            (None, None) => UNFINISHED[2],
+        }
     }
 
-    /// Returns when it was started and when it ended, as far as that is known.
+    /// Returns when it was started and when it was last in work, as far as that is known.
     pub fn time(&self) -> Option<(Timestamp, Option<Timestamp>)> {
         Some((self.spans.first()?.from, self.spans.last()?.to))
+    }
+
+    /// Returns for how many seconds it was in work, without what was between two tries; none where it was not, or still is.
+    pub fn took(&self) -> Option<u64> {
+        let seconds = |span: &Span| Some(span.to?.duration_since(span.from).as_secs_f64());
+        let all: Option<f64> = self.spans.iter().map(seconds).sum();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is some hours at most")]
+        all.filter(|_| !self.spans.is_empty()).map(|seconds| seconds.max(0.0) as u64)
     }
 
     /// Tells whether somebody should look at it.
     fn needs_a_look(&self) -> bool {
         self.outcome.as_ref().is_none_or(|outcome| outcome.failure().is_some())
+    }
+
+    fn has_failed(&self) -> bool {
+        self.outcome.as_ref().is_some_and(Outcome::is_failure)
+    }
+
+    /// Takes note of an event. Where there are too many, one from the middle goes that tells of no failure.
+    fn tell(&mut self, event: StackEvent) {
+        // A look that was repeated after a crash tells some of them again.
+        if self.events.iter().any(|told| told.id == event.id) {
+            return;
+        }
+        self.events_in_all += 1;
+        if self.events.len() >= EVENTS {
+            let order = (0..EVENTS / 2).flat_map(|away| [EVENTS / 2 - away, EVENTS / 2 + away]);
+            let place =
+                order.filter(|place| *place < self.events.len()).find(|place| !self.events[*place].has_failed());
+            self.events.remove(place.unwrap_or(EVENTS / 2));
+        }
+        self.events.push(event);
     }
 }
 
@@ -173,62 +206,62 @@ impl Chronicle {
                 stack: target.stack.clone(),
                 wave: target.wave,
                 class: class_of.get(&target.target).copied(),
-                outcome: None,
+                outcome: match (&target.intent, &target.pin) {
+                    (Intent::Pinned, Some(pin)) => Some(Outcome::Pinned { pin: pin.clone() }),
+                    _ => None,
+                },
                 spans: Vec::new(),
                 events: Vec::new(),
+                events_in_all: 0,
             })
             .collect();
         let index: HashMap<TargetId, usize> =
             stories.iter().enumerate().map(|(number, story)| (story.target.clone(), number)).collect();
-        let (mut waves, mut notices) = (Vec::new(), Vec::new());
+        let (mut notices, mut last) = (Vec::new(), begun);
         for Timed { time, event } in journal {
-            let at = |target: &TargetId| index.get(target).copied();
+            let target = match &event {
+                Event::Moved { target, .. } | Event::Stack { target, .. } | Event::Finished { target, .. } => target,
+                Event::Notice { message } => {
+                    notices.push(clean(message));
+                    continue;
+                }
+                _ => continue,
+            };
+            last = last.max(time);
+            let Some(story) = index.get(target).map(|number| &mut stories[*number]) else { continue };
             match event {
-                Event::WaveStarted { wave, targets } => waves.push(Wave { name: wave, begun: time, targets }),
-                Event::Notice { message } => notices.push(clean(&message)),
-                Event::Moved { target, to, .. } => {
-                    let Some(number) = at(&target) else { continue };
-                    let spans = &mut stories[number].spans;
-                    if let Some(last) = spans.last_mut().filter(|last| last.to.is_none()) {
-                        last.to = Some(time);
+                Event::Moved { to, .. } => {
+                    if let Some(open) = story.spans.last_mut().filter(|span| span.to.is_none()) {
+                        open.to = Some(time);
                     }
                     if matches!(to, State::Executing | State::Verifying) {
-                        spans.push(Span { state: to, from: time, to: None });
+                        // How an earlier try ended, or a run that was stopped, is not how it ends.
+                        story.outcome = None;
+                        story.spans.push(Span { state: to, from: time, to: None });
                     }
                 }
-                Event::Stack { target, stack_event } => {
-                    let Some(number) = at(&target) else { continue };
-                    let events = &mut stories[number].events;
-                    // A look that was repeated after a crash tells some of them again.
-                    if events.iter().rev().take(EVENTS).any(|told| told.event.id == stack_event.id) {
-                        continue;
-                    }
-                    if events.len() == EVENTS {
-                        events.remove(EVENTS / 2);
-                    }
-                    events.push(Told { time: stack_event.time.unwrap_or(time), event: stack_event });
+                Event::Stack { stack_event, .. } => {
+                    story.tell(StackEvent { time: stack_event.time.or(Some(time)), ..stack_event });
                 }
-                Event::Finished { target, outcome } => {
-                    let Some(number) = at(&target) else { continue };
-                    if let Some(last) = stories[number].spans.last_mut().filter(|last| last.to.is_none()) {
-                        last.to = Some(time);
+                Event::Finished { outcome, .. } => {
+                    if let Some(open) = story.spans.last_mut().filter(|span| span.to.is_none()) {
+                        open.to = Some(time);
                     }
-                    stories[number].outcome = Some(outcome);
+                    story.outcome = Some(outcome);
                 }
                 _ => {}
             }
         }
+        // What was gone on with since has ended otherwise, or not yet.
+        let end = end.filter(|end| last <= end.ended);
         for ended in end.iter().flat_map(|end| &end.targets) {
             if let Some(number) = index.get(&ended.target) {
                 stories[*number].outcome = Some(ended.outcome.clone());
             }
         }
-        let causes = causes(plan, &stories);
-        let counts = counts(&stories);
-        stories.sort_by_key(|story| {
-            let fails = story.outcome.as_ref().is_some_and(Outcome::is_failure);
-            (!fails, !story.needs_a_look(), story.wave, story.target.clone())
-        });
+        let (waves, causes, counts) = (waves(plan, &stories), causes(plan, &stories), counts(&stories));
+        let all_is_well = !stories.iter().any(Story::needs_a_look);
+        stories.sort_by_key(|story| (!story.has_failed(), !story.needs_a_look(), story.wave, story.target.clone()));
         Self {
             rollout: rollout.to_owned(),
             application: content.application.clone(),
@@ -239,6 +272,8 @@ impl Chronicle {
             by,
             begun,
             ended: end.map(|end| end.ended),
+            last: end.map_or(last, |end| end.ended),
+            well: end.is_some_and(|end| end.well.unwrap_or(all_is_well)),
             counts,
             waves,
             causes,
@@ -250,7 +285,7 @@ impl Chronicle {
 
     /// Returns how many targets have failed.
     pub fn failures(&self) -> usize {
-        self.targets.iter().filter(|story| story.outcome.as_ref().is_some_and(Outcome::is_failure)).count()
+        self.targets.iter().filter(|story| story.has_failed()).count()
     }
 
     /// Says in a few words how it went.
@@ -265,10 +300,13 @@ impl Chronicle {
         known.map_or_else(|| format!("wave {}", number + 1), |wave| clean(&wave.name))
     }
 
-    /// Returns the last moment that is known of it.
-    pub fn last(&self) -> Timestamp {
-        let known = self.targets.iter().flat_map(|story| &story.spans).flat_map(|span| [Some(span.from), span.to]);
-        self.ended.into_iter().chain(known.flatten()).chain([self.begun]).max().unwrap_or(self.begun)
+    /// Returns when the last target of a wave was done with, before the next wave was begun: what is tried again at the end
+    /// is not counted.
+    fn wave_end(&self, number: usize) -> Timestamp {
+        let next = self.waves.iter().skip(number + 1).find_map(|wave| wave.begun).unwrap_or(self.last);
+        let spans = self.targets.iter().filter(|story| story.wave as usize == number).flat_map(|story| &story.spans);
+        let ends = spans.filter(|span| span.from <= next).map(|span| span.to.unwrap_or(self.last).min(next));
+        ends.max().unwrap_or(self.begun)
     }
 }
 
@@ -277,17 +315,33 @@ fn counts(stories: &[Story]) -> Vec<(&'static str, usize)> {
     for story in stories {
         *counts.entry(story.ending()).or_default() += 1;
     }
-    let names = Outcome::NAMES.into_iter().chain(["running"]);
+    let names = Outcome::NAMES.into_iter().chain(UNFINISHED);
     names.filter_map(|name| Some((name, counts.get(name).copied()?))).collect()
+}
+
+/// Returns the waves of a plan: by their numbers, which is not how often or in which order they were begun.
+fn waves(plan: &Plan, stories: &[Story]) -> Vec<Wave> {
+    let policies = &plan.content.rollout.waves;
+    let names: Vec<String> = match policies.as_slice() {
+        [] => vec!["all".to_owned()],
+        policies => policies.iter().map(|wave| wave.name.clone()).collect(),
+    };
+    let mut waves: Vec<Wave> = names.into_iter().map(|name| Wave { name, begun: None, targets: 0 }).collect();
+    for story in stories {
+        let (Some((from, _)), Some(wave)) = (story.time(), waves.get_mut(story.wave as usize)) else { continue };
+        wave.targets += 1;
+        wave.begun = Some(wave.begun.map_or(from, |begun| begun.min(from)));
+    }
+    waves
 }
 
 /// Groups what went wrong by what it has in common.
 fn causes(plan: &Plan, stories: &[Story]) -> Vec<Cause> {
     let contents: HashMap<&TargetId, _> = plan.content.targets.iter().map(|one| (&one.target, one)).collect();
     let mut causes: BTreeMap<String, Cause> = BTreeMap::new();
-    for story in stories {
-        let Some(outcome) = story.outcome.as_ref().filter(|outcome| outcome.is_failure()) else { continue };
-        let (Some(failure), Some(content)) = (outcome.failure(), contents.get(&story.target)) else { continue };
+    for story in stories.iter().filter(|story| story.has_failed()) {
+        let failure = story.outcome.as_ref().and_then(Outcome::failure);
+        let (Some(failure), Some(content)) = (failure, contents.get(&story.target)) else { continue };
         let signature = clean(&signature(content, failure));
         let cause = causes.entry(signature.clone()).or_insert_with(|| Cause {
             signature,
@@ -308,6 +362,7 @@ fn causes(plan: &Plan, stories: &[Story]) -> Vec<Cause> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
     use crate::domain::Failure;
@@ -321,7 +376,7 @@ mod tests {
     /// A rollout to so many targets, of which each tenth fails, in its own words where they are hostile.
     fn chronicle(targets: usize, reason: &str) -> Chronicle {
         let names: Vec<String> = (0..targets).map(|number| format!("t{number:05}")).collect();
-        let plan = plan(
+        let mut plan = plan(
             (0..)
                 .zip(&names)
                 .map(|(number, name)| TargetContent {
@@ -330,13 +385,10 @@ mod tests {
                 })
                 .collect(),
         );
+        plan.content.rollout.waves = waves_of_two();
         let start = Timestamp::UNIX_EPOCH;
         let at = |millis: i64| start + jiff::SignedDuration::from_millis(millis);
-        let wave = |wave: &str, targets, millis| Timed {
-            time: at(millis),
-            event: Event::WaveStarted { wave: wave.into(), targets },
-        };
-        let mut journal = vec![wave("canary", 1, 0), wave("rest", targets - 1, 800)];
+        let mut journal = Vec::new();
         for (number, one) in plan.content.targets.iter().enumerate() {
             let number = i64::try_from(number).unwrap();
             let (from, target) =
@@ -400,7 +452,7 @@ mod tests {
             assert!(text.len() < 256 << 10, "{} bytes", text.len());
             assert!(!text.contains("<script") && !text.contains("https://") && !text.contains("@everyone"), "{text}");
             assert!(text.contains("```mermaid"));
-            let annotations = annotations(&chronicle, &Document::new(Path::new("t.yaml"), "Resources: {}\n".into()));
+            let annotations = annotations(&chronicle, &[Document::new(Path::new("t.yaml"), "Resources: {}\n".into())]);
             assert!(annotations.lines().count() <= 10);
             assert!(annotations.lines().all(|line| line.starts_with("::error ")), "a line is a command");
         }
@@ -416,13 +468,158 @@ mod tests {
         assert!(chronicle.targets[..40].iter().all(|story| story.ending() == "rolled-back"));
         let story = &chronicle.targets[0];
         assert_eq!((story.spans.len(), story.events.len()), (2, 6));
-        // What was interrupted has no end, and those that it did not come to are not called anything else.
-        let mut journal = vec![];
-        let plan = plan(vec![target("a", Intent::Create(Vec::new()))]);
-        let moved =
-            Event::Moved { target: plan.content.targets[0].target.clone(), from: State::Planned, to: State::Executing };
-        journal.push(Timed { time: Timestamp::UNIX_EPOCH, event: moved });
-        let stopped = Chronicle::new("x", &plan, Timestamp::UNIX_EPOCH, String::new(), journal, None);
-        assert_eq!((stopped.counts, stopped.ended), (vec![("running", 1)], None));
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(seconds)
+    }
+
+    fn moved(target: &TargetId, seconds: i64, to: State) -> Timed {
+        Timed { time: at(seconds), event: Event::Moved { target: target.clone(), from: State::Planned, to } }
+    }
+
+    fn finished(target: &TargetId, seconds: i64, outcome: Outcome) -> Timed {
+        Timed { time: at(seconds), event: Event::Finished { target: target.clone(), outcome } }
+    }
+
+    fn waves_of_two() -> Vec<crate::domain::Wave> {
+        ["canary", "rest"]
+            .map(|name| crate::domain::Wave { name: name.into(), bake: Duration::ZERO, failure_tolerance: None })
+            .into()
+    }
+
+    /// A plan of a canary and two others, and their names.
+    fn three() -> (Plan, Vec<TargetId>) {
+        let of = |name, wave| TargetContent { wave, ..target(name, Intent::Create(Vec::new())) };
+        let mut plan = plan(vec![of("a", 0), of("b", 1), of("c", 1)]);
+        plan.content.rollout.waves = waves_of_two();
+        let ids = plan.content.targets.iter().map(|one| one.target.clone()).collect();
+        (plan, ids)
+    }
+
+    fn told(plan: &Plan, journal: Vec<Timed>, end: Option<&RolloutRecord>) -> Chronicle {
+        Chronicle::new("x", plan, Timestamp::UNIX_EPOCH, String::new(), journal, end)
+    }
+
+    #[test]
+    fn what_was_interrupted_has_no_end_and_calls_nothing_otherwise() {
+        let (plan, ids) = three();
+        let journal = vec![
+            moved(&ids[0], 0, State::Executing),
+            finished(&ids[0], 5, Outcome::Deployed),
+            moved(&ids[1], 6, State::Executing),
+        ];
+        let stopped = told(&plan, journal, None);
+        assert_eq!(stopped.counts, [("deployed", 1), ("running", 1), ("not-started", 1)]);
+        assert!(stopped.ended.is_none() && !stopped.well);
+        assert!(in_markdown(&stopped).starts_with("## ⏸️"));
+    }
+
+    /// A run that was stopped has ended; who goes on from it ends it otherwise.
+    #[test]
+    fn an_older_end_is_none_of_what_was_gone_on_with() {
+        let (plan, ids) = three();
+        let detached = || Outcome::Detached(Failure::because("stopped"));
+        let record = |seconds, outcome: Outcome| RolloutRecord {
+            id: "x".into(),
+            stage: "prod".into(),
+            release: plan.content.release.clone(),
+            origin: plan.content.origin.clone(),
+            plan: plan.digest,
+            by: crate::domain::Identity { principal: "p".into(), source_identity: None },
+            fence: 1,
+            begun: at(0),
+            ended: at(seconds),
+            well: Some(matches!(outcome, Outcome::Deployed)),
+            targets: ids
+                .iter()
+                .map(|target| crate::engine::EndedTarget { target: target.clone(), outcome: outcome.clone() })
+                .collect(),
+        };
+        let mut journal = vec![moved(&ids[0], 0, State::Executing), finished(&ids[0], 5, detached())];
+        let stopped = told(&plan, journal.clone(), Some(&record(6, detached())));
+        assert_eq!((stopped.counts.as_slice(), stopped.well), ([("detached", 3)].as_slice(), false));
+        assert!(in_markdown(&stopped).starts_with("## ❌"), "nothing has failed, and it is not well");
+        journal.push(moved(&ids[0], 100, State::Executing));
+        assert_eq!(
+            told(&plan, journal.clone(), Some(&record(6, detached()))).counts,
+            [("running", 1), ("not-started", 2)]
+        );
+        journal.extend(ids.iter().map(|id| finished(id, 110, Outcome::Deployed)));
+        let done = told(&plan, journal, Some(&record(111, Outcome::Deployed)));
+        assert_eq!((done.counts.as_slice(), done.well), ([("deployed", 3)].as_slice(), true));
+    }
+
+    /// What is tried again took as long as both tries, and its wave has ended before.
+    #[test]
+    fn waves_and_times_are_those_of_the_targets() {
+        let (plan, ids) = three();
+        let journal = vec![
+            moved(&ids[0], 0, State::Executing),
+            moved(&ids[0], 20, State::Planned),
+            moved(&ids[1], 30, State::Executing),
+            finished(&ids[1], 60, Outcome::Deployed),
+            moved(&ids[0], 7200, State::Executing),
+            finished(&ids[0], 7210, Outcome::Deployed),
+        ];
+        let chronicle = told(&plan, journal, None);
+        let names: Vec<_> = chronicle.waves.iter().map(|wave| (wave.name.as_str(), wave.begun, wave.targets)).collect();
+        assert_eq!(names, [("canary", Some(at(0)), 1), ("rest", Some(at(30)), 1)]);
+        assert_eq!(chronicle.wave_end(0), at(20));
+        let story = chronicle.targets.iter().find(|story| story.target == ids[0]).unwrap();
+        assert_eq!(story.took(), Some(30));
+        // A wave of which nothing had to be started has its name all the same.
+        let journal = vec![moved(&ids[1], 0, State::Executing), finished(&ids[1], 5, Outcome::Deployed)];
+        let chronicle = told(&plan, journal, None);
+        assert_eq!((chronicle.wave_name(1).as_str(), chronicle.waves[0].begun), ("rest", None));
+        assert!(junit(&chronicle).unwrap().contains("<testsuite name=\"rest\""));
+    }
+
+    #[test]
+    fn of_many_events_the_failure_is_kept() {
+        let (plan, ids) = three();
+        let event = |number: i64| {
+            let status = if number == 41 { "UPDATE_FAILED" } else { "UPDATE_COMPLETE" };
+            let stack_event = StackEvent {
+                id: number.to_string(),
+                time: Some(at(number)),
+                logical_id: format!("R{number}"),
+                physical_id: None,
+                resource_type: "T".into(),
+                status: status.into(),
+                reason: None,
+                is_stack: false,
+                token: None,
+            };
+            Timed { time: at(number), event: Event::Stack { target: ids[0].clone(), stack_event } }
+        };
+        let chronicle = told(&plan, (0..200).map(event).collect(), None);
+        let story = chronicle.targets.iter().find(|story| story.target == ids[0]).unwrap();
+        assert_eq!((story.events.len(), story.events_in_all), (EVENTS, 200));
+        assert!(story.events.iter().any(StackEvent::has_failed), "{:?}", story.events);
+        assert!(page(&chronicle).contains("UPDATE_FAILED"));
+        // Each has its time once.
+        assert!(!serde_json::to_string(&story.events[0]).unwrap().contains("null,\"time\""));
+    }
+
+    #[test]
+    fn a_page_is_bounded_where_each_target_fails_for_its_own_reason() {
+        let names: Vec<String> = (0..2000).map(|number| format!("t{number:05}")).collect();
+        let plan = plan(names.iter().map(|name| target(name, Intent::Create(Vec::new()))).collect());
+        let reason =
+            |number: usize| format!("{}{}", "x".repeat(number % 7), "long ".repeat(180)) + &"q".repeat(number % 1999);
+        let failed = |number: usize| Outcome::Failed(Failure::because(reason(number)));
+        let journal = plan
+            .content
+            .targets
+            .iter()
+            .enumerate()
+            .map(|(number, one)| finished(&one.target, 1, failed(number)))
+            .collect();
+        let chronicle = told(&plan, journal, None);
+        assert!(chronicle.causes.len() > 1000, "{}", chronicle.causes.len());
+        let page = page(&chronicle);
+        assert!(page.len() < 2 << 20, "{} bytes", page.len());
+        assert!(in_markdown(&chronicle).len() < 256 << 10);
     }
 }

@@ -3,7 +3,7 @@
 (() => {
   const { took, rows: step, targets } = JSON.parse(document.getElementById("data").textContent);
   const get = (id) => document.getElementById(id);
-  const [body, more, shown, find, outcome, wave] = ["rows", "more", "shown", "find", "outcome", "wave"].map(get);
+  const [body, more, shown, find, outcome, wave, order] = ["rows", "more", "shown", "find", "outcome", "wave", "order"].map(get);
   const words = targets.map(([name, account, , ending, , why]) => `${name} ${account} ${ending} ${why ?? ""}`.toLowerCase());
   let found = [];
   let count = 0;
@@ -15,19 +15,23 @@
     return element;
   };
   const span = (seconds) => {
-    const whole = Math.floor(seconds);
-    if (whole < 60) return `${whole}s`;
-    if (whole < 3600) return `${Math.floor(whole / 60)}m${whole % 60 ? ` ${whole % 60}s` : ""}`;
-    return `${Math.floor(whole / 3600)}h${Math.floor((whole % 3600) / 60) ? ` ${Math.floor((whole % 3600) / 60)}m` : ""}`;
+    const parts = [[3600, "h"], [60, "m"], [1, "s"]];
+    let rest = Math.floor(seconds);
+    const told = parts.map(([size, unit]) => {
+      const whole = Math.floor(rest / size);
+      rest -= whole * size;
+      return whole ? `${whole}${unit}` : "";
+    });
+    return told.filter(Boolean).join(" ") || "0s";
   };
 
-  const row = ([name, account, waveNumber, ending, spans, why, hint, events]) => {
+  const row = ([name, account, waveNumber, ending, spans, why, hint, events, all, length]) => {
     const line = make("tr", ending);
     const head = make("th", "", name);
     head.scope = "row";
     if (why || events.length) {
       const details = make("details");
-      details.append(make("summary", why ? "why" : "", why ?? `${events.length} events`));
+      details.append(make("summary", why ? "why" : "", why ?? `${all} events`));
       if (hint) details.append(make("p", "hint", hint));
       // Made when it is looked at: most never are.
       details.addEventListener("toggle", () => {
@@ -36,6 +40,7 @@
         for (const [at, resource, status, reason] of events) {
           list.append(make("li", "", `+${span(at)} ${resource} ${status}${reason ? `: ${reason}` : ""}`));
         }
+        if (all > events.length) list.append(make("li", "", `${all - events.length} of ${all} events are left out here`));
         details.append(list);
       });
       head.append(details);
@@ -45,10 +50,10 @@
       const bar = make("i", verifies ? "verifying" : "executing");
       bar.style.left = `${(from / took) * 100}%`;
       bar.style.width = `${Math.max(((to - from) / took) * 100, 0.4)}%`;
-      bar.title = `${verifies ? "verifying" : "executing"} ${span(to - from)}`;
-      time.append(bar);
+      const told = `${verifies ? "verifying" : "executing"} from +${span(from)} for ${span(to - from)}; `;
+      bar.title = told;
+      time.append(bar, make("span", "told", told));
     }
-    const length = spans.length ? span(spans.at(-1)[1] - spans[0][0]) : "";
     line.append(head, make("td", "", account), make("td", "", waveNumber + 1), make("td", "outcome", ending), make("td", "", length), time);
     return line;
   };
@@ -63,6 +68,7 @@
     const wanted = find.value.toLowerCase().split(/\s+/).filter(Boolean);
     found = targets.filter((target, number) =>
       (!outcome.value || target[3] === outcome.value) && (!wave.value || target[2] === Number(wave.value)) && wanted.every((word) => words[number].includes(word)));
+    if (order.value) found.sort((one, other) => one[2] - other[2] || (one[4][0]?.[0] ?? Infinity) - (other[4][0]?.[0] ?? Infinity));
     body.replaceChildren();
     count = 0;
     extend();
@@ -72,7 +78,7 @@
   get("filter").addEventListener("submit", (event) => event.preventDefault());
   get("rest")?.remove();
   find.addEventListener("input", filter);
-  for (const choice of [outcome, wave]) choice.addEventListener("change", filter);
+  for (const choice of [outcome, wave, order]) choice.addEventListener("change", filter);
   more.addEventListener("click", () => {
     const last = body.lastElementChild;
     extend();

@@ -6,14 +6,20 @@ use serde_json::{Value, json};
 
 use super::{Chronicle, Story};
 use crate::domain::lifecycle::State;
-use crate::domain::{Outcome, TargetId};
+use crate::domain::{Outcome, StackEvent, TargetId};
 use crate::plan::{Class, headline};
-use crate::report::text::{clean, count, span};
+use crate::report::text::{clean, count, shorten, span};
 
 /// Rows that are there without the script; it shows as many at a time.
 const ROWS: usize = 100;
 /// Targets that are named with a cause or a class.
 const NAMED: usize = 100;
+/// Causes, classes, and rows of a class that are shown; the rest is counted.
+const CAUSES: usize = 100;
+const CLASSES: usize = 50;
+const CHANGES: usize = 100;
+/// Reasons and hints are not longer than this; the JSON report has them whole.
+const REASON: usize = 400;
 /// Up to so many targets each has its events in the page; of more, only those that need a look, and no more than that.
 const WITH_EVENTS: usize = 500;
 /// Events of a target that are in the page.
@@ -23,7 +29,7 @@ const EVENTS: usize = 30;
 pub fn page(chronicle: &Chronicle) -> String {
     let Chronicle { rollout, application, stage, release, by, begun, ended, plan, .. } = chronicle;
     let title = format!("{application} {stage}: {}", chronicle.verdict());
-    let took = seconds(chronicle.last().duration_since(*begun).as_secs());
+    let took = seconds(chronicle.last.duration_since(*begun).as_secs());
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -74,15 +80,16 @@ fn causes(chronicle: &Chronicle) -> Markup {
         section {
             h2 { "What failed" }
             ol.causes {
-                @for cause in &chronicle.causes {
+                @for cause in chronicle.causes.iter().take(CAUSES) {
                     li {
                         p { strong { (count(cause.targets.len(), "target")) } @if let Some(resource) = &cause.resource { " · " code { (clean(resource)) } } }
-                        p.why { (cause.signature) }
-                        @if let Some(hint) = &cause.hint { p.hint { (clean(hint)) } }
+                        p.why { (shorten(&cause.signature, 2 * REASON)) }
+                        @if let Some(hint) = &cause.hint { p.hint { (short(hint)) } }
                         (names(&cause.targets))
                     }
                 }
             }
+            @if chronicle.causes.len() > CAUSES { p { "and " (count(chronicle.causes.len() - CAUSES, "more cause")) } }
         }
     }
 }
@@ -95,15 +102,17 @@ fn waves(chronicle: &Chronicle) -> Markup {
             table.waves {
                 thead { tr { th scope="col" { "Wave" } th scope="col" { "Targets" } th scope="col" { "Failed" } th.time scope="col" { "When" } } }
                 tbody {
-                    @for (number, wave) in (0..).zip(&chronicle.waves) {
-                        @let stories: Vec<&Story> = chronicle.targets.iter().filter(|story| story.wave == number).collect();
-                        @let fails = stories.iter().filter(|story| story.outcome.as_ref().is_some_and(Outcome::is_failure)).count();
-                        @let end = stories.iter().filter_map(|story| story.time()).map(|(from, to)| to.unwrap_or(from)).max().unwrap_or(wave.begun);
+                    @for (number, wave) in chronicle.waves.iter().enumerate() {
+                        @let fails = chronicle.targets.iter().filter(|story| story.wave as usize == number && story.has_failed()).count();
                         tr class=(if fails > 0 { "failed" } else { "deployed" }) {
                             th scope="row" { (clean(&wave.name)) }
                             td { (wave.targets) }
                             td.outcome { (fails) }
-                            td.time { i.executing style=(place(chronicle, wave.begun, end)) {} }
+                            td.time {
+                                @if let Some(begun) = wave.begun {
+                                    (bar(chronicle, State::Executing, begun, chronicle.wave_end(number)))
+                                } @else { "not begun" }
+                            }
                         }
                     }
                 }
@@ -112,11 +121,17 @@ fn waves(chronicle: &Chronicle) -> Markup {
     }
 }
 
-/// Where a bar stands in the time of the whole rollout.
-fn place(chronicle: &Chronicle, from: Timestamp, to: Timestamp) -> String {
-    let whole = length(chronicle.begun, chronicle.last()).max(1.0);
+/// A bar in the time of the whole rollout, and the same for whoever sees none.
+fn bar(chronicle: &Chronicle, state: State, from: Timestamp, to: Timestamp) -> Markup {
+    let whole = length(chronicle.begun, chronicle.last).max(1.0);
     let (left, width) = (length(chronicle.begun, from) / whole * 100.0, length(from, to) / whole * 100.0);
-    format!("left:{left:.2}%;width:{:.2}%", width.max(0.4))
+    let name = if state == State::Verifying { "verifying" } else { "executing" };
+    let since = seconds(from.duration_since(chronicle.begun).as_secs());
+    let took = seconds(to.duration_since(from).as_secs());
+    html! {
+        i class=(name) style=(format!("left:{left:.2}%;width:{:.2}%", width.max(0.4))) {}
+        span.told { (name) " from +" (since) " for " (took) "; " }
+    }
 }
 
 fn names(targets: &[TargetId]) -> Markup {
@@ -139,6 +154,7 @@ fn targets(chronicle: &Chronicle) -> Markup {
                 label { "Find " input #find type="search" placeholder="tenant, account, region, reason" autocomplete="off"; }
                 label { "Outcome " select #outcome { option value="" { "all" } @for (name, _) in &chronicle.counts { option value=(name) { (name) } } } }
                 label { "Wave " select #wave { option value="" { "all" } @for (number, wave) in chronicle.waves.iter().enumerate() { option value=(number) { (clean(&wave.name)) } } } }
+                label { "Order " select #order { option value="" { "what needs a look first" } option value="time" { "by wave and start" } } }
                 output #shown aria-live="polite" {}
             }
             div.wide tabindex="0" role="region" aria-label="Table of targets" {
@@ -163,19 +179,18 @@ fn row(chronicle: &Chronicle, story: &Story) -> Markup {
                 (clean(&story.target.to_string()))
                 @if let Some(failure) = failure {
                     details {
-                        summary.why { (clean(&failure.to_string())) }
-                        @if let Some(hint) = &failure.hint { p.hint { (clean(hint)) } }
+                        summary.why { (short(&failure.to_string())) }
+                        @if let Some(hint) = &failure.hint { p.hint { (short(hint)) } }
                     }
                 }
             }
             td { (story.account) }
             td { (story.wave + 1) }
             td.outcome { (story.ending()) }
-            td { @if let Some((from, Some(to))) = story.time() { (seconds(to.duration_since(from).as_secs())) } }
+            td { (story.took().map(span).unwrap_or_default()) }
             td.time {
                 @for part in &story.spans {
-                    @let end = part.to.unwrap_or_else(|| chronicle.last());
-                    i class=(if part.state == State::Verifying { "verifying" } else { "executing" }) style=(place(chronicle, part.from, end)) {}
+                    (bar(chronicle, part.state, part.from, part.to.unwrap_or(chronicle.last)))
                 }
             }
         }
@@ -187,17 +202,19 @@ fn classes(classes: &[Class]) -> Markup {
         section {
             h2 { "What was planned" }
             p { (headline(classes)) }
-            @for class in classes {
+            @for class in classes.iter().take(CLASSES) {
                 details open[classes.len() <= 3] {
                     summary { (class.intent) " " (count(class.targets.len(), "target")) @if class.outlier { " · outlier" } }
                     ul.changes {
-                        @for change in &class.rows {
+                        @for change in class.rows.iter().take(CHANGES) {
                             li { code { (change.mark) } " " (clean(&change.logical_id)) " " span.type { (clean(&change.resource_type)) } @if change.endangers_data { strong { " data at risk" } } }
                         }
                     }
+                    @if class.rows.len() > CHANGES { p { "and " (count(class.rows.len() - CHANGES, "more resource")) } }
                     (names(&class.targets))
                 }
             }
+            @if classes.len() > CLASSES { p { "and " (count(classes.len() - CLASSES, "more distinct plan")) } }
         }
     }
 }
@@ -214,15 +231,16 @@ fn data(chronicle: &Chronicle) -> String {
             .map(|part| {
                 json!([
                     since(part.from),
-                    since(part.to.unwrap_or_else(|| chronicle.last())),
+                    since(part.to.unwrap_or(chronicle.last)),
                     u8::from(part.state == State::Verifying)
                 ])
             })
             .collect();
         let wanted = few || (story.needs_a_look() && number < WITH_EVENTS);
-        let events = story.events.iter().rev().take(if wanted { EVENTS } else { 0 }).rev().map(|told| {
-            let event = &told.event;
-            json!([since(told.time), clean(&event.logical_id), event.status, event.reason.as_deref().map(clean)])
+        let chosen = if wanted { chosen(&story.events) } else { Vec::new() };
+        let events = chosen.iter().map(|event| {
+            let at = since(event.time.unwrap_or(chronicle.begun));
+            json!([at, clean(&event.logical_id), event.status, event.reason.as_deref().map(short)])
         });
         json!([
             clean(&story.target.to_string()),
@@ -230,15 +248,30 @@ fn data(chronicle: &Chronicle) -> String {
             story.wave,
             story.ending(),
             spans,
-            failure.map(|failure| clean(&failure.to_string())),
-            failure.and_then(|failure| failure.hint.as_deref()).map(clean),
+            failure.map(|failure| short(&failure.to_string())),
+            failure.and_then(|failure| failure.hint.as_deref()).map(short),
             events.collect::<Vec<_>>(),
+            if wanted { story.events_in_all } else { 0 },
+            story.took().map(span).unwrap_or_default(),
         ])
     };
     let targets: Vec<Value> = chronicle.targets.iter().enumerate().map(target).collect();
-    let data = json!({ "took": length(chronicle.begun, chronicle.last()).max(1.0), "rows": ROWS, "targets": targets });
+    let data = json!({ "took": length(chronicle.begun, chronicle.last).max(1.0), "rows": ROWS, "targets": targets });
     // Nothing in it can end the element that it stands in.
     data.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+/// Returns what is shown of a stack's events: what failed, and around it the first and the last.
+fn chosen(events: &[StackEvent]) -> Vec<&StackEvent> {
+    let ends = |place: usize| place < EVENTS / 3 || place + EVENTS / 3 >= events.len();
+    let first = events.iter().position(StackEvent::has_failed);
+    let near = |place: usize| first.is_some_and(|first| place.abs_diff(first) <= EVENTS / 6);
+    events.iter().enumerate().filter(|(place, _)| ends(*place) || near(*place)).map(|(_, event)| event).collect()
+}
+
+/// Makes text of a tenant's fit.
+fn short(text: &str) -> String {
+    shorten(&clean(text), REASON)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "tenths of seconds of some days are far below that")]

@@ -12,13 +12,15 @@ const CAUSES: usize = 20;
 const NAMED: usize = 8;
 /// Targets with a bar of their own in the timeline; of more, each wave has one.
 const BARS: usize = 40;
+/// Notices that are told where it has not ended well.
+const SAID: usize = 5;
 /// Rows of the table of targets.
 const ROWS: usize = 100;
 
 /// Returns a rollout for a terminal.
 pub fn in_text(chronicle: &Chronicle) -> String {
     let Chronicle { rollout, application, stage, release, by, begun, ended, causes, .. } = chronicle;
-    let headline = if chronicle.failures() == 0 && ended.is_some() { GOOD } else { BAD };
+    let headline = if chronicle.well { GOOD } else { BAD };
     let mut text = format!("{}\n", styled(headline, format!("{stage}: {}", chronicle.verdict())));
     let _ = writeln!(text, "  {application} {release}, {}, rollout {rollout}", chronicle.origin);
     let end = if ended.is_some() { "ended after" } else { "was last heard of after" };
@@ -37,19 +39,27 @@ pub fn in_text(chronicle: &Chronicle) -> String {
     if causes.len() > CAUSES {
         let _ = writeln!(text, "\nand {}", count(causes.len() - CAUSES, "more cause"));
     }
+    for notice in said(chronicle) {
+        let _ = writeln!(text, "\nnote: {}", shorten(notice, 300));
+    }
     text.trim_end().to_owned()
+}
+
+/// Returns the last of what else was said, where it has not ended well: it says why.
+fn said(chronicle: &Chronicle) -> impl Iterator<Item = &String> {
+    let last = chronicle.notices.len().saturating_sub(SAID);
+    chronicle.notices[last..].iter().filter(|_| !chronicle.well)
 }
 
 /// Returns a rollout in Markdown, as GitHub shows it in a job's summary.
 /// Source: <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands#adding-a-job-summary>
 pub fn in_markdown(chronicle: &Chronicle) -> String {
     let Chronicle { rollout, application, stage, release, by, begun, causes, targets, .. } = chronicle;
-    let mark = if chronicle.failures() > 0 {
-        "❌"
-    } else if chronicle.ended.is_some() {
-        "✅"
-    } else {
-        "⏸️"
+    let mark = match (chronicle.ended, chronicle.well, chronicle.failures()) {
+        (None, ..) => "⏸️",
+        (_, false, _) => "❌",
+        (_, true, 0) => "✅",
+        (_, true, _) => "⚠️",
     };
     let mut text = format!("## {mark} {} {}: {}\n\n", code(application), code(stage), chronicle.verdict());
     let _ = writeln!(
@@ -64,7 +74,7 @@ pub fn in_markdown(chronicle: &Chronicle) -> String {
     if !causes.is_empty() {
         text.push_str("### What failed\n\n| targets | why | which |\n|---:|---|---|\n");
         for Cause { signature, hint, targets, .. } in causes.iter().take(CAUSES) {
-            let hint = hint.as_ref().map(|hint| format!("<br>*{}*", plain(hint))).unwrap_or_default();
+            let hint = hint.as_ref().map(|hint| format!("<br>*{}*", plain(&shorten(hint, 300)))).unwrap_or_default();
             let _ = writeln!(
                 text,
                 "| {} | {}{hint} | {} |",
@@ -78,6 +88,9 @@ pub fn in_markdown(chronicle: &Chronicle) -> String {
         }
         text.push('\n');
     }
+    for notice in said(chronicle) {
+        let _ = writeln!(text, "> {}\n", plain(&shorten(notice, 300)));
+    }
     let executed: Vec<&Story> = targets.iter().filter(|story| story.time().is_some()).collect();
     if !executed.is_empty() {
         text.push_str("### When\n\n");
@@ -90,7 +103,6 @@ pub fn in_markdown(chronicle: &Chronicle) -> String {
         count(targets.len(), "target")
     );
     for story in targets.iter().take(ROWS) {
-        let took = story.time().and_then(|(from, to)| Some(to?.duration_since(from).as_secs()));
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} |",
@@ -98,7 +110,7 @@ pub fn in_markdown(chronicle: &Chronicle) -> String {
             story.account,
             story.wave + 1,
             story.ending(),
-            took.map_or_else(String::new, |seconds| span(u64::try_from(seconds).unwrap_or(0))),
+            story.took().map(span).unwrap_or_default(),
             story
                 .outcome
                 .as_ref()
@@ -119,7 +131,7 @@ fn timeline(chronicle: &Chronicle, executed: &[&Story]) -> String {
     let mut text = "```mermaid\ngantt\n  dateFormat X\n  axisFormat %H:%M:%S\n".to_owned();
     let times = |story: &Story| {
         let (from, to) = story.time().unwrap_or((chronicle.begun, None));
-        (from.as_second(), to.unwrap_or_else(|| chronicle.last()).as_second())
+        (from.as_second(), to.unwrap_or(chronicle.last).as_second())
     };
     let is_bad = |story: &Story| story.outcome.as_ref().is_some_and(Outcome::is_failure);
     let bar = |name: &str, bad: bool, (from, to): (i64, i64)| {
@@ -135,7 +147,7 @@ fn timeline(chronicle: &Chronicle, executed: &[&Story]) -> String {
                 text.push_str(&bar(&story.target.to_string(), is_bad(story), times(story)));
             }
         } else {
-            let end = of_wave.iter().map(|story| times(story).1).max().unwrap_or_default();
+            let end = chronicle.wave_end(of_wave[0].wave as usize).as_second();
             let name = format!("{name}, {}", count(of_wave.len(), "target"));
             text.push_str(&bar(&name, of_wave.iter().any(|story| is_bad(story)), (times(of_wave[0]).0, end)));
         }
@@ -146,11 +158,13 @@ fn timeline(chronicle: &Chronicle, executed: &[&Story]) -> String {
 
 /// What mermaid would read as its own is left out of a bar's name.
 fn bar_name(text: &str) -> String {
-    clean(text).chars().map(|c| if ":;#,%".contains(c) { ' ' } else { c }).collect()
+    let text: String = clean(text).chars().map(|c| if ":;#,%".contains(c) { ' ' } else { c }).collect();
+    // A name that begins as one of its keywords, or as a date, would be read as that.
+    format!("\u{2060}{text}")
 }
 
 fn took(chronicle: &Chronicle) -> String {
-    span(u64::try_from(chronicle.last().duration_since(chronicle.begun).as_secs()).unwrap_or(0))
+    span(u64::try_from(chronicle.last.duration_since(chronicle.begun).as_secs()).unwrap_or(0))
 }
 
 fn named(targets: &[crate::domain::TargetId]) -> String {
@@ -178,7 +192,7 @@ fn plain(text: &str) -> String {
             c => safe.push(c),
         }
     }
-    safe.replace("://", ":\u{200b}//").replace("www.", "www\u{200b}.")
+    safe.replace("GH-", "GH\u{2060}-").replace("://", ":\u{200b}//").replace("www.", "www\u{200b}.")
 }
 
 fn code(text: &str) -> String {
