@@ -14,6 +14,7 @@ use super::workspace::{connect, visit};
 use crate::aws::{Member, Tooling};
 use crate::config::{Directory, Files, Kept, Unit};
 use crate::domain::{AccountId, Fault, FaultKind};
+use crate::report::text::clean;
 use crate::source::Document;
 
 /// Returns the files of the project, with the tenants that AWS keeps.
@@ -96,7 +97,7 @@ fn list(unit: &Unit, tooling: &AccountId, members: Vec<Member>) -> Result<String
                 Some(tenant) => tenant,
                 None if is_closed => plain(&name),
                 None => {
-                    let told: String = name.chars().filter(|c| !c.is_control()).collect();
+                    let told = clean(&name);
                     let error = CommandError::usage(format!("account {id} ({told}) of {} has no tag `{tag}`", unit.ou));
                     let hint = "the tag says the tenant's name: give it one before it is moved there, or name the account in `exclude`";
                     return Err(error.hint(hint));

@@ -55,6 +55,21 @@ pub struct Finding {
     pub missing: Option<Missing>,
 }
 
+impl Finding {
+    /// Returns what there is to say of an account that is not active.
+    pub fn closed(tenant: &str, account: &str, state: &str) -> Self {
+        Self {
+            check: Check::Access,
+            problem: format!("the organization says that account {account} is {state}"),
+            hint: format!(
+                "have it reopened, which is possible for 90 days; or let the tenant go: \
+                 `tenantry tenant remove {tenant} --account-is-gone`"
+            ),
+            missing: None,
+        }
+    }
+}
+
 /// A statement that a policy lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -181,24 +196,11 @@ fn with_suffix(name: &str, suffix: &str) -> String {
     kept + suffix
 }
 
-/// Returns what there is to say of an account that is not active.
-pub fn closed(tenant: &str, account: &str, state: &str) -> Finding {
-    Finding {
-        check: Check::Access,
-        problem: format!("the organization says that account {account} is {state}"),
-        hint: format!(
-            "have it reopened, which is possible for 90 days; or let the tenant go: \
-             `tenantry tenant remove {tenant} --account-is-gone`"
-        ),
-        missing: None,
-    }
-}
-
 fn access(target: &Target, fault: &Fault, state: Option<&str>) -> Finding {
     let Target { access_role, id, account, .. } = target;
     let finding = |hint: String, missing| Finding { check: Check::Access, problem: fault.to_string(), hint, missing };
     if let Some(state) = state.filter(|state| *state != "ACTIVE") {
-        return closed(&id.tenant, account.as_str(), state);
+        return Finding::closed(&id.tenant, account.as_str(), state);
     }
     match fault.kind {
         FaultKind::WrongAccount => {

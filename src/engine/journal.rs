@@ -43,16 +43,6 @@ struct Begun {
     prepared: Vec<Prepared>,
 }
 
-/// What stands in a journal.
-enum Entry {
-    /// It was begun, or gone on with.
-    Begun(Begun),
-    /// A target's change set was about to be executed for the second time.
-    Again(Prepared),
-    /// Something was told.
-    Told(Timed),
-}
-
 /// What is known of a rollout that was begun.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
@@ -211,44 +201,29 @@ impl Engine {
     ///
     /// Returns the store's fault.
     pub async fn history(&self, application: &str, rollout: &str) -> Result<Option<History>, Fault> {
-        let mut history: Option<History> = None;
-        let (mut outcomes, mut prepared) = (BTreeMap::new(), Vec::new());
-        self.read_journal(application, rollout, |entry| match entry {
-            Entry::Again(one) => prepared.push(one),
-            Entry::Begun(begun) => {
-                prepared.extend(begun.prepared);
-                let Begun { plan, stage, at, by, .. } = begun;
-                let first = History { plan, stage, by, begun: at, prepared: Vec::new(), outcomes: BTreeMap::new() };
-                history.get_or_insert(first);
-            }
-            Entry::Told(told) => match told.event {
-                Event::Finished { target, outcome } => _ = outcomes.insert(target, outcome),
-                Event::Prepared { prepared: one } => prepared.push(one),
-                _ => {}
-            },
-        })
-        .await?;
-        Ok(history.map(|history| History { prepared, outcomes, ..history }))
+        self.hear(application, rollout, |_| {}).await
     }
 
-    /// Reads all that happened in a rollout, as it was told, in its order.
+    /// Reads the same, with all that was told, in its order.
     ///
     /// # Errors
     ///
     /// Returns the store's fault.
-    pub async fn told(&self, application: &str, rollout: &str) -> Result<Vec<Timed>, Fault> {
+    pub async fn told(&self, application: &str, rollout: &str) -> Result<Option<(History, Vec<Timed>)>, Fault> {
         let mut told = Vec::new();
-        self.read_journal(application, rollout, |entry| {
-            if let Entry::Told(one) = entry {
-                told.push(one);
-            }
-        })
-        .await?;
-        Ok(told)
+        let history = self.hear(application, rollout, |one| told.push(one.clone())).await?;
+        Ok(history.map(|history| (history, told)))
     }
 
-    /// Reads a journal, segment by segment.
-    async fn read_journal(&self, application: &str, rollout: &str, mut each: impl FnMut(Entry)) -> Result<(), Fault> {
+    /// Reads what is known of a rollout, and lets somebody hear all that was told.
+    async fn hear(
+        &self,
+        application: &str,
+        rollout: &str,
+        mut each: impl FnMut(&Timed),
+    ) -> Result<Option<History>, Fault> {
+        let mut history: Option<History> = None;
+        let (mut outcomes, mut prepared) = (BTreeMap::new(), Vec::new());
         let keys = self.store.list(&prefix(application, rollout)).await?;
         let read = |key: String| {
             let store = self.store.clone();
@@ -259,15 +234,27 @@ impl Engine {
             let (key, Some((bytes, _))) = result.unwrap_or_else(stopped)? else { continue };
             let wrong = |error: serde_json::Error| edited(&key, &format!("it cannot be read: {error}"));
             if key.contains("-again-") {
-                each(Entry::Again(serde_json::from_slice(&bytes).map_err(wrong)?));
-            } else if key.ends_with("-begun.json") {
-                each(Entry::Begun(serde_json::from_slice(&bytes).map_err(wrong)?));
-            } else {
-                for line in bytes.split(|byte| *byte == b'\n') {
-                    each(Entry::Told(serde_json::from_slice(line).map_err(wrong)?));
+                prepared.push(serde_json::from_slice(&bytes).map_err(wrong)?);
+                continue;
+            }
+            if key.ends_with("-begun.json") {
+                let begun: Begun = serde_json::from_slice(&bytes).map_err(wrong)?;
+                prepared.extend(begun.prepared);
+                let Begun { plan, stage, at, by, .. } = begun;
+                let first = History { plan, stage, by, begun: at, prepared: Vec::new(), outcomes: BTreeMap::new() };
+                history.get_or_insert(first);
+                continue;
+            }
+            for line in bytes.split(|byte| *byte == b'\n') {
+                let told: Timed = serde_json::from_slice(line).map_err(wrong)?;
+                each(&told);
+                match told.event {
+                    Event::Finished { target, outcome } => _ = outcomes.insert(target, outcome),
+                    Event::Prepared { prepared: one } => prepared.push(one),
+                    _ => {}
                 }
             }
         }
-        Ok(())
+        Ok(history.map(|history| History { prepared, outcomes, ..history }))
     }
 }

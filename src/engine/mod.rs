@@ -46,7 +46,7 @@ use std::sync::Arc;
 pub use access::Entered;
 pub use apply::Finished;
 pub use approvals::Recorded;
-pub use doctor::{Check as DoctorCheck, Examination, Finding, Missing, Sample, closed};
+pub use doctor::{Check as DoctorCheck, Examination, Finding, Missing, Sample};
 pub use journal::History;
 pub use ledger::Entry as LedgerEntry;
 pub use lock::{Lease, Lock, LockError};

@@ -7,7 +7,7 @@ use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
 use crate::config::{Accounts, Files};
 use crate::domain::{AccountId, Digest, Exit, TargetId};
-use crate::engine::{Examination, Sample, closed};
+use crate::engine::{Examination, Finding, Sample};
 use crate::infra::{Setting, most_accounts};
 use crate::plan::Selection;
 use crate::ports::ArtifactPlace;
@@ -83,7 +83,7 @@ pub async fn doctor(
                 for (tenant, account, state) in project.closed() {
                     let target = TargetId { tenant: tenant.to_owned(), region: project.store.region.clone() };
                     let account = AccountId::new(account).map_err(|error| CommandError::usage(error.to_string()))?;
-                    let finding = Some(closed(tenant, account.as_str(), state));
+                    let finding = Some(Finding::closed(tenant, account.as_str(), state));
                     targets.push(Examination { stage: "-".to_owned(), target, account, finding, quotas: None });
                 }
                 Ok(Diagnosis { tooling, targets })

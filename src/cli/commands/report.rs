@@ -40,13 +40,12 @@ pub async fn report(workspace: Workspace, rollout: &str, to: To) -> Result<Exit,
                     CommandError::usage(format!("there is no rollout {rollout} of {application}"))
                         .hint("`apply` and `deploy` print a rollout's name when it begins")
                 };
-                let history = engine.history(application, rollout).await?.ok_or_else(unknown)?;
+                let (history, journal) = engine.told(application, rollout).await?.ok_or_else(unknown)?;
                 let sealing = Secrets::sealing(engine.digest_key(application).await?);
                 let plan = read_plan(engine, application, history.plan, &sealing).await?;
                 // The release's own template says which parameters are secret, where it is still there.
                 let _ = Subject::of_release(run, plan.content.release.as_str()).await;
                 let end = engine.rollout(application, rollout).await?;
-                let journal = engine.told(application, rollout).await?;
                 let by = history.by.to_string();
                 Ok(Chronicle::new(rollout, &plan, history.begun, by, journal, end.as_ref()))
             },

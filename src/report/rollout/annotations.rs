@@ -38,9 +38,10 @@ pub fn annotations(chronicle: &Chronicle, templates: &[Document]) -> String {
     text
 }
 
+/// A cleaned text has no line ends, which would need an escape too.
 /// Source: <https://github.com/actions/toolkit/blob/main/packages/core/src/command.ts>
 fn data(text: &str) -> String {
-    clean(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    clean(text).replace('%', "%25")
 }
 
 fn property(text: &str) -> String {

@@ -29,7 +29,7 @@ pub fn junit(chronicle: &Chronicle) -> Result<String, String> {
 }
 
 fn case(story: &Story) -> TestCase {
-    let why = story.outcome.as_ref().and_then(Outcome::failure);
+    let why = story.failure();
     let message = why.map(|failure| clean(&failure.to_string()));
     let status = match &story.outcome {
         Some(outcome) if outcome.is_failure() => {

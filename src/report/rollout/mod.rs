@@ -15,9 +15,9 @@ pub use junit::junit;
 pub use page::page;
 pub use summary::{in_markdown, in_text};
 
-use super::text::clean;
+use super::text::{clean, span};
 use crate::domain::lifecycle::State;
-use crate::domain::{Digest, Outcome, ReleaseId, StackEvent, TargetId};
+use crate::domain::{Digest, Failure, Outcome, ReleaseId, StackEvent, TargetId};
 use crate::engine::RolloutRecord;
 use crate::event::{Event, Timed};
 use crate::plan::{Class, Intent, Plan, classes, signature};
@@ -155,9 +155,14 @@ impl Story {
         all.filter(|_| !self.spans.is_empty()).map(|seconds| seconds.max(0.0) as u64)
     }
 
+    /// Returns why it has not ended well, where there is a why.
+    fn failure(&self) -> Option<&Failure> {
+        self.outcome.as_ref().and_then(Outcome::failure)
+    }
+
     /// Tells whether somebody should look at it.
     fn needs_a_look(&self) -> bool {
-        self.outcome.as_ref().is_none_or(|outcome| outcome.failure().is_some())
+        self.outcome.is_none() || self.failure().is_some()
     }
 
     fn has_failed(&self) -> bool {
@@ -294,6 +299,11 @@ impl Chronicle {
         counts.join(", ")
     }
 
+    /// Returns how long it took, for people.
+    fn took(&self) -> String {
+        between(self.begun, self.last)
+    }
+
     /// Returns the name of a wave.
     fn wave_name(&self, number: u32) -> String {
         let known = self.waves.get(number as usize);
@@ -308,6 +318,20 @@ impl Chronicle {
         let ends = spans.filter(|span| span.from <= next).map(|span| span.to.unwrap_or(self.last).min(next));
         ends.max().unwrap_or(self.begun)
     }
+}
+
+/// Returns the time between two moments, for people.
+fn between(from: Timestamp, to: Timestamp) -> String {
+    span(to.duration_since(from).as_secs().try_into().unwrap_or(0))
+}
+
+/// Names some targets and counts the rest.
+fn named(targets: &[TargetId], most: usize) -> String {
+    let mut names: Vec<String> = targets.iter().take(most).map(ToString::to_string).collect();
+    if targets.len() > most {
+        names.push(format!("and {} more", targets.len() - most));
+    }
+    names.join(", ")
 }
 
 fn counts(stories: &[Story]) -> Vec<(&'static str, usize)> {
@@ -340,8 +364,7 @@ fn causes(plan: &Plan, stories: &[Story]) -> Vec<Cause> {
     let contents: HashMap<&TargetId, _> = plan.content.targets.iter().map(|one| (&one.target, one)).collect();
     let mut causes: BTreeMap<String, Cause> = BTreeMap::new();
     for story in stories.iter().filter(|story| story.has_failed()) {
-        let failure = story.outcome.as_ref().and_then(Outcome::failure);
-        let (Some(failure), Some(content)) = (failure, contents.get(&story.target)) else { continue };
+        let (Some(failure), Some(content)) = (story.failure(), contents.get(&story.target)) else { continue };
         let signature = clean(&signature(content, failure));
         let cause = causes.entry(signature.clone()).or_insert_with(|| Cause {
             signature,
@@ -365,7 +388,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::Failure;
     use crate::plan::tests::{plan, target};
     use crate::plan::{Intent, TargetContent};
     use crate::source::Document;

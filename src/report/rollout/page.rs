@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::{Value, json};
 
-use super::{Chronicle, Story};
+use super::{Chronicle, Story, between, named};
 use crate::domain::lifecycle::State;
-use crate::domain::{Outcome, StackEvent, TargetId};
+use crate::domain::{StackEvent, TargetId};
 use crate::plan::{Class, headline};
 use crate::report::text::{clean, count, shorten, span};
 
@@ -29,7 +29,6 @@ const EVENTS: usize = 30;
 pub fn page(chronicle: &Chronicle) -> String {
     let Chronicle { rollout, application, stage, release, by, begun, ended, plan, .. } = chronicle;
     let title = format!("{application} {stage}: {}", chronicle.verdict());
-    let took = seconds(chronicle.last.duration_since(*begun).as_secs());
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -48,7 +47,7 @@ pub fn page(chronicle: &Chronicle) -> String {
                     dl {
                         div { dt { "Release" } dd { code { (clean(release.as_str())) } ", " (clean(&chronicle.origin)) } }
                         div { dt { "Begun" } dd { (time(*begun)) " by " (clean(by)) } }
-                        div { dt { @if ended.is_some() { "Took" } @else { "Last heard of after" } } dd { (took) } }
+                        div { dt { @if ended.is_some() { "Took" } @else { "Last heard of after" } } dd { (chronicle.took()) } }
                         div { dt { "Rollout" } dd { code { (clean(rollout)) } } }
                         div { dt { "Plan" } dd { code { (plan.short()) } } }
                     }
@@ -126,8 +125,7 @@ fn bar(chronicle: &Chronicle, state: State, from: Timestamp, to: Timestamp) -> M
     let whole = length(chronicle.begun, chronicle.last).max(1.0);
     let (left, width) = (length(chronicle.begun, from) / whole * 100.0, length(from, to) / whole * 100.0);
     let name = if state == State::Verifying { "verifying" } else { "executing" };
-    let since = seconds(from.duration_since(chronicle.begun).as_secs());
-    let took = seconds(to.duration_since(from).as_secs());
+    let (since, took) = (between(chronicle.begun, from), between(from, to));
     html! {
         i class=(name) style=(format!("left:{left:.2}%;width:{:.2}%", width.max(0.4))) {}
         span.told { (name) " from +" (since) " for " (took) "; " }
@@ -135,12 +133,10 @@ fn bar(chronicle: &Chronicle, state: State, from: Timestamp, to: Timestamp) -> M
 }
 
 fn names(targets: &[TargetId]) -> Markup {
-    let names: Vec<String> = targets.iter().take(NAMED).map(ToString::to_string).collect();
-    let more = targets.len().saturating_sub(NAMED);
     html! {
         details {
             summary { "Which" }
-            p { (clean(&names.join(", "))) @if more > 0 { ", and " (more) " more" } }
+            p { (clean(&named(targets, NAMED))) }
         }
     }
 }
@@ -172,12 +168,11 @@ fn targets(chronicle: &Chronicle) -> Markup {
 }
 
 fn row(chronicle: &Chronicle, story: &Story) -> Markup {
-    let failure = story.outcome.as_ref().and_then(Outcome::failure);
     html! {
         tr class=(story.ending()) {
             th scope="row" {
                 (clean(&story.target.to_string()))
-                @if let Some(failure) = failure {
+                @if let Some(failure) = story.failure() {
                     details {
                         summary.why { (short(&failure.to_string())) }
                         @if let Some(hint) = &failure.hint { p.hint { (short(hint)) } }
@@ -224,7 +219,7 @@ fn data(chronicle: &Chronicle) -> String {
     let since = |at: Timestamp| (length(chronicle.begun, at) * 10.0).round() / 10.0;
     let few = chronicle.targets.len() <= WITH_EVENTS;
     let target = |(number, story): (usize, &Story)| -> Value {
-        let failure = story.outcome.as_ref().and_then(Outcome::failure);
+        let failure = story.failure();
         let spans: Vec<Value> = story
             .spans
             .iter()
@@ -277,10 +272,6 @@ fn short(text: &str) -> String {
 #[allow(clippy::cast_precision_loss, reason = "tenths of seconds of some days are far below that")]
 fn length(from: Timestamp, to: Timestamp) -> f64 {
     (to.duration_since(from).as_millis() as f64 / 1000.0).max(0.0)
-}
-
-fn seconds(seconds: i64) -> String {
-    span(u64::try_from(seconds).unwrap_or(0))
 }
 
 fn time(at: Timestamp) -> Markup {

@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Cause, Chronicle, Story};
-use crate::domain::Outcome;
+use super::{Cause, Chronicle, Story, named};
 use crate::report::text::{BAD, DIM, GOOD, clean, count, shorten, span, styled};
 
 /// Causes that are told; the rest is counted.
@@ -24,14 +23,14 @@ pub fn in_text(chronicle: &Chronicle) -> String {
     let mut text = format!("{}\n", styled(headline, format!("{stage}: {}", chronicle.verdict())));
     let _ = writeln!(text, "  {application} {release}, {}, rollout {rollout}", chronicle.origin);
     let end = if ended.is_some() { "ended after" } else { "was last heard of after" };
-    let _ = writeln!(text, "  begun {begun:.0} by {}, {end} {}", clean(by), took(chronicle));
+    let _ = writeln!(text, "  begun {begun:.0} by {}, {end} {}", clean(by), chronicle.took());
     for Cause { signature, hint, targets, .. } in causes.iter().take(CAUSES) {
         let _ = writeln!(
             text,
             "\n{}",
             styled(BAD, format!("{}: {}", count(targets.len(), "target"), shorten(signature, 400)))
         );
-        let _ = writeln!(text, "  {}", named(targets));
+        let _ = writeln!(text, "  {}", named(targets, NAMED));
         if let Some(hint) = hint {
             let _ = writeln!(text, "  {}", styled(DIM, format!("hint: {}", clean(hint))));
         }
@@ -69,7 +68,7 @@ pub fn in_markdown(chronicle: &Chronicle) -> String {
         plain(&chronicle.origin),
         code(rollout),
         code(by),
-        took(chronicle)
+        chronicle.took()
     );
     if !causes.is_empty() {
         text.push_str("### What failed\n\n| targets | why | which |\n|---:|---|---|\n");
@@ -80,7 +79,7 @@ pub fn in_markdown(chronicle: &Chronicle) -> String {
                 "| {} | {}{hint} | {} |",
                 targets.len(),
                 plain(&shorten(signature, 600)),
-                plain(&named(targets))
+                plain(&named(targets, NAMED))
             );
         }
         if causes.len() > CAUSES {
@@ -111,11 +110,7 @@ pub fn in_markdown(chronicle: &Chronicle) -> String {
             story.wave + 1,
             story.ending(),
             story.took().map(span).unwrap_or_default(),
-            story
-                .outcome
-                .as_ref()
-                .and_then(Outcome::failure)
-                .map_or_else(String::new, |failure| plain(&shorten(&failure.to_string(), 300)))
+            story.failure().map_or_else(String::new, |failure| plain(&shorten(&failure.to_string(), 300)))
         );
     }
     if targets.len() > ROWS {
@@ -133,7 +128,6 @@ fn timeline(chronicle: &Chronicle, executed: &[&Story]) -> String {
         let (from, to) = story.time().unwrap_or((chronicle.begun, None));
         (from.as_second(), to.unwrap_or(chronicle.last).as_second())
     };
-    let is_bad = |story: &Story| story.outcome.as_ref().is_some_and(Outcome::is_failure);
     let bar = |name: &str, bad: bool, (from, to): (i64, i64)| {
         format!("  {} :{}, {from}, {}\n", bar_name(name), if bad { "crit" } else { "active" }, to.max(from + 1))
     };
@@ -144,12 +138,12 @@ fn timeline(chronicle: &Chronicle, executed: &[&Story]) -> String {
         if executed.len() <= BARS {
             let _ = writeln!(text, "  section {}", bar_name(&name));
             for story in of_wave {
-                text.push_str(&bar(&story.target.to_string(), is_bad(story), times(story)));
+                text.push_str(&bar(&story.target.to_string(), story.has_failed(), times(story)));
             }
         } else {
             let end = chronicle.wave_end(of_wave[0].wave as usize).as_second();
             let name = format!("{name}, {}", count(of_wave.len(), "target"));
-            text.push_str(&bar(&name, of_wave.iter().any(|story| is_bad(story)), (times(of_wave[0]).0, end)));
+            text.push_str(&bar(&name, of_wave.iter().any(|story| story.has_failed()), (times(of_wave[0]).0, end)));
         }
     }
     text.push_str("```\n");
@@ -161,18 +155,6 @@ fn bar_name(text: &str) -> String {
     let text: String = clean(text).chars().map(|c| if ":;#,%".contains(c) { ' ' } else { c }).collect();
     // A name that begins as one of its keywords, or as a date, would be read as that.
     format!("\u{2060}{text}")
-}
-
-fn took(chronicle: &Chronicle) -> String {
-    span(u64::try_from(chronicle.last.duration_since(chronicle.begun).as_secs()).unwrap_or(0))
-}
-
-fn named(targets: &[crate::domain::TargetId]) -> String {
-    let mut names: Vec<String> = targets.iter().take(NAMED).map(ToString::to_string).collect();
-    if targets.len() > NAMED {
-        names.push(format!("and {} more", targets.len() - NAMED));
-    }
-    names.join(", ")
 }
 
 /// Makes text of a tenant's harmless in Markdown's tables: no markup, no mention, no reference, no link.
