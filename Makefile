@@ -12,6 +12,10 @@ AWS_CLI_VERSION := 1.46.3
 SAM_CLI_VERSION := 1.170.0
 CFN_LINT_VERSION := 1.58.0
 CHECKOV_VERSION := 3.3.30
+ZIZMOR_VERSION := 1.32.0
+JSONSCHEMA_VERSION := 0.39.0
+ACTION_VALIDATOR_VERSION := 0.6.0
+WORKFLOWS := .github/workflows/*.yml examples/workflows/*.yml
 NEXTEST := 0.9.143
 DENY := 0.20.2
 
@@ -48,14 +52,20 @@ deny: tools
 	cargo fetch --locked --quiet
 	cargo deny --locked --offline check bans licenses sources
 
-# Check all templates: their form, and what is wise. Exceptions stand beside what they are for, with the reason. What does
+# Check all templates and workflows: their form, and what is wise. Exceptions stand beside what they are for, with the reason. What does
 # not is for the examples' functions: they answer whoever calls them (no dead letters, no network of their own), as often
-# as they are called. Of what the CDK has written, the form alone is looked at; it names dependencies twice (W3005).
+# as they are called. Of workflows and the action, form and safety; action-validator's schema is older than the permission
+# `attestations`, which the release needs. Of what the CDK has written, the form alone is looked at; it names dependencies twice (W3005).
 lint: linters
 	$(LINT)/bin/cfn-lint -c I -- infra/*.yaml
 	$(LINT)/bin/cfn-lint -c I -i W3002 -- examples/*/template.yaml examples/hello/application.yaml
 	$(LINT)/bin/cfn-lint -i W3005 -- examples/image-recognition/cdk.out/*.template.json
 	$(LINT)/bin/checkov --framework cloudformation --skip-download --compact --quiet -d infra
+	$(LINT)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows $(WORKFLOWS)
+	$(LINT)/bin/check-jsonschema --quiet --builtin-schema vendor.github-actions action.yml
+	$(LINT)/bin/zizmor --offline --quiet --persona pedantic action.yml $(WORKFLOWS)
+	for file in action.yml $(filter-out .github/workflows/release.yml,$(wildcard $(WORKFLOWS))); do \
+	  $(LINT)/node_modules/.bin/action-validator $$file || exit 1; done
 	for example in hello abac policy-stores; do $(LINT)/bin/checkov --framework cloudformation --skip-download --compact --quiet \
 	  --skip-check CKV_AWS_115,CKV_AWS_116,CKV_AWS_117 -d examples/$$example || exit 1; done
 
@@ -98,11 +108,14 @@ cli:
 		$(SAM)/bin/pip install --quiet --disable-pip-version-check aws-sam-cli==$(SAM_CLI_VERSION) && \
 		touch $(SAM)/$(SAM_CLI_VERSION); }
 
-# Install cfn-lint and checkov, unless they are there.
+# Install what checks templates and workflows, unless it is there. action-validator comes from npm.
+LINTERS := cfn-lint==$(CFN_LINT_VERSION) checkov==$(CHECKOV_VERSION) zizmor==$(ZIZMOR_VERSION) check-jsonschema==$(JSONSCHEMA_VERSION)
 linters:
-	@test -f $(LINT)/$(CFN_LINT_VERSION)-$(CHECKOV_VERSION) || { rm -rf $(LINT) && python3 -m venv $(LINT) && \
-		$(LINT)/bin/pip install --quiet --disable-pip-version-check cfn-lint==$(CFN_LINT_VERSION) checkov==$(CHECKOV_VERSION) && \
-		touch $(LINT)/$(CFN_LINT_VERSION)-$(CHECKOV_VERSION); }
+	@echo "$(LINTERS) $(ACTION_VALIDATOR_VERSION)" | cmp -s - $(LINT)/.installed || { rm -rf $(LINT) && python3 -m venv $(LINT) && \
+		$(LINT)/bin/pip install --quiet --disable-pip-version-check $(LINTERS) && \
+		npm install --silent --prefix $(LINT) \
+		  @action-validator/core@$(ACTION_VALIDATOR_VERSION) @action-validator/cli@$(ACTION_VALIDATOR_VERSION) && \
+		echo "$(LINTERS) $(ACTION_VALIDATOR_VERSION)" >$(LINT)/.installed; }
 
 # Install cargo-nextest and cargo-deny, unless they are there.
 tools:

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
-use crate::domain::{Digest, ReleaseId};
+use crate::domain::{Digest, ReleaseId, Shard};
 use crate::plan::Selection;
 
 /// Release one version of a serverless application to every tenant account on AWS
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(version = VERSION, about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Args {
     /// The configuration
     #[arg(long, global = true, default_value = "tenantry.yaml", env = "TENANTRY_CONFIG", value_name = "FILE")]
@@ -39,6 +40,9 @@ pub struct Args {
     pub command: Command,
 }
 
+/// The version, the commit that it was built from where that is known, and for what.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TENANTRY_BUILD"), ")");
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, also when nothing had to change; 1 targets failed beyond the tolerance; 2 usage,
 configuration or surroundings; 3 waiting for approval; 4 refused; 5 done, with failures within the tolerance;
@@ -66,6 +70,10 @@ pub enum Output {
     Json,
     /// For pull requests and job summaries
     Markdown,
+    /// The matrix of a job in GitHub Actions; of `shards` alone
+    GithubMatrix,
+    /// The matrix of a batch build in CodeBuild; of `shards` alone
+    CodebuildBatch,
 }
 
 /// What to do.
@@ -77,6 +85,16 @@ pub enum Command {
     Check,
     /// Print the JSON Schema of tenantry.yaml, for editors
     Schema,
+    /// Print completions of the command line for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual's pages, `tenantry.1` and one a command
+    Man {
+        /// The folder; it is made where there is none
+        folder: PathBuf,
+    },
     /// Zip and upload artifacts and template, and record them as a release
     Package {
         /// Say why the release is another than the last one: which entries of which artifacts differ
@@ -104,6 +122,9 @@ pub enum Command {
         /// For how long the approval holds, as 4h; never longer than the stage's `expires`
         #[arg(long, value_name = "SPAN", value_parser = span)]
         expires: Option<Duration>,
+        /// Take the reviews of this workflow run's environment, which `gate.github-environment` names
+        #[arg(long, conflicts_with = "from_codepipeline")]
+        from_github: bool,
         /// Take the answer of the pipeline's manual approval action, which has shown the plan's digest
         #[arg(long)]
         from_codepipeline: bool,
@@ -126,8 +147,17 @@ pub enum Command {
     Apply {
         /// The plan's digest
         digest: Digest,
+        /// Execute only this part of the targets, as 3/8: the other parts are executed elsewhere, as one rollout
+        #[arg(long, value_name = "I/N")]
+        shard: Option<Shard>,
         #[command(flatten)]
         way: Way,
+    },
+    /// Print the parts of a plan for machines that execute it together, as `--output github-matrix` or `codebuild-batch`
+    Shards {
+        /// How many
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(Shard::MOST)))]
+        of: u32,
     },
     /// Go on with a rollout that was interrupted: follow what runs, execute what was approved and not begun
     Resume {
@@ -200,10 +230,11 @@ pub enum Command {
         #[command(flatten)]
         selectors: Selectors,
     },
-    /// Tell a rollout from its records: what failed first, when, and in which targets
+    /// Tell a rollout from its records: what failed first, when, and in which targets; or show a plan again
     Report {
-        /// The rollout; `apply` and `deploy` print its name when it begins
-        rollout: String,
+        /// The rollout, whose name `apply` and `deploy` print when it begins, or a plan's digest
+        #[arg(value_name = "ROLLOUT|DIGEST")]
+        of: String,
         /// Write it as one HTML page
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
@@ -236,6 +267,9 @@ pub enum Command {
         /// The stage
         #[arg(long)]
         stage: String,
+        /// The lock of this shard alone, as 3/8
+        #[arg(long, value_name = "I/N")]
+        shard: Option<Shard>,
         /// The lock's id
         id: String,
     },
@@ -323,9 +357,9 @@ pub enum BootstrapPart {
         /// Let jobs of pull requests plan, too: whoever can push a branch decides what they run
         #[arg(long)]
         pull_requests: bool,
-        /// The environment whose jobs may release
+        /// The environment whose jobs may release; can be repeated, as for dev
         #[arg(long, default_value = "production", value_name = "NAME")]
-        environment: String,
+        environment: Vec<String>,
         /// The environment whose jobs may approve
         #[arg(long, default_value = "production-approval", value_name = "NAME")]
         approval_environment: String,

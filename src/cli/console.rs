@@ -132,8 +132,11 @@ impl Console {
             (Output::Text, Some(stack)) => writeln!(out, "{}\n{text}", styled(BOLD, format_args!("== {stack}")))?,
             (Output::Markdown, None) => writeln!(out, "{}", markdown())?,
             (Output::Markdown, Some(stack)) => writeln!(out, "### {stack}\n\n{}", markdown())?,
-            (Output::Json, None) => writeln!(out, "{}", serde_json::to_string_pretty(data)?)?,
-            (Output::Json, Some(stack)) => {
+            // A matrix is refused before anything is begun.
+            (Output::Json | Output::GithubMatrix | Output::CodebuildBatch, None) => {
+                writeln!(out, "{}", serde_json::to_string_pretty(data)?)?;
+            }
+            (Output::Json | Output::GithubMatrix | Output::CodebuildBatch, Some(stack)) => {
                 let answer = StackAnswer { stack, answer: data };
                 writeln!(out, "{}", serde_json::to_string_pretty(&answer)?)?;
             }

@@ -57,6 +57,7 @@ impl Site {
             run: format!("{:032x}", fastrand::u128(..)),
             by: Identity { principal: caller.arn.clone(), source_identity: environment.initiator.clone() },
             lease: None,
+            together: None,
         };
         Ok(Self { accounts, engine, console, environment, tooling, caller, region, heard, stop: handle })
     }

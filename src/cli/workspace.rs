@@ -123,6 +123,7 @@ impl Workspace {
             run: format!("{:032x}", fastrand::u128(..)),
             by: Identity { principal: caller.arn.clone(), source_identity: environment.initiator.clone() },
             lease: None,
+            together: None,
         };
         let packaging =
             Packaging { cache: args.cache.clone().map(Cache::new), leave_out: project.files(), threads: None };

@@ -35,7 +35,11 @@ impl Engine {
         }
         let run = Arc::new(Run::new(self, rollout, request, plan));
         let mut brakes = Brakes::new(&run.plan.content);
+        if let Some(together) = &self.together {
+            brakes.share(|limit| together.share(limit));
+        }
         for (target, outcome) in &settled {
+            self.tell_shards(&brakes, &target.id, outcome).await;
             brakes.seen(&target.id, outcome);
         }
         if brakes.held().is_none() {
@@ -49,6 +53,17 @@ impl Engine {
         let tally = Tally::of(finished.iter().map(|(_, outcome)| outcome));
         self.events.emit(Event::PhaseFinished { phase: Phase::Apply, stage, tally });
         Applied { finished, alarm: brakes.alarm().map(str::to_owned) }
+    }
+}
+
+impl Engine {
+    /// Tells the other shards of a failure, if there are any. That a run was stopped is none of theirs.
+    pub(super) async fn tell_shards(&self, brakes: &Brakes<'_>, target: &TargetId, outcome: &Outcome) {
+        let Some(together) = &self.together else { return };
+        let counts = outcome.is_failure() || self.halted().is_none();
+        if let Some((wave, reason)) = brakes.failure(target, outcome).filter(|_| counts) {
+            together.failed(self, target, wave, reason.as_deref()).await;
+        }
     }
 }
 
@@ -99,10 +114,12 @@ impl Run {
         }
         let (mut finished, mut again) = (Vec::new(), Vec::new());
         while let Some((number, (unchanged, wave))) = waves.pop_first() {
+            self.over_before(number, brakes).await;
             finished.extend(self.look_at(unchanged, brakes).await);
             if wave.is_empty() {
                 continue;
             }
+            self.wait_for_shards(number, brakes).await;
             let policy = policies.get(number as usize);
             if let Some(policy) = policy.filter(|_| self.why_not(brakes).is_none()) {
                 events.emit(Event::WaveStarted { wave: policy.name.clone(), targets: wave.len() });
@@ -115,7 +132,7 @@ impl Run {
             }
             let watched: Vec<Watched> =
                 items.iter().map(|ready| (ready.target.clone(), ready.account.clone())).collect();
-            let work = |ready| self.clone().target(ready);
+            let work = |ready| self.clone().in_turn(ready);
             let judge = |tried: &Tried| {
                 let (target, outcome) = tried.outcome();
                 brakes.seen(target, outcome)
@@ -138,7 +155,10 @@ impl Run {
                     }
                 }
             }
-            let is_last = waves.values().all(|(_, ready)| ready.is_empty());
+            let is_last = match &self.engine.together {
+                Some(together) => !together.goes_on_after(number),
+                None => waves.values().all(|(_, ready)| ready.is_empty()),
+            };
             if self.why_not(brakes).is_none() {
                 let bake = policy.filter(|_| !is_last).map_or(Duration::ZERO, |policy| policy.bake);
                 if let Some(policy) = policy.filter(|_| !bake.is_zero()) {
@@ -155,8 +175,44 @@ impl Run {
                 self.watch_wave(&watched, bake, brakes).await;
             }
         }
+        self.over_before(u32::MAX, brakes).await;
         finished.extend(self.requeue(again, brakes).await);
         finished
+    }
+
+    /// Brings a target to its outcome, unless other shards have come to what holds this one too; and tells them of it.
+    async fn in_turn(self: Arc<Self>, ready: Ready) -> Tried {
+        let Some(together) = self.engine.together.clone() else { return self.target(ready).await };
+        if !ready.begun
+            && let Some(why) = together.why_not(&self.engine).await
+        {
+            let outcome = Outcome::Skipped(Failure::because(format!("not started: {why}")));
+            let progress = Progress::new(&ready.target.id, State::Planned, &self.engine.events);
+            return Tried::Finished((ready.target.id, progress.finish(outcome)));
+        }
+        let tried = self.clone().target(ready).await;
+        let (target, outcome) = tried.outcome();
+        self.engine.tell_shards(&Brakes::new(&self.plan.content), target, outcome).await;
+        tried
+    }
+
+    /// Tells the other shards that the waves before one are over here.
+    async fn over_before(&self, wave: u32, brakes: &Brakes<'_>) {
+        if let Some(together) = &self.engine.together
+            && self.why_not(brakes).is_none()
+        {
+            together.over_before(&self.engine, wave).await;
+        }
+    }
+
+    /// Waits until the waves before one are over in all shards.
+    async fn wait_for_shards(&self, wave: u32, brakes: &mut Brakes<'_>) {
+        if let Some(together) = &self.engine.together
+            && self.why_not(brakes).is_none()
+            && let Some(why) = together.before(&self.engine, wave).await
+        {
+            brakes.hold(why);
+        }
     }
 
     /// Says why nothing more is started, if so.
@@ -210,6 +266,9 @@ impl Run {
     async fn watch_wave(&self, wave: &[Watched], bake: Duration, brakes: &mut Brakes<'_>) {
         if let Some(why) = self.engine.watch(&self.plan.content.rollout.alarms, wave, bake).await {
             self.engine.events.notice(format!("the rollout stops: {why}"));
+            if let Some(together) = &self.engine.together {
+                together.alarm(&self.engine, &why).await;
+            }
             brakes.alarm_raised(why);
         }
     }

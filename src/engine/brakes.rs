@@ -35,17 +35,42 @@ impl<'a> Brakes<'a> {
 
     /// Counts how a target has ended, and says how many others may be in work from now on.
     pub fn seen(&mut self, target: &TargetId, outcome: &Outcome) -> Flow {
-        // What can be seen no longer may have failed, and a wave whose targets could not be started has shown nothing.
-        if outcome.is_failure() || matches!(outcome, Outcome::Detached(_) | Outcome::Skipped(_)) {
-            self.failures += 1;
-            let wave = self.targets.get(target).and_then(|target| self.waves.get_mut(&target.wave));
-            let wave = wave.map(|(may, failures)| {
-                *failures += 1;
-                (*may, *failures)
-            });
-            self.judge(target, wave, outcome);
+        if let Some((wave, reason)) = self.failure(target, outcome) {
+            self.count(wave, reason);
         }
         self.flow()
+    }
+
+    /// Returns the wave and the reason of a target's end, where that counts as a failure.
+    pub fn failure(&self, target: &TargetId, outcome: &Outcome) -> Option<(Option<u32>, Option<String>)> {
+        // What can be seen no longer may have failed, and a wave whose targets could not be started has shown nothing.
+        if !outcome.is_failure() && !matches!(outcome, Outcome::Detached(_) | Outcome::Skipped(_)) {
+            return None;
+        }
+        let target = self.targets.get(target);
+        let reason =
+            outcome.failure().map(|failure| target.map(|target| signature(target, failure)).unwrap_or_default());
+        Some((target.map(|target| target.wave), reason))
+    }
+
+    /// Counts a failure, in whatever shard it was.
+    pub fn count(&mut self, wave: Option<u32>, reason: Option<String>) {
+        self.failures += 1;
+        let wave = wave.and_then(|wave| self.waves.get_mut(&wave)).map(|(may, failures)| {
+            *failures += 1;
+            (*may, *failures)
+        });
+        self.judge(wave, reason);
+    }
+
+    /// Lets fewer be in work at a time: others have their share.
+    pub fn share(&mut self, of: impl FnOnce(usize) -> usize) {
+        self.limit = of(self.limit);
+    }
+
+    /// Starts nothing more, for a reason that is not in these targets.
+    pub fn hold(&mut self, why: String) {
+        self.held.get_or_insert(why);
     }
 
     /// An alarm has gone off: nothing more is started.
@@ -64,7 +89,7 @@ impl<'a> Brakes<'a> {
         self.failures = self.failures.saturating_sub(1);
     }
 
-    fn judge(&mut self, target: &TargetId, wave: Option<(usize, usize)>, outcome: &Outcome) {
+    fn judge(&mut self, wave: Option<(usize, usize)>, reason: Option<String>) {
         let rollout = &self.content.rollout;
         let tolerated = self.content.tolerated();
         let hold = |why: String| if self.held.is_none() { Some(why) } else { None };
@@ -77,12 +102,11 @@ impl<'a> Brakes<'a> {
                 why = hold(format!("{failures} of the wave failed, {may} may"));
             }
         }
-        if let (Some(most), Some(failure)) = (rollout.breaker, outcome.failure()) {
-            let signature = self.targets.get(target).map(|target| signature(target, failure)).unwrap_or_default();
-            let count = self.signatures.entry(signature.clone()).or_default();
+        if let (Some(most), Some(reason)) = (rollout.breaker, reason) {
+            let count = self.signatures.entry(reason.clone()).or_default();
             *count += 1;
             if *count >= most as usize && self.held.is_none() {
-                why = Some(format!("{count} failed alike: {signature}"));
+                why = Some(format!("{count} failed alike: {reason}"));
             }
         }
         self.held = self.held.take().or(why);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::access::Entered;
 use super::apply::{Finished, Run};
 use super::begun::{Begun, has_begun, token};
+use super::brakes::Brakes;
 use super::follow::{Ending, Operation, follow};
 use super::patience::{Patience, patiently};
 use super::plan::{Planned, Ready};
@@ -71,6 +72,9 @@ impl Run {
             }
             Err(_) => outcome,
         };
+        if let (Some(together), Outcome::Deployed) = (&self.engine.together, &outcome) {
+            together.mended(&self.engine, &target.id).await;
+        }
         (target.id.clone(), progress.finish(outcome))
     }
 
@@ -165,6 +169,7 @@ impl Run {
             }
         }
         events.emit(Event::Finished { target: target.id.clone(), outcome: outcome.clone() });
+        self.engine.tell_shards(&Brakes::new(&self.plan.content), &target.id, &outcome).await;
         (target.id, outcome)
     }
 

@@ -162,6 +162,7 @@ impl Fleet {
             run: "run".into(),
             by: Identity { principal: "tester".into(), source_identity: None },
             lease: None,
+            together: None,
         };
         (engine, heard, handle)
     }

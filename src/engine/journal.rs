@@ -126,6 +126,12 @@ impl Journal {
 }
 
 impl Engine {
+    /// Returns with what the keys begin that this process writes and no other.
+    fn place(&self, application: &str, rollout: &str) -> String {
+        let shard = self.together.as_ref().map(|together| together.place()).unwrap_or_default();
+        format!("{}{:06}-{shard}", prefix(application, rollout), self.fence())
+    }
+
     /// Writes down what is about to be executed.
     pub(super) async fn begin_journal(&self, rollout: &str, planning: &Planning) -> Result<(), Fault> {
         let content = &planning.plan.content;
@@ -143,7 +149,7 @@ impl Engine {
             taken_over: self.lease.as_ref().and_then(|lease| lease.taken_over.clone()),
             prepared: prepared.collect(),
         };
-        let key = format!("{}{:06}-000000-begun.json", prefix(&content.application, rollout), self.fence());
+        let key = format!("{}000000-begun.json", self.place(&content.application, rollout));
         if put_ours(self.store.as_ref(), &key, &written(&begun)).await? {
             return Ok(());
         }
@@ -172,7 +178,7 @@ impl Engine {
         let engine = Engine { events: self.events.also_to(sender), ..self.clone() };
         let mut journal = Journal {
             store: self.store.clone(),
-            prefix: format!("{}{:06}-", prefix(application, rollout), self.fence()),
+            prefix: self.place(application, rollout),
             number: 1,
             secrets: secrets.clone(),
             pending: Vec::new(),
@@ -212,6 +218,8 @@ impl Engine {
     pub async fn told(&self, application: &str, rollout: &str) -> Result<Option<(History, Vec<Timed>)>, Fault> {
         let mut told = Vec::new();
         let history = self.hear(application, rollout, |one| told.push(one.clone())).await?;
+        // Those of shards happened side by side.
+        told.sort_by_key(|one: &Timed| one.time);
         Ok(history.map(|history| (history, told)))
     }
 

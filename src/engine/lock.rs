@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use super::records::{read, written};
 use super::{Engine, Stop, StopHandle};
-use crate::domain::{Digest, Fault, FaultKind, Identity};
+use crate::domain::{Digest, Fault, FaultKind, Identity, Shard};
+use crate::plan::Plan;
 
 /// How often the owner renews its lease.
 const HEARTBEAT: Duration = Duration::from_secs(20);
@@ -39,13 +40,48 @@ pub struct Lock {
     pub since: Timestamp,
     /// When the owner was last heard of.
     pub renewed: Timestamp,
+    /// For what several machines hold it together, if they do; the owner is who was first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards: Option<Shared>,
+}
+
+/// What shards hold a lock together for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Shared {
+    /// The plan that they execute.
+    pub plan: Digest,
+    /// Its round.
+    pub round: u32,
+    /// How many shards there are.
+    pub of: u32,
+    /// The rollout that they are, named by who was first.
+    pub rollout: String,
+}
+
+impl Shared {
+    /// Tells whether both are for the same.
+    fn is_for(&self, other: &Self) -> bool {
+        (self.plan, self.round, self.of) == (other.plan, other.round, other.of)
+    }
+}
+
+/// Whether a lock that shards hold together is given back by one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GiveBack {
+    /// All have ended.
+    Now,
+    /// Others go on, or this one will.
+    Not,
+    /// This one has done nothing: only where nobody else has come since.
+    IfAlone,
 }
 
 /// Why a lock was not taken.
 #[derive(Debug)]
 pub enum LockError {
-    /// Somebody else has it.
-    Taken(Box<Lock>),
+    /// Somebody else has it: the stage's lock, or that of one shard.
+    Taken(Box<Lock>, Option<Shard>),
     /// The run was stopped while it waited.
     Stopped,
     /// The store failed.
@@ -67,6 +103,8 @@ pub struct Lease {
     pub taken_over: Option<String>,
     /// When somebody else may have it; none once that is known.
     until: Arc<Mutex<Option<Until>>>,
+    /// The lease that this one is within: a shard's own.
+    within: Option<Box<Self>>,
 }
 
 /// The end of a lease by both clocks: the steady one stands still while a machine sleeps.
@@ -79,7 +117,7 @@ struct Until {
 impl Lease {
     /// A lease that was asked for at `begun`: what the answer took is lost.
     fn new(fence: u64, taken_over: Option<String>, begun: Until) -> Self {
-        let lease = Self { fence, taken_over, until: Arc::default() };
+        let lease = Self { fence, taken_over, until: Arc::default(), within: None };
         lease.renew(begun);
         lease
     }
@@ -87,6 +125,7 @@ impl Lease {
     /// Tells whether somebody else may have taken the lock by now.
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.until().is_none_or(|until| until.steady <= Instant::now() || until.wall <= now)
+            || self.within.as_ref().is_some_and(|within| within.is_over(now))
     }
 
     fn renew(&self, begun: Until) {
@@ -102,6 +141,11 @@ impl Lease {
     fn until(&self) -> MutexGuard<'_, Option<Until>> {
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the name under which a shard of a stage is locked. No stage has a dot in its name.
+pub(super) fn of_shard(stage: &str, shard: Shard) -> String {
+    format!("{stage}.{}-of-{}", shard.number, shard.of)
 }
 
 /// Returns the key of a stage's lock.
@@ -135,7 +179,47 @@ impl Engine {
     where
         F: Future<Output = T>,
     {
-        let (mut held, lease) = self.take_lock(application, stage, wait).await?;
+        let (mut held, lease) = self.take_lock(application, stage, wait, None).await?;
+        let result = self.hold(&mut held, lease, work).await;
+        self.give_back(held, stage).await;
+        Ok(result)
+    }
+
+    /// Does the same with other shards of a rollout: who comes first takes the lock, each renews it, and the last gives it
+    /// back. The work is told the rollout's name.
+    pub(super) async fn locked_together<T, F>(
+        &self,
+        application: &str,
+        stage: &str,
+        shared: Shared,
+        wait: Duration,
+        work: impl FnOnce(Engine, String) -> F,
+    ) -> Result<T, LockError>
+    where
+        F: Future<Output = (T, GiveBack)>,
+    {
+        let (mut held, lease) = self.take_lock(application, stage, wait, Some(&shared)).await?;
+        let lease = Lease { within: self.lease.clone().map(Box::new), ..lease };
+        let rollout = held.lock.shards.as_ref().map_or(shared.rollout, |shards| shards.rollout.clone());
+        let begun = held.version.clone();
+        let (result, give_back) = self.hold(&mut held, lease, |engine| work(engine, rollout)).await;
+        match give_back {
+            GiveBack::Now => self.give_back(held, stage).await,
+            GiveBack::IfAlone if held.version == begun => {
+                let free = Lock { held: false, renewed: self.events.now(), ..held.lock };
+                // Who has joined since has renewed it, and it stays theirs.
+                let _ = self.store.replace(&held.key, written(&free), Some(&begun)).await;
+            }
+            GiveBack::IfAlone | GiveBack::Not => {}
+        }
+        Ok(result)
+    }
+
+    /// Does work with a lock's lease renewed all the while.
+    async fn hold<T, F>(&self, held: &mut Held, lease: Lease, work: impl FnOnce(Engine) -> F) -> T
+    where
+        F: Future<Output = T>,
+    {
         let (handle, stop) = Stop::new();
         let engine = Engine { stop, lease: Some(lease.clone()), ..self.clone() };
         let pass_on = async {
@@ -144,12 +228,15 @@ impl Engine {
             pending::<Infallible>().await
         };
         // Side by side on one task: the lease is renewed while the work waits, and the other way round.
-        let result = tokio::select! {
+        tokio::select! {
             biased;
             result = work(engine) => result,
-            never = self.keep_lock(&mut held, &lease, &handle) => match never {},
+            never = self.keep_lock(held, &lease, &handle) => match never {},
             never = pass_on => match never {},
-        };
+        }
+    }
+
+    async fn give_back(&self, mut held: Held, stage: &str) {
         let free = Lock { held: false, renewed: self.events.now(), ..held.lock.clone() };
         match self.write_lock(&mut held, free).await {
             // That it is somebody else's by now was told already.
@@ -158,7 +245,15 @@ impl Engine {
             }
             _ => {}
         }
-        Ok(result)
+    }
+
+    /// Returns the rollout for which shards hold a plan's stage together, if they do.
+    pub(super) async fn shared_lock(&self, plan: &Plan, of: u32) -> Result<Option<String>, Fault> {
+        let key = lock_key(&plan.content.application, &plan.content.stage);
+        let lock = self.record::<Lock>(&key).await?.filter(|lock| lock.held);
+        let shards = lock.and_then(|lock| lock.shards);
+        let ours = |shards: &Shared| (shards.plan, shards.round, shards.of) == (plan.digest, plan.round, of);
+        Ok(shards.filter(ours).map(|shards| shards.rollout))
     }
 
     fn both_clocks(&self) -> Until {
@@ -167,12 +262,15 @@ impl Engine {
 
     /// Renews a lock until it is lost, and then says so.
     async fn keep_lock(&self, held: &mut Held, lease: &Lease, stop: &StopHandle) -> Infallible {
+        let mut last = self.both_clocks();
         loop {
             sleep(HEARTBEAT).await;
             let begun = self.both_clocks();
-            let lock = Lock { renewed: self.events.now(), ..held.lock.clone() };
-            match self.write_lock(held, lock).await {
-                Ok(()) => lease.renew(begun),
+            match self.renew_lock(held, last, begun).await {
+                Ok(since) => {
+                    lease.renew(since);
+                    last = begun;
+                }
                 Err(fault) if fault.passes() && !lease.is_over(self.events.now()) => {
                     self.events.notice(format!("lock {} could not be renewed yet: {fault}", held.lock.id));
                 }
@@ -183,6 +281,35 @@ impl Engine {
                     self.events.notice(format!("lock {id} is lost ({fault}): nothing more is started"));
                     return pending().await;
                 }
+            }
+        }
+    }
+
+    /// Renews a lock, unless another shard has done so since it was last looked at; returns since when it is renewed.
+    async fn renew_lock(&self, held: &mut Held, mut last: Until, begun: Until) -> Result<Until, Fault> {
+        if held.lock.shards.is_none() {
+            let lock = Lock { renewed: self.events.now(), ..held.lock.clone() };
+            return self.write_lock(held, lock).await.map(|()| begun);
+        }
+        loop {
+            match read::<Lock>(self.store.as_ref(), &held.key).await? {
+                Some((lock, version)) if lock.held && lock.id == held.lock.id => {
+                    if version != held.version {
+                        (held.lock, held.version) = (lock, version);
+                        return Ok(last);
+                    }
+                }
+                _ => return Err(Fault::new(FaultKind::Conflict, "GetObject", "somebody else has it")),
+            }
+            let lock = Lock { renewed: self.events.now(), ..held.lock.clone() };
+            match self.store.replace(&held.key, written(&lock), Some(&held.version)).await {
+                Ok(version) => {
+                    (held.lock, held.version) = (lock, version);
+                    return Ok(begun);
+                }
+                // Another shard was faster, after it was looked at; or it was this one, and the answer was lost.
+                Err(fault) if fault.kind == FaultKind::Conflict => last = begun,
+                Err(fault) => return Err(fault),
             }
         }
     }
@@ -210,7 +337,14 @@ impl Engine {
 
     /// Takes a lock that nobody has. One whose owner is silent is watched for a whole lease, since clocks differ, and
     /// taken if nobody renews it meanwhile.
-    async fn take_lock(&self, application: &str, stage: &str, wait: Duration) -> Result<(Held, Lease), LockError> {
+    /// One that other shards hold for the same is joined, whatever its age: nobody else has taken it.
+    async fn take_lock(
+        &self,
+        application: &str,
+        stage: &str,
+        wait: Duration,
+        shared: Option<&Shared>,
+    ) -> Result<(Held, Lease), LockError> {
         let key = lock_key(application, stage);
         let begun = Instant::now();
         let mut watched: Option<(String, Instant)> = None;
@@ -233,6 +367,19 @@ impl Engine {
                     let held = Held { key, lock: lock.clone(), version: version.clone() };
                     return Ok((held, Lease::new(lock.fence, taken_over, asked)));
                 }
+                let joins = |shared: &&Shared| lock.shards.as_ref().is_some_and(|shards| shards.is_for(shared));
+                if shared.as_ref().is_some_and(joins) {
+                    let asked = self.both_clocks();
+                    let lock = Lock { renewed: self.events.now(), ..lock.clone() };
+                    match self.store.replace(&key, written(&lock), Some(version)).await {
+                        Ok(version) => {
+                            let lease = Lease::new(lock.fence, None, asked);
+                            return Ok((Held { key, lock, version }, lease));
+                        }
+                        Err(fault) if fault.kind == FaultKind::Conflict && !self.stop.is_requested() => continue,
+                        Err(fault) => return Err(fault.into()),
+                    }
+                }
                 let (_, since) = match watched.take() {
                     Some(known) if known.0 == *version => watched.insert(known),
                     known => {
@@ -245,7 +392,7 @@ impl Engine {
                 let Lock { id, owner, since: taken, renewed, .. } = lock;
                 if since.elapsed() < LEASE {
                     if !looks_dead && begun.elapsed() >= wait {
-                        return Err(LockError::Taken(Box::new(lock.clone())));
+                        return Err(LockError::Taken(Box::new(lock.clone()), None));
                     }
                     if !std::mem::replace(&mut told, true) {
                         self.events
@@ -267,7 +414,8 @@ impl Engine {
             let now = self.events.now();
             let fence = found.as_ref().map_or(1, |(lock, _)| lock.fence + 1);
             let id = Digest::of(format!("{} {stage} {fence}", self.run)).short();
-            let lock = Lock { id, fence, owner: self.by.clone(), held: true, since: now, renewed: now };
+            let (owner, shards) = (self.by.clone(), shared.cloned());
+            let lock = Lock { id, fence, owner, held: true, since: now, renewed: now, shards };
             let asked = self.both_clocks();
             let version = found.as_ref().map(|(_, version)| version.as_str());
             match self.store.replace(&key, written(&lock), version).await {
@@ -284,8 +432,14 @@ impl Engine {
     /// # Errors
     ///
     /// Returns the lock as it is, where it is not held under that id, or the store's fault.
-    pub async fn unlock(&self, application: &str, stage: &str, id: &str) -> Result<Result<Lock, Option<Lock>>, Fault> {
-        let key = lock_key(application, stage);
+    pub async fn unlock(
+        &self,
+        application: &str,
+        stage: &str,
+        shard: Option<Shard>,
+        id: &str,
+    ) -> Result<Result<Lock, Option<Lock>>, Fault> {
+        let key = lock_key(application, &shard.map_or_else(|| stage.to_owned(), |shard| of_shard(stage, shard)));
         let Some((lock, version)) = read::<Lock>(self.store.as_ref(), &key).await? else { return Ok(Err(None)) };
         if !lock.held || lock.id != id {
             return Ok(Err(Some(lock)));
@@ -319,7 +473,7 @@ mod tests {
         let refused = async {
             sleep(Duration::from_mins(5)).await;
             let refused = other.locked("app", "prod", Duration::from_mins(1), async |_| ()).await;
-            assert!(matches!(refused, Err(LockError::Taken(lock)) if lock.fence == 1));
+            assert!(matches!(refused, Err(LockError::Taken(lock, _)) if lock.fence == 1));
             other.locked("app", "prod", Duration::from_hours(1), async |engine| engine.lease.unwrap().fence).await
         };
         let (first, second) = tokio::join!(long, refused);
@@ -333,10 +487,10 @@ mod tests {
         let (one, _, _handle) = Fleet::new([]).engine();
         let (one, mut heard) = on_the_clock(one);
         // It takes the lock, and is gone.
-        one.take_lock("app", "prod", Duration::ZERO).await.ok().unwrap();
+        one.take_lock("app", "prod", Duration::ZERO, None).await.ok().unwrap();
         sleep(Duration::from_mins(1)).await;
         let soon = one.locked("app", "prod", Duration::ZERO, async |_| ()).await;
-        assert!(matches!(soon, Err(LockError::Taken(_))), "it may live still");
+        assert!(matches!(soon, Err(LockError::Taken(..))), "it may live still");
         sleep(Duration::from_secs(90)).await;
         let begun = Instant::now();
         let next = Engine { run: "next".into(), ..one.clone() };
@@ -388,8 +542,8 @@ mod tests {
         let (one, _heard) = on_the_clock(one);
         let work = one.locked("app", "prod", Duration::ZERO, async |engine| {
             let id = lock(&engine).await.id;
-            assert!(engine.unlock("app", "prod", "another").await.unwrap().is_err());
-            engine.unlock("app", "prod", &id).await.unwrap().unwrap();
+            assert!(engine.unlock("app", "prod", None, "another").await.unwrap().is_err());
+            engine.unlock("app", "prod", None, &id).await.unwrap().unwrap();
             sleep(HEARTBEAT * 2).await;
             let stopped = engine.stop.is_requested();
             sleep(LEASE).await;

@@ -30,6 +30,7 @@ mod rejoin;
 mod rollout;
 mod rollouts;
 mod scratch;
+mod shards;
 mod status;
 mod stop;
 mod verify;
@@ -56,6 +57,7 @@ pub use recover::{Stuck, covers};
 pub use rollout::{Execution, Refusal, RolledOut};
 pub use rollouts::{Ended as EndedTarget, Rollout as RolloutRecord};
 pub use scratch::Scratch;
+pub use shards::Together;
 pub use status::TargetStatus;
 pub use stop::{Stop, StopHandle};
 
@@ -81,6 +83,8 @@ pub struct Engine {
     pub by: Identity,
     /// The lock that this run holds, if it does: nothing is executed after it may be somebody else's.
     pub lease: Option<Lease>,
+    /// What this run shares with others, where it executes a shard of a plan.
+    pub together: Option<Arc<Together>>,
 }
 
 impl Engine {

@@ -170,7 +170,7 @@ impl Engine {
 
     /// Uses the plan's approval up for a rollout, if there is anything to execute. What opened the way is weighed
     /// again: this run may have waited long for the lock.
-    async fn begin(
+    pub(super) async fn begin(
         &self,
         execution: &Execution<'_>,
         rollout: Option<&str>,
@@ -209,7 +209,7 @@ impl Engine {
         Ok(())
     }
 
-    fn started(&self, rollout: &str, plan: &Plan) {
+    pub(super) fn started(&self, rollout: &str, plan: &Plan) {
         let (rollout, plan, fence) = (rollout.to_owned(), plan.digest, self.fence());
         self.events.emit(Event::RolloutStarted { rollout, plan, fence });
     }

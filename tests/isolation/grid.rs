@@ -634,6 +634,19 @@ fn pipeline() -> Layer {
                 ask(ours && builds && needed, action, stream.clone(), who.context());
             }
         }
+        for (place, project) in ["plan", "release", "approve", "other"].into_iter().enumerate() {
+            let group = format!("arn:aws:codebuild:eu-west-1:{TOOLING}:report-group/Shop-{project}-rollouts");
+            for (action, needed) in [
+                ("codebuild:CreateReportGroup", true),
+                ("codebuild:CreateReport", true),
+                ("codebuild:UpdateReport", true),
+                ("codebuild:BatchPutTestCases", true),
+                ("codebuild:DeleteReportGroup", false),
+                ("codebuild:PutResourcePolicy", false),
+            ] {
+                ask(builds && place == number && needed, action, group.clone(), who.context());
+            }
+        }
         for (name, ours) in [("tenantry-Shop", true), ("other", false)] {
             let pipeline = format!("arn:aws:codepipeline:eu-west-1:{TOOLING}:{name}");
             ask(ours && records, "codepipeline:ListActionExecutions", pipeline.clone(), who.context());

@@ -324,7 +324,7 @@ fn a_stage_has_one_rollout_at_a_time() {
 }
 
 /// Answers every request with what a function makes of it, as servers do that no emulator knows.
-fn answering(answer: impl Fn(&str) -> String + Send + 'static) -> String {
+pub fn answering(answer: impl Fn(&str) -> String + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {

@@ -9,24 +9,24 @@ use serde_json::Value;
 use crate::bed::{Project, Ran, command, ran};
 use crate::server::{Fleet, Weather, project};
 
-fn of(tenants: usize, stage: &str) -> Project {
+pub fn of(tenants: usize, stage: &str) -> Project {
     let folder = Project::empty();
     project(folder.path(), tenants, stage);
     folder
 }
 
-fn tenantry(fleet: &Fleet, project: &Project, arguments: &[&str]) -> Ran {
+pub fn tenantry(fleet: &Fleet, project: &Project, arguments: &[&str]) -> Ran {
     let mut command = command(project, None, arguments);
     command.envs(fleet.variables());
     ran(command)
 }
 
-fn counts(answer: &Value) -> &Value {
+pub fn counts(answer: &Value) -> &Value {
     &answer["stages"][0]["counts"]
 }
 
 /// Asserts that each of so many accounts was executed once.
-fn assert_each_once(fleet: &Fleet, tenants: usize) {
+pub fn assert_each_once(fleet: &Fleet, tenants: usize) {
     let mut accounts: Vec<String> = fleet.executions().into_iter().map(|(account, _)| account).collect();
     accounts.sort();
     let all = accounts.len();
@@ -109,7 +109,7 @@ fn two_hundred_targets_survive_a_kill_in_the_middle() {
 }
 
 /// Begins a run, and returns it once it has told something, with all that it has told.
-fn begun(fleet: &Fleet, project: &Project, arguments: &[&str], until: &str) -> (Child, String) {
+pub fn begun(fleet: &Fleet, project: &Project, arguments: &[&str], until: &str) -> (Child, String) {
     let mut command = command(project, None, arguments);
     let mut child = command.envs(fleet.variables()).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

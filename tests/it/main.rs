@@ -20,6 +20,8 @@ mod report;
 mod resume;
 #[path = "../fleet/mod.rs"]
 mod server;
+mod shards;
 mod steps;
 mod store;
 mod tenants;
+mod workflows;

@@ -191,8 +191,32 @@ fn the_committed_schema_is_the_types_schema() {
 fn help_and_version_say_what_there_is() {
     let project = Project::empty();
     snapshot("help", &offline(&project, &["--help"]).exits(0).stdout);
-    assert_eq!(offline(&project, &["--version"]).exits(0).stdout, format!("tenantry {}\n", env!("CARGO_PKG_VERSION")));
+    // The version, the commit, and what it was built for.
+    let version = offline(&project, &["--version"]).exits(0).stdout;
+    let build = version
+        .trim()
+        .strip_prefix(concat!("tenantry ", env!("CARGO_PKG_VERSION"), " ("))
+        .unwrap_or_else(|| panic!("{version}"));
+    let (commit, target) =
+        build.strip_suffix(')').and_then(|build| build.split_once(", ")).unwrap_or_else(|| panic!("{version}"));
+    assert!(commit.len() >= 12 && commit[..12].bytes().all(|byte| byte.is_ascii_hexdigit()), "{version}");
+    assert!(target.contains("-linux-"), "{version}");
     snapshot("wrong-usage", &offline(&project, &["deploi"]).exits(2).stderr);
+}
+
+#[test]
+fn shells_complete_and_the_manual_has_a_page_a_command() {
+    let project = Project::empty();
+    for (shell, has) in
+        [("bash", "tenantry__subcmd__plan"), ("zsh", "#compdef tenantry"), ("fish", "complete -c tenantry")]
+    {
+        let script = offline(&project, &["completions", shell]).exits(0).stdout;
+        assert!(script.contains(has) && script.contains("wait-for-approval"), "{shell}: {}", &script[..400]);
+    }
+    offline(&project, &["man", "manual"]).exits(0);
+    let page = |name: &str| std::fs::read_to_string(project.path().join("manual").join(name)).unwrap();
+    assert!(page("tenantry.1").contains("Exit codes: 0 done"));
+    assert!(page("tenantry-plan.1").contains("Create a change set in every target"));
 }
 
 /// What a template needs of the role that CloudFormation uses, without a call.

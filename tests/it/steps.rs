@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_yaml::Value;
 
-use crate::bed::{Bed, Project, assert_untold, binary, python, root};
+use crate::bed::{Bed, Project, assert_untold, binary, python, root, tenantry};
 
 /// The target folder that the tests were built in, so that the steps' own build finds its dependencies there.
 fn target() -> PathBuf {
@@ -88,27 +88,39 @@ fn the_action_plans_in_one_job_and_applies_in_another() {
 
 /// Runs a buildspec's phases as CodeBuild does: all commands of version 0.2 in one shell, one after the other, the
 /// build failed by the first that fails; and tells the exported variables.
-fn codebuild(bed: &Bed, project: &Project, variables: &[(&str, &str)]) -> (String, bool) {
-    let spec: Value = serde_yaml::from_str(&fs::read_to_string(root().join("buildspec.yml")).unwrap()).unwrap();
+fn codebuild(bed: &Bed, project: &Project, buildspec: &str, variables: &[(&str, &str)]) -> (String, bool) {
+    let spec: Value = serde_yaml::from_str(&fs::read_to_string(root().join(buildspec)).unwrap()).unwrap();
     assert_eq!(spec["version"].as_f64(), Some(0.2));
     assert_eq!(spec["env"]["shell"].as_str(), Some("bash"));
     let mut script = String::new();
-    for (name, value) in spec["env"]["variables"].as_mapping().unwrap() {
+    for (name, value) in spec["env"]["variables"].as_mapping().into_iter().flatten() {
         let (name, value) = (name.as_str().unwrap(), value.as_str().unwrap());
         let _ = writeln!(script, ": \"${{{name}={value}}}\"; export {name}");
     }
+    // After a build that has failed comes its post_build, and after any other phase nothing.
+    // Source: https://docs.aws.amazon.com/codebuild/latest/userguide/view-build-details-phases.html
+    script.push_str("failed=; ");
     for phase in ["install", "pre_build", "build", "post_build"] {
         let commands =
             spec["phases"].get(phase).and_then(|phase| phase["commands"].as_sequence().cloned()).unwrap_or_default();
+        let _ = writeln!(script, "ended=");
         for command in commands {
             let command = command.as_str().unwrap();
-            let _ = writeln!(script, "{{\n{command}\n}} || {{ echo \"FAILED in {phase}\"; exit 1; }}");
+            let _ = writeln!(script, "if [ -z \"$ended\" ]; then {{\n{command}\n}} || ended={phase}; fi");
+        }
+        let _ = writeln!(script, "[ -z \"$ended\" ] || {{ echo \"FAILED in {phase}\"; failed=$ended; }}");
+        if phase != "build" {
+            let _ = writeln!(script, "[ -z \"$ended\" ] || exit 1");
         }
     }
     for name in spec["env"]["exported-variables"].as_sequence().unwrap() {
         let name = name.as_str().unwrap();
         let _ = writeln!(script, "echo \"EXPORTED {name}=${name}\"");
     }
+    script.push_str("[ -z \"$failed\" ]\n");
+    // Each build begins with the sources alone.
+    let _ = fs::remove_dir_all(project.path().join("tenantry-reports"));
+    let _ = fs::remove_file(project.path().join("outputs"));
     let output = Command::new("bash")
         .current_dir(project.path())
         .args(["-c", &script])
@@ -129,7 +141,7 @@ fn codebuild(bed: &Bed, project: &Project, variables: &[(&str, &str)]) -> (Strin
 #[test]
 fn the_buildspec_deploys_and_applies_and_exports_what_later_actions_need() {
     let (bed, project) = (Bed::start(), Project::hello());
-    let (log, succeeded) = codebuild(&bed, &project, &[]);
+    let (log, succeeded) = codebuild(&bed, &project, "buildspec.yml", &[]);
     assert!(succeeded, "{log}");
     assert!(
         log.contains("EXPORTED TENANTRY_EXIT_CODE=3") && log.contains("EXPORTED TENANTRY_HAS_CHANGES=true"),
@@ -146,13 +158,16 @@ fn the_buildspec_deploys_and_applies_and_exports_what_later_actions_need() {
         ("TENANTRY_ARGUMENTS", &arguments),
         ("TENANTRY_BINARY", built.to_str().unwrap()),
     ];
-    let (log, succeeded) = codebuild(&bed, &project, &apply);
+    let (log, succeeded) = codebuild(&bed, &project, "buildspec.yml", &apply);
     assert!(succeeded && log.contains("EXPORTED TENANTRY_EXIT_CODE=0"), "{log}");
     assert_eq!(bed.actions("ExecuteChangeSet").len(), 3);
+    let junit = fs::read_to_string(project.path().join("tenantry-reports/rollout.xml")).unwrap();
+    assert_eq!(junit.matches("<testcase ").count(), 2, "{junit}");
 
     let (log, succeeded) = codebuild(
         &bed,
         &project,
+        "buildspec.yml",
         &[
             ("TENANTRY_BINARY", built.to_str().unwrap()),
             ("TENANTRY_COMMAND", "plan"),
@@ -160,6 +175,27 @@ fn the_buildspec_deploys_and_applies_and_exports_what_later_actions_need() {
         ],
     );
     assert!(!succeeded && log.contains("there is no stage `nowhere`"), "{log}");
+    let junit = fs::read_to_string(project.path().join("tenantry-reports/rollout.xml")).unwrap();
+    assert!(junit.contains("name=\"plan\"><failure message=\"exit code 2\"/>"), "{junit}");
+}
+
+/// Puts a program into the bucket, as `tenantry bootstrap pipeline` does, and returns its digest.
+fn put_tool(bed: &Bed, script: &str) -> String {
+    let put = format!(
+        "import hashlib\nbody = {script:?}.encode()\nname = hashlib.sha256(body).hexdigest()\n\
+         client('s3').put_object(Bucket='{}', Key='tenantry/tool/' + name, Body=body, ServerSideEncryption='aws:kms', SSEKMSKeyId='{}')\n\
+         print(name)",
+        bed.fact("bucket"),
+        bed.fact("kms_key")
+    );
+    bed.boto3("111111111111", &put).trim().to_owned()
+}
+
+/// Returns the search path with the AWS CLI, which a build's image has.
+fn with_aws_cli() -> String {
+    let cli = python().ancestors().nth(3).unwrap().join("aws-cli/bin");
+    assert!(cli.exists(), "{} is not there: run `make cli`", cli.display());
+    format!("{}:{}", cli.display(), std::env::var("PATH").unwrap())
 }
 
 /// What a pipeline of `tenantry bootstrap pipeline` does beside: the binary comes from the bucket and is what its name says,
@@ -168,18 +204,13 @@ fn the_buildspec_deploys_and_applies_and_exports_what_later_actions_need() {
 fn the_buildspec_takes_its_binary_from_the_bucket_and_skips_a_plan_without_changes() {
     let (bed, project) = (Bed::start(), Project::hello());
     let script = "#!/bin/sh\necho \"tool $*\"\n";
-    let put = format!(
-        "import hashlib\nbody = {script:?}.encode()\nname = hashlib.sha256(body).hexdigest()\n\
-         client('s3').put_object(Bucket='{}', Key='tenantry/tool/' + name, Body=body, ServerSideEncryption='aws:kms', SSEKMSKeyId='{}')\n\
-         client('s3').put_object(Bucket='{0}', Key='tenantry/tool/' + '0' * 64, Body=body, ServerSideEncryption='aws:kms', SSEKMSKeyId='{1}')\n\
-         print(name)",
+    let name = put_tool(&bed, script);
+    bed.boto3("111111111111", &format!(
+        "client('s3').copy_object(Bucket='{0}', Key='tenantry/tool/' + '0' * 64, CopySource='{0}/tenantry/tool/{name}', ServerSideEncryption='aws:kms', SSEKMSKeyId='{1}')",
         bed.fact("bucket"),
         bed.fact("kms_key")
-    );
-    let name = bed.boto3("111111111111", &put).trim().to_owned();
-    let cli = python().ancestors().nth(3).unwrap().join("aws-cli/bin");
-    assert!(cli.exists(), "{} is not there: run `make cli`", cli.display());
-    let path = format!("{}:{}", cli.display(), std::env::var("PATH").unwrap());
+    ));
+    let path = with_aws_cli();
     let object = |name: &str| format!("s3://{}/tenantry/tool/{name}", bed.fact("bucket"));
     let built = object(&name);
     let common = [
@@ -189,17 +220,63 @@ fn the_buildspec_takes_its_binary_from_the_bucket_and_skips_a_plan_without_chang
         ("TENANTRY_BUILD", "touch built"),
     ];
     let package = [&common[..], &[("TENANTRY_COMMAND", "package")]].concat();
-    let (log, succeeded) = codebuild(&bed, &project, &package);
+    let (log, succeeded) = codebuild(&bed, &project, "buildspec.yml", &package);
     assert!(succeeded && log.contains("tool package") && project.path().join("built").exists(), "{log}");
     fs::remove_file(project.path().join("built")).unwrap();
     for (command, arguments) in [("approve", " --from-codepipeline"), ("apply", " --wait-for-lock 1h")] {
         let empty = [&common[..], &[("TENANTRY_COMMAND", command), ("TENANTRY_ARGUMENTS", arguments)]].concat();
-        let (log, succeeded) = codebuild(&bed, &project, &empty);
+        let (log, succeeded) = codebuild(&bed, &project, "buildspec.yml", &empty);
         assert!(succeeded && log.contains(&format!("there is nothing to {command}")), "{log}");
         assert!(!log.contains(&format!("tool {command}")) && !project.path().join("built").exists(), "{log}");
     }
     let other = object(&"0".repeat(64));
     let wrong = [&common[..2], &[("TENANTRY_BINARY_OBJECT", other.as_str()), ("TENANTRY_COMMAND", "check")]].concat();
-    let (log, succeeded) = codebuild(&bed, &project, &wrong);
+    let (log, succeeded) = codebuild(&bed, &project, "buildspec.yml", &wrong);
     assert!(!succeeded && log.contains("did NOT match"), "{log}");
+}
+
+/// The three buildspecs of examples/, one after the other, as a pipeline hands on what they export.
+#[test]
+fn the_example_buildspecs_build_plan_and_apply() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    let path = with_aws_cli();
+    let tool = put_tool(&bed, &format!("#!/bin/sh\nexec {} \"$@\"\n", binary().display()));
+    let object = format!("s3://{}/tenantry/tool/{tool}", bed.fact("bucket"));
+    let home = tempfile::tempdir().unwrap();
+    let common = [
+        ("PATH", path.as_str()),
+        ("HOME", home.path().to_str().unwrap()),
+        ("AWS_REGION", "eu-west-1"),
+        ("TENANTRY_BINARY_OBJECT", object.as_str()),
+    ];
+    let run = |buildspec: &str, more: &[(&str, &str)]| {
+        let (log, succeeded) =
+            codebuild(&bed, &project, &format!("examples/buildspecs/{buildspec}"), &[&common[..], more].concat());
+        assert!(succeeded, "{buildspec}: {log}");
+        log
+    };
+    let exported = |log: &str, name: &str| {
+        let line = format!("EXPORTED {name}=");
+        log.lines().find_map(|text| text.strip_prefix(&line)).unwrap_or_else(|| panic!("no {name} in {log}")).to_owned()
+    };
+    let release = exported(&run("build.yml", &[]), "TENANTRY_RELEASE");
+    assert!(project.path().join(".tenantry-cache").exists());
+    let log = run("plan.yml", &[("TENANTRY_RELEASE", &release)]);
+    assert_eq!(exported(&log, "TENANTRY_HAS_CHANGES"), "true");
+    assert!(exported(&log, "TENANTRY_PLAN_SUMMARY").contains("2 targets"), "{log}");
+    let digest = exported(&log, "TENANTRY_PLAN_DIGEST");
+    tenantry(&bed, &project, &["approve", &digest]).exits(0);
+    let log = run("apply.yml", &[("TENANTRY_PLAN_DIGEST", &digest)]);
+    assert_eq!(exported(&log, "TENANTRY_EXIT_CODE"), "0");
+    let reports = project.path().join("tenantry-reports");
+    assert_eq!(fs::read_to_string(reports.join("rollout.xml")).unwrap().matches("<testcase ").count(), 2);
+    assert!(fs::read_to_string(reports.join("rollout.html")).unwrap().contains("2 deployed"));
+
+    let log = run("plan.yml", &[("TENANTRY_RELEASE", &release)]);
+    assert_eq!(
+        (exported(&log, "TENANTRY_HAS_CHANGES"), exported(&log, "TENANTRY_PLAN_DIGEST")),
+        ("false".into(), String::new())
+    );
+    let log = run("apply.yml", &[("TENANTRY_PLAN_DIGEST", "")]);
+    assert!(log.contains("there is nothing to apply") && reports.join("rollout.xml").exists(), "{log}");
 }

@@ -53,6 +53,7 @@ fn process(world: &World, number: usize) -> Process {
         run: format!("run-{number}"),
         by: Identity { principal: "builder".into(), source_identity: None },
         lease: None,
+        together: None,
     };
     Process { engine, heard, handle }
 }

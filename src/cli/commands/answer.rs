@@ -127,9 +127,8 @@ pub fn outputs(console: &Console, release: &ReleaseId, stages: &[StageAnswer]) -
     if let Some(digest) = planned.find_map(|stage| stage.plan_digest) {
         values.push(("plan-digest", digest.to_string()));
     }
-    if let Some(rollout) = stages.iter().rev().find_map(|stage| stage.rollout.clone()) {
-        values.push(("rollout", rollout));
-    }
+    // One a stage: whoever wants all of them reads all lines, and of equal keys workflows take the last.
+    values.extend(stages.iter().filter_map(|stage| Some(("rollout", stage.rollout.clone()?))));
     values.push(("has-changes", stages.iter().any(|stage| stage.has_changes).to_string()));
     for name in Outcome::NAMES {
         values.push((name, stages.iter().map(|stage| stage.counts.count(name)).sum::<usize>().to_string()));

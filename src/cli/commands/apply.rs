@@ -12,14 +12,15 @@ use super::subject::{Scope, Subject};
 use crate::cli::args::Way;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
-use crate::domain::{Digest, Exit, FaultKind, TargetId};
+use crate::domain::{ConcurrencyMode, Digest, Exit, FaultKind, Shard, TargetId};
 use crate::engine::{Execution, History};
 use crate::event::{Event, Events};
 use crate::plan::{Plan, Secrets};
 
 /// Applies a plan that was made before.
-pub async fn apply(workspace: Workspace, digest: Digest, way: Way) -> Result<Exit, CommandError> {
-    workspace.conduct(async |run| run_plan(run, digest, None, &way).await, |console, answer| answer.give(console)).await
+pub async fn apply(workspace: Workspace, digest: Digest, shard: Option<Shard>, way: Way) -> Result<Exit, CommandError> {
+    let part = shard.map(Part::Shard);
+    workspace.conduct(async |run| run_plan(run, digest, part, &way).await, |console, answer| answer.give(console)).await
 }
 
 /// Goes on with a rollout that was interrupted.
@@ -33,11 +34,39 @@ pub async fn resume(workspace: Workspace, rollout: &str, wait: Option<Duration>)
                         .hint("`apply` and `deploy` print a rollout's name when it begins")
                 })?;
                 let way = Way { wait_for_lock: wait, ..Way::default() };
-                run_plan(run, history.plan, Some((rollout, history)), &way).await
+                run_plan(run, history.plan, Some(Part::Left(rollout, history)), &way).await
             },
             |console, answer| answer.give(console),
         )
         .await
+}
+
+/// What of a plan is executed.
+enum Part<'a> {
+    /// What a rollout that was interrupted has left.
+    Left(&'a str, History),
+    /// The targets of one of several machines.
+    Shard(Shard),
+}
+
+/// Says why a plan cannot be executed by so many machines: each has its share of what may be in work at a time.
+fn check_shards(plan: &Plan, shard: Shard) -> Result<(), CommandError> {
+    let rollout = &plan.content.rollout;
+    let most = rollout.max_concurrency.of(plan.content.targets.len()).max(1);
+    if rollout.concurrency_mode == ConcurrencyMode::Strict {
+        let error = CommandError::usage("a plan with strict concurrency is executed by one machine");
+        return Err(error.hint(
+            "`concurrency-mode: strict` counts what has failed at every start; leave --shard out, or plan with `soft`",
+        ));
+    }
+    if shard.of as usize > most {
+        let error = CommandError::usage(format!(
+            "{} shards are more than the {most} targets that may be in work at a time",
+            shard.of
+        ));
+        return Err(error.hint("use fewer shards, or plan with a larger `max-concurrency`"));
+    }
+    Ok(())
 }
 
 /// Brings the targets of a list that AWS keeps back to what they were when the plan was made: whoever came since is left
@@ -56,13 +85,8 @@ fn as_planned(plan: &Plan, scope: &mut Scope, events: &Events) {
     }
 }
 
-/// Executes a plan from the store, or what an interrupted rollout has left of it.
-async fn run_plan(
-    run: &Run<'_>,
-    digest: Digest,
-    interrupted: Option<(&str, History)>,
-    way: &Way,
-) -> Result<Answer, CommandError> {
+/// Executes a plan from the store, or a part of it.
+async fn run_plan(run: &Run<'_>, digest: Digest, part: Option<Part<'_>>, way: &Way) -> Result<Answer, CommandError> {
     let Run { project, engine, .. } = run;
     let sealing = Secrets::sealing(engine.digest_key(&project.application).await?);
     let plan = read_plan(engine, &project.application, digest, &sealing).await?;
@@ -73,14 +97,22 @@ async fn run_plan(
     if project.is_kept() {
         as_planned(&plan, &mut scope, &engine.events);
     }
+    if let Some(Part::Shard(shard)) = part {
+        check_shards(&plan, shard)?;
+        scope.targets.retain(|target| shard.has(&target.id));
+        scope.pinned.retain(|target| shard.has(&target.id));
+    }
     let request = subject.request(&stage, &scope, plan.content.origin.clone(), &secrets);
     engine.events.emit(Event::Planned { plan: plan.clone() });
 
     let mut answer = Answer::new(&subject.release);
-    // The approval of what was interrupted is used already: for that rollout, and for no other.
-    if interrupted.is_none()
-        && let Err(end) = pass_gate(run, &stage, &plan, &secrets, way).await
-    {
+    // The approval of what was interrupted, or is executed by other shards, is used already: for that rollout, and for no other.
+    let is_used = match part {
+        None => false,
+        Some(Part::Left(..)) => true,
+        Some(Part::Shard(shard)) => engine.shared_rollout(&plan, shard.of, &secrets).await?.is_some(),
+    };
+    if !is_used && let Err(end) = pass_gate(run, &stage, &plan, &secrets, way).await {
         answer.add(end.stage);
         return Ok(answer);
     }
@@ -93,9 +125,10 @@ async fn run_plan(
     let before = stage_before(project, &plan.content.origin)?;
     let wait = way.wait_for_lock.unwrap_or_default();
     let execution = Execution { plan: &plan, request: &request, settled: None, before, wait };
-    let result = match interrupted {
+    let result = match part {
         None => engine.roll_out(execution, entered).await,
-        Some((rollout, history)) => engine.resume(rollout, history, execution, entered).await,
+        Some(Part::Left(rollout, history)) => engine.resume(rollout, history, execution, entered).await,
+        Some(Part::Shard(shard)) => engine.roll_out_shard(shard, execution, entered).await,
     };
     answer.add(ended(&stage, &plan, result));
     Ok(answer)

@@ -60,9 +60,10 @@ pub async fn bootstrap(args: &Args, files: &Files, part: BootstrapPart) -> Resul
             let subject = |rest: String| format!("repo:{repository}:{rest}");
             let mut plans = vec![subject(format!("ref:refs/heads/{branch}"))];
             plans.extend(pull_requests.then(|| subject("pull_request".into())));
+            let releases = environment.iter().map(|name| subject(format!("environment:{name}")));
             let parameters = vec![
                 ("PlanSubjects", plans.join(",")),
-                ("ReleaseSubjects", subject(format!("environment:{environment}"))),
+                ("ReleaseSubjects", releases.collect::<Vec<_>>().join(",")),
                 ("ApproveSubjects", subject(format!("environment:{approval_environment}"))),
                 ("ProviderArn", provider),
                 ("Repository", repository.clone()),

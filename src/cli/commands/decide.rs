@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::gate::taken;
+use super::gate::{reviewers, taken};
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
-use crate::domain::{Digest, Exit, FaultKind, Gate};
+use crate::domain::{ApprovalPolicy, Digest, Exit, FaultKind, Gate};
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::gate::{Decided, answered};
@@ -23,8 +23,18 @@ pub struct Wish {
     pub comment: Option<String>,
     /// For how long it shall hold.
     pub expires: Option<Duration>,
-    /// Whose answer it is, where that is a pipeline's.
-    pub pipeline: Option<FromPipeline>,
+    /// Whose answer it is.
+    pub whose: Whose,
+}
+
+/// Who has decided.
+pub enum Whose {
+    /// Whoever runs this.
+    Own,
+    /// Whoever has answered a pipeline's approval action.
+    Pipeline(FromPipeline),
+    /// The reviewers of the workflow run's environment.
+    Github,
 }
 
 /// Which pipeline to ask; that of this build where nothing is said.
@@ -72,7 +82,7 @@ pub async fn decide(workspace: Workspace, digest: Digest, wish: Wish) -> Result<
                     Standing::Approved(_) | Standing::Waiting(..) => {}
                 }
                 let expires = wish.expires;
-                let decided = wished(run, &plan, wish).await?;
+                let decided = wished(run, policy, &plan, wish).await?;
                 let refused = decided.iter().any(|one| matches!(one.decision, Decision::Rejected { .. }));
                 let (mut fresh, mut taken_up, mut uncounted) = (false, false, Vec::new());
                 // Every answer there is, so that none of them is left for another round.
@@ -118,14 +128,21 @@ fn told(standing: &Standing) -> String {
 }
 
 /// Returns what is decided and by whom: one decision, or the answers of all approval actions since the plan asks.
-async fn wished(run: &Run<'_>, plan: &Plan, wish: Wish) -> Result<Vec<Decided>, CommandError> {
-    let Wish { decision, comment, pipeline, .. } = wish;
-    match pipeline {
-        None => {
+async fn wished(run: &Run<'_>, policy: &ApprovalPolicy, plan: &Plan, wish: Wish) -> Result<Vec<Decided>, CommandError> {
+    let Wish { decision, comment, whose, .. } = wish;
+    match whose {
+        Whose::Own => {
             let by = run.engine.by.clone();
             Ok(vec![Decided { decision, by, via: "command", source: None, at: None, comment }])
         }
-        Some(FromPipeline { name, execution }) => {
+        Whose::Github => {
+            let missing = || {
+                let error = CommandError::usage("no workflow run can be asked for its reviewers");
+                error.hint("run this in GitHub Actions, with GITHUB_TOKEN set to a token with `actions: read`")
+            };
+            reviewers(run, run.environment.github_run.as_ref().ok_or_else(missing)?, policy).await
+        }
+        Whose::Pipeline(FromPipeline { name, execution }) => {
             let missing =
                 |what: &str| CommandError::usage(format!("which {what} is meant cannot be told from this build"));
             let name = name.or_else(|| run.environment.pipeline.clone());

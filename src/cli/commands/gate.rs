@@ -12,7 +12,7 @@ use crate::config::StageConfig;
 use crate::domain::{ApprovalPolicy, Exit, Gate, Identity};
 use crate::engine::Recorded;
 use crate::event::Event;
-use crate::gate::{Decided, confirmed};
+use crate::gate::{Decided, Run as GithubRun, confirmed};
 use crate::plan::{Approval, Decision, Plan, Secrets, Standing, classes, headline, may_approve, summary};
 
 /// How often the store is asked for an approval.
@@ -143,10 +143,19 @@ async fn seek(
 /// Returns who approves with `--approve`: the reviewers of the GitHub run where they can be asked for, otherwise the
 /// one who runs this.
 async fn decided_here(run: &Run<'_>, policy: &ApprovalPolicy) -> Result<Vec<Decided>, CommandError> {
-    let Some(github) = &run.environment.github_run else {
-        let (decision, by) = (Decision::Approved, run.engine.by.clone());
-        return Ok(vec![Decided { decision, by, via: "command", source: None, at: None, comment: None }]);
-    };
+    if let Some(github) = &run.environment.github_run {
+        return reviewers(run, github, policy).await;
+    }
+    let (decision, by) = (Decision::Approved, run.engine.by.clone());
+    Ok(vec![Decided { decision, by, via: "command", source: None, at: None, comment: None }])
+}
+
+/// Asks GitHub who has reviewed the run's deployment to the environment that the stage names.
+pub async fn reviewers(
+    run: &Run<'_>,
+    github: &GithubRun,
+    policy: &ApprovalPolicy,
+) -> Result<Vec<Decided>, CommandError> {
     let answer = run.tooling.fetch(&github.reviews(), &github.token).await.map_err(|fault| {
         CommandError::from(fault).hint("the job's token needs `actions: read`; without GITHUB_TOKEN nobody is asked")
     })?;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
-use crate::domain::{Exit, Release, TargetId};
+use crate::domain::{Exit, Release, Shard, TargetId};
 use crate::engine::Lock;
 use crate::plan::Selection;
 use crate::report;
@@ -75,12 +75,12 @@ pub async fn releases(workspace: Workspace) -> Result<Exit, CommandError> {
 }
 
 /// Takes a stage's lock away from a run that is dead.
-pub async fn unlock(workspace: Workspace, stage: &str, id: &str) -> Result<Exit, CommandError> {
+pub async fn unlock(workspace: Workspace, stage: &str, shard: Option<Shard>, id: &str) -> Result<Exit, CommandError> {
     let stage = workspace.project.stage(stage)?.name.clone();
     workspace
         .conduct(
             async |run| {
-                let unlocked = run.engine.unlock(&run.project.application, &stage, id).await?;
+                let unlocked = run.engine.unlock(&run.project.application, &stage, shard, id).await?;
                 unlocked.map_err(|found| {
                     let why = match found {
                         None => format!("stage {stage} was never locked"),

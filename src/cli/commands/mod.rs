@@ -11,11 +11,13 @@ mod doctor;
 mod estate;
 mod gate;
 mod history;
+mod manual;
 mod offline;
 mod package;
 mod plan;
 mod policy;
 mod report;
+mod shards;
 mod stage;
 mod subject;
 mod tenant;
@@ -23,8 +25,8 @@ mod tooling;
 
 use std::cell::OnceCell;
 
-use self::decide::{FromPipeline, Wish};
-use super::args::{Args, BootstrapPart, Command};
+use self::decide::{FromPipeline, Whose, Wish};
+use super::args::{Args, BootstrapPart, Command, Output};
 use super::error::CommandError;
 use super::tenants::files;
 use super::workspace::Workspace;
@@ -37,6 +39,12 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
     match &args.command {
         Command::Init => return offline::init(&args),
         Command::Schema => return offline::schema(),
+        Command::Completions { shell } => return manual::completions(*shell),
+        Command::Man { folder } => return manual::man(folder),
+        Command::Shards { of } => return shards::shards(*of, args.output),
+        _ if matches!(args.output, Output::GithubMatrix | Output::CodebuildBatch) => {
+            return Err(CommandError::usage("only `tenantry shards` prints a matrix"));
+        }
         Command::Bootstrap { part: BootstrapPart::Template { part } } => return bootstrap::template(*part),
         Command::Doctor { policy: true, .. } => {
             return each(&stacks(&args)?, async |stack| policy::policy(&args, stack.as_deref())).await;
@@ -47,7 +55,11 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
     let open = || Workspace::open(&args, &files, args.stack.as_deref());
     let of = async |stack: &Option<String>| Workspace::open(&args, &files, stack.as_deref()).await;
     match args.command.clone() {
-        Command::Init | Command::Schema => Ok(Exit::Done),
+        Command::Init
+        | Command::Schema
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Shards { .. } => Ok(Exit::Done),
         Command::Check => each(&stacks(&args)?, async |stack| offline::check(&args, &files, stack.as_deref())).await,
         Command::Package { explain } => {
             each(&stacks(&args)?, async |stack| package::package(of(stack).await?, explain).await).await
@@ -55,17 +67,19 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
         Command::Plan { stage, release, selectors } => {
             plan::plan(open().await?, &stage, release.as_deref(), selectors.into()).await
         }
-        Command::Approve { digest, comment, expires, from_codepipeline, pipeline, pipeline_execution } => {
-            let from = FromPipeline { name: pipeline, execution: pipeline_execution };
-            let pipeline = from_codepipeline.then_some(from);
-            decide::decide(open().await?, digest, Wish { decision: Decision::Approved, comment, expires, pipeline })
-                .await
+        Command::Approve { digest, comment, expires, from_github, from_codepipeline, pipeline, pipeline_execution } => {
+            let whose = match (from_codepipeline, from_github) {
+                (true, _) => Whose::Pipeline(FromPipeline { name: pipeline, execution: pipeline_execution }),
+                (_, true) => Whose::Github,
+                _ => Whose::Own,
+            };
+            decide::decide(open().await?, digest, Wish { decision: Decision::Approved, comment, expires, whose }).await
         }
         Command::Reject { digest, why } => {
-            let wish = Wish { decision: Decision::Rejected { why }, comment: None, expires: None, pipeline: None };
+            let wish = Wish { decision: Decision::Rejected { why }, comment: None, expires: None, whose: Whose::Own };
             decide::decide(open().await?, digest, wish).await
         }
-        Command::Apply { digest, way } => apply::apply(open().await?, digest, way).await,
+        Command::Apply { digest, shard, way } => apply::apply(open().await?, digest, shard, way).await,
         Command::Resume { rollout, wait_for_lock } => apply::resume(open().await?, &rollout, wait_for_lock).await,
         Command::Deploy { stage, selectors, way } => {
             let selection: Selection = selectors.into();
@@ -95,10 +109,10 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
             deploy::rollback(open().await?, to, stage.as_deref(), selectors.into(), way).await
         }
         Command::Releases => history::releases(open().await?).await,
-        Command::Report { rollout, html, junit, summary, annotations } => {
-            report::report(open().await?, &rollout, report::To { html, junit, summary, annotations }).await
+        Command::Report { of, html, junit, summary, annotations } => {
+            report::report(open().await?, &of, report::To { html, junit, summary, annotations }).await
         }
-        Command::Unlock { stage, id } => history::unlock(open().await?, &stage, &id).await,
+        Command::Unlock { stage, shard, id } => history::unlock(open().await?, &stage, shard, &id).await,
         Command::Status { stage, drift, selectors } => {
             let selection: Selection = selectors.into();
             let status = async |stack: &Option<String>| {

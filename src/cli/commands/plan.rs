@@ -11,13 +11,20 @@ use crate::domain::Exit;
 use crate::plan::{Class, Origin, Plan, Selection, classes};
 use crate::report;
 
-/// What is planned, for `tenantry plan --output json`.
+/// What is planned, for `--output json`.
 #[derive(Serialize)]
-struct PlanAnswer<'a> {
+pub struct PlanAnswer<'a> {
     #[serde(flatten)]
     plan: &'a Plan,
     classes: Vec<Class>,
     settled: Vec<TargetAnswer>,
+}
+
+impl<'a> PlanAnswer<'a> {
+    /// A plan, and what has its outcome without it.
+    pub fn new(plan: &'a Plan, settled: Vec<TargetAnswer>) -> Self {
+        Self { plan, classes: classes(&plan.content), settled }
+    }
 }
 
 /// Plans one stage.
@@ -81,7 +88,7 @@ pub async fn plan(
                 };
                 let stage = StageAnswer::new(&plan.content.stage, Some(plan), exit, finished.clone());
                 let settled = finished.into_iter().map(|(target, outcome)| TargetAnswer { target, outcome }).collect();
-                let data = PlanAnswer { plan, classes: classes(&plan.content), settled };
+                let data = PlanAnswer::new(plan, settled);
                 console.answer_with(&text, || markdown, &data)?;
                 outputs(console, &release.id, &[stage])?;
                 plan_outputs(console, plan, &store)?;

@@ -62,14 +62,16 @@ pub fn ended(stage: &StageConfig, plan: &Plan, result: Result<RolledOut, Refusal
 /// Says why a stage's lock could not be had.
 pub fn locked_out(stage: &str, error: LockError) -> (Exit, CommandError) {
     match error {
-        LockError::Taken(lock) => {
+        LockError::Taken(lock, shard) => {
+            let of = shard.map(|shard| format!("shard {shard} of ")).unwrap_or_default();
+            let option = shard.map(|shard| format!(" --shard {shard}")).unwrap_or_default();
             let message = format!(
-                "{} holds the lock of {stage} since {:.0}, and was last heard of {:.0}",
+                "{} holds the lock of {of}{stage} since {:.0}, and was last heard of {:.0}",
                 lock.owner, lock.since, lock.renewed
             );
             let hint = format!(
                 "wait for it with --wait-for-lock 30m; if that run is dead, its lock falls to the next one after a \
-                 few minutes, or is taken away with `tenantry unlock --stage {stage} {}`",
+                 few minutes, or is taken away with `tenantry unlock --stage {stage}{option} {}`",
                 lock.id
             );
             (Exit::Refused, CommandError::usage(message).hint(hint))
