@@ -82,14 +82,31 @@ pub async fn date(http: &SharedHttpClient, url: &str) -> Result<Option<String>, 
     ask(http, url, None, Duration::from_secs(10)).await.map(|(_, _, date)| date)
 }
 
+/// Sends a JSON document to a URL, and returns the status of the answer. The URL may be a secret, and is in no fault.
+pub async fn post(http: &SharedHttpClient, url: &str, json: String, timeout: Duration) -> Result<u16, Fault> {
+    let sent = send(http, "POST", url, None, Some(json), timeout).await;
+    let (status, ..) = sent.map_err(|fault| Fault { message: fault.message.replace(url, "the URL"), ..fault })?;
+    Ok(status)
+}
+
 async fn ask(
     http: &SharedHttpClient,
     url: &str,
     token: Option<&str>,
     timeout: Duration,
 ) -> Result<(u16, Vec<u8>, Option<String>), Fault> {
-    const OPERATION: &str = "GET";
-    let wrong = |why: String| Fault::new(FaultKind::Invalid, OPERATION, format!("{url}: {why}"));
+    send(http, "GET", url, token, None, timeout).await
+}
+
+async fn send(
+    http: &SharedHttpClient,
+    method: &'static str,
+    url: &str,
+    token: Option<&str>,
+    json: Option<String>,
+    timeout: Duration,
+) -> Result<(u16, Vec<u8>, Option<String>), Fault> {
+    let wrong = |why: String| Fault::new(FaultKind::Invalid, method, format!("{url}: {why}"));
     if !url.starts_with("https://") && !is_loopback(url) {
         return Err(wrong("only https:// is fetched".to_owned()));
     }
@@ -98,7 +115,7 @@ async fn ask(
     let authorization = token.map(|token| format!("Bearer {token}"));
     let operation = Operation::builder()
         .service_name("web")
-        .operation_name(OPERATION)
+        .operation_name(method)
         .http_client(http.clone())
         .endpoint_url(origin)
         .no_auth()
@@ -107,7 +124,13 @@ async fn ask(
         .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
         .time_source(aws_smithy_async::time::SystemTimeSource::new())
         .serializer(move |(): ()| {
-            let mut request = HttpRequest::new(SdkBody::empty());
+            let body = json.clone().map_or_else(SdkBody::empty, SdkBody::from);
+            let mut request = HttpRequest::new(body);
+            request.set_method(method).map_err(OrchestratorError::<std::convert::Infallible>::other)?;
+            if let Some(json) = &json {
+                request.headers_mut().insert("content-type", "application/json");
+                request.headers_mut().insert("content-length", json.len().to_string());
+            }
             request.set_uri(path.as_str()).map_err(OrchestratorError::<std::convert::Infallible>::other)?;
             request.headers_mut().insert("user-agent", "tenantry");
             if let Some(authorization) = &authorization {
@@ -125,11 +148,7 @@ async fn ask(
             wrong("not a URL".to_owned())
         } else {
             let why = aws_smithy_types::error::display::DisplayErrorContext(&error).to_string();
-            Fault::new(
-                FaultKind::Unreachable,
-                OPERATION,
-                format!("{url}: {}", why.split(" (").next().unwrap_or_default()),
-            )
+            Fault::new(FaultKind::Unreachable, method, format!("{url}: {}", why.split(" (").next().unwrap_or_default()))
         }
     })
 }

@@ -8,6 +8,7 @@ mod directory;
 mod fault;
 mod http;
 mod multipart;
+mod notify;
 mod pipeline;
 mod pool;
 mod retained;

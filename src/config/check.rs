@@ -38,6 +38,7 @@ pub(super) fn check(project: &Project) -> Vec<Problem> {
     template(project, &mut problems);
     membership(project, &mut problems);
     stages(project, &mut problems);
+    notify(project, &mut problems);
     let release = project.release_to_come();
     let mut all: Vec<Resolved> = Vec::new();
     for stage in &project.stages {
@@ -55,6 +56,38 @@ pub(super) fn check(project: &Project) -> Vec<Problem> {
     targets(project, &all, &mut problems);
     parameters(project, &all, &mut problems);
     problems
+}
+
+/// Somebody who is told has an address, and a webhook's is a secret.
+fn notify(project: &Project, problems: &mut Vec<Problem>) {
+    let config = &project.documents[CONFIG];
+    for (number, notify) in project.notify.iter().enumerate() {
+        let number = number.to_string();
+        let value = |key: &str| config.value(&["notify", &number, key]);
+        match (&notify.topic, &notify.webhook) {
+            (Some(topic), None) => {
+                let parts: Vec<&str> = topic.split(':').collect();
+                if parts.len() != 6 || parts[0] != "arn" || parts[2] != "sns" {
+                    let problem = Problem::new(format!("`{topic}` is no topic of SNS")).at(CONFIG, value("topic"));
+                    problems.push(problem.hint("write its ARN, as arn:aws:sns:eu-west-1:111111111111:releases"));
+                }
+            }
+            (None, Some(variable)) => {
+                let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                if variable.is_empty() || !variable.chars().all(fits) {
+                    let problem =
+                        Problem::new("a webhook is given by the name of a variable").at(CONFIG, value("webhook"));
+                    let hint =
+                        "its URL is a secret: put it into the environment, as SLACK_WEBHOOK_URL, and name that here";
+                    problems.push(problem.hint(hint));
+                }
+            }
+            _ => {
+                let problem = Problem::new("somebody is told by a `topic` or by a `webhook`");
+                problems.push(problem.at(CONFIG, config.value(&["notify", &number])).hint("write one entry for each"));
+            }
+        }
+    }
 }
 
 fn is_name(text: &str) -> bool {

@@ -17,7 +17,7 @@ pub use accounts::{Accounts, Edited, RoleNames, TenantAccount};
 pub use files::{Files, Kept};
 pub use init::starter;
 pub use project::{ArtifactSource, Environment, Project, StageConfig, StoreConfig};
-pub use schema::{Directory, Unit};
+pub use schema::{Directory, Notify, Occasion, Unit};
 pub use template::Template;
 
 use std::path::Path;

@@ -42,6 +42,8 @@ pub struct Project {
     pub store: StoreConfig,
     /// The stages in their order.
     pub stages: Vec<StageConfig>,
+    /// Who is told.
+    pub notify: Vec<schema::Notify>,
     pub(super) file: schema::File,
     pub(super) tenants: Vec<Tenant>,
     tenants_at: TenantsAt,
@@ -196,6 +198,7 @@ pub(super) fn read(files: &Files, environment: Environment, stack: Option<&str>)
         unpackable,
         store,
         stages,
+        notify: file.notify.clone(),
         file,
         tenants,
         tenants_at,

@@ -46,9 +46,40 @@ pub struct File {
     pub stages: IndexMap<String, Stage>,
     /// The tenants, here or in a file of their own.
     pub tenants: Tenants,
+    /// Who is told that a plan waits for its approval, and how rollouts end.
+    #[serde(default)]
+    pub notify: Vec<Notify>,
     /// How accounts are set up; only `tenantry bootstrap` and `tenantry tenant` read it.
     #[serde(default)]
     pub bootstrap: Option<Bootstrap>,
+}
+
+/// Somebody who is told.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Notify {
+    /// ARN of a topic of SNS; whoever releases needs sns:Publish on it.
+    #[serde(default)]
+    pub topic: Option<String>,
+    /// Name of the variable of the environment that has a webhook's URL, as SLACK_WEBHOOK_URL. It is sent a JSON object with
+    /// `text`, as Slack wants it.
+    #[serde(default)]
+    pub webhook: Option<String>,
+    /// What is told; all of it where nothing is said.
+    #[serde(default)]
+    pub on: Vec<Occasion>,
+}
+
+/// What somebody is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Occasion {
+    /// A plan waits for its approval.
+    Waiting,
+    /// A rollout has ended well, also with failures within the tolerance.
+    Finished,
+    /// A rollout has ended otherwise, or was stopped.
+    Failed,
 }
 
 /// How accounts are set up.

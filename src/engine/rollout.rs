@@ -34,6 +34,8 @@ pub struct RolledOut {
     pub finished: Vec<Finished>,
     /// What the process answers for it.
     pub exit: Exit,
+    /// How all of the rollout has ended, where it has: not where other shards go on.
+    pub all: Option<(Vec<Finished>, Exit)>,
 }
 
 /// Why nothing was executed.
@@ -231,7 +233,7 @@ impl Engine {
             None => Exit::of(finished.iter().map(|(_, outcome)| outcome), plan.content.tolerated()),
         };
         self.keep_rollout(rollout.as_deref(), &plan, &request.secrets, begun, &finished, exit).await;
-        RolledOut { rollout, finished, exit }
+        RolledOut { rollout, all: Some((finished.clone(), exit)), finished, exit }
     }
 
     /// Returns how every target of a plan ended before a rollout was interrupted, where that is for good.

@@ -368,10 +368,11 @@ impl Engine {
         // One that was stopped is started again, and ends then.
         let over = if self.halted().is_some() { None } else { self.end_shard(begun, &finished, alarm, secrets).await };
         let is_over = over.is_some();
-        if let Some(ends) = over {
-            self.keep_all(rollout, plan, secrets, ends).await;
-        }
-        Ok((RolledOut { rollout: Some(rollout.to_owned()), finished, exit }, is_over))
+        let all = match over {
+            Some(ends) => Some(self.keep_all(rollout, plan, secrets, ends).await),
+            None => None,
+        };
+        Ok((RolledOut { rollout: Some(rollout.to_owned()), finished, exit, all }, is_over))
     }
 
     /// Uses the plan's approval up, unless another shard has done so for this rollout, and writes down what is executed.
@@ -432,7 +433,13 @@ impl Engine {
     }
 
     /// Keeps how the rollout ended in all shards.
-    async fn keep_all(&self, rollout: &str, plan: &Plan, secrets: &Secrets, ends: Vec<ShardEnd>) {
+    async fn keep_all(
+        &self,
+        rollout: &str,
+        plan: &Plan,
+        secrets: &Secrets,
+        ends: Vec<ShardEnd>,
+    ) -> (Vec<Finished>, Exit) {
         let begun = ends.iter().map(|end| end.begun).min().unwrap_or_else(|| self.events.now());
         let alarm = ends.iter().any(|end| end.alarm.is_some());
         let all = ends.into_iter().flat_map(|end| end.targets);
@@ -440,5 +447,6 @@ impl Engine {
         let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), plan.content.tolerated());
         let exit = if alarm { Exit::Failed } else { exit };
         self.keep_rollout(Some(rollout), plan, secrets, begun, &finished, exit).await;
+        (finished, exit)
     }
 }

@@ -11,6 +11,7 @@ mod deploy;
 mod estate;
 mod examples;
 mod fleet;
+mod notify;
 mod offline;
 mod packaging;
 mod parity;

@@ -7,7 +7,7 @@ use super::answer::{Answer, StageEnd};
 use super::decide::read_plan;
 use super::deploy::stage_before;
 use super::gate::pass_gate;
-use super::stage::ended;
+use super::stage::concluded;
 use super::subject::{Scope, Subject};
 use crate::cli::args::Way;
 use crate::cli::error::CommandError;
@@ -130,6 +130,6 @@ async fn run_plan(run: &Run<'_>, digest: Digest, part: Option<Part<'_>>, way: &W
         Some(Part::Left(rollout, history)) => engine.resume(rollout, history, execution, entered).await,
         Some(Part::Shard(shard)) => engine.roll_out_shard(shard, execution, entered).await,
     };
-    answer.add(ended(&stage, &plan, result));
+    answer.add(concluded(run, &stage, &plan, result).await);
     Ok(answer)
 }

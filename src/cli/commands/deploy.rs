@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use super::answer::{Answer, StageAnswer, StageEnd, plan_outputs};
 use super::gate::pass_gate;
-use super::stage::{ended, is_hopeless, keep, not_begun, stopped_or};
+use super::stage::{concluded, is_hopeless, keep, not_begun, stopped_or};
 use super::subject::{Scope, Subject, narrow};
 use crate::cli::args::Way;
 use crate::cli::error::CommandError;
@@ -221,7 +221,7 @@ impl Pass<'_> {
             // Nothing to approve.
             let plan = planning.plan.clone();
             let wait = way.wait_for_lock.unwrap_or_default();
-            return Ok(ended(stage, &plan, engine.settle(&request, planning, wait).await));
+            return Ok(concluded(run, stage, &plan, engine.settle(&request, planning, wait).await).await);
         }
         keep(engine, &mut planning, &request).await?;
         let plan = planning.plan.clone();
@@ -238,6 +238,6 @@ impl Pass<'_> {
         let settled = Some(planning.settled);
         let wait = way.wait_for_lock.unwrap_or_default();
         let execution = Execution { plan: &plan, request: &request, settled, before, wait };
-        Ok(ended(stage, &plan, engine.roll_out(execution, entered).await))
+        Ok(concluded(run, stage, &plan, engine.roll_out(execution, entered).await).await)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::answer::StageEnd;
+use super::notify;
 use crate::cli::args::Way;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::Run;
@@ -121,6 +122,9 @@ async fn seek(
             record(run, policy, plan, secrets, decided, None).await?;
             standing = engine.standing(plan, policy, secrets).await?;
         }
+    }
+    if matches!(standing, Standing::Waiting(..)) {
+        notify::waiting(run, plan).await;
     }
     let Some(wait) = way.wait_for_approval else { return Ok(standing) };
     let begun = Instant::now();

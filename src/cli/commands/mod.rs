@@ -12,6 +12,7 @@ mod estate;
 mod gate;
 mod history;
 mod manual;
+mod notify;
 mod offline;
 mod package;
 mod plan;

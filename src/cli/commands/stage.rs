@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::answer::{StageAnswer, StageEnd};
 use super::gate::opened;
+use super::notify;
 use crate::cli::error::CommandError;
+use crate::cli::workspace::Run;
 use crate::config::StageConfig;
 use crate::domain::{Exit, Failure, FaultKind, Outcome};
 use crate::engine::{Engine, Entered, LockError, PlanRequest, Planning, Refusal, RolledOut};
@@ -20,12 +22,30 @@ pub async fn keep(engine: &Engine, planning: &mut Planning, request: &PlanReques
     Ok(())
 }
 
+/// Returns how a stage ends by a rollout, or by its being refused; and tells those who are to be told.
+pub async fn concluded(
+    run: &Run<'_>,
+    stage: &StageConfig,
+    plan: &Plan,
+    result: Result<RolledOut, Refusal>,
+) -> StageEnd {
+    let all = result.as_ref().ok().and_then(|done| done.all.clone());
+    let end = ended(stage, plan, result);
+    // The last of several shards tells how all have ended.
+    if let Some((finished, exit)) = all {
+        let mut answer = StageAnswer::new(&stage.name, Some(plan), exit, finished);
+        answer.rollout.clone_from(&end.answer.rollout);
+        notify::ended(run, plan, &answer).await;
+    }
+    end
+}
+
 /// Returns how a stage ends by a rollout, or by its being refused.
 pub fn ended(stage: &StageConfig, plan: &Plan, result: Result<RolledOut, Refusal>) -> StageEnd {
     let idle = |exit, next| StageEnd::idle(stage, Some(plan), exit, next);
     let refused = |message: String| CommandError::usage(message);
     match result {
-        Ok(RolledOut { rollout, finished, exit }) => {
+        Ok(RolledOut { rollout, finished, exit, .. }) => {
             let mut answer = StageAnswer::new(&stage.name, Some(plan), exit, finished);
             answer.rollout = rollout;
             StageEnd { answer, exit, next: None }
