@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +17,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::request_id::RequestId;
 use jiff::Timestamp;
 
+use super::pool::Within as _;
 use super::session::Session;
 use super::{alarms, data, fault, http};
 use crate::domain::{
@@ -26,10 +26,8 @@ use crate::domain::{
 };
 use crate::ports::{Answer, ArtifactPlace, ChangeSetRequest, StackSummary, TemplateSource, TenantAccount};
 
-/// The clients of one tenant and region; cheap, since they share connections and credentials.
+/// One tenant in a region.
 pub struct Account {
-    /// By which the pool knows its client.
-    number: u64,
     session: Arc<Session>,
     region: String,
 }
@@ -43,16 +41,14 @@ const LONGEST_INVOCATION: Duration = Duration::from_mins(16);
 const BEGIN: Duration = Duration::from_secs(20);
 
 impl Account {
-    /// Prepares the clients. None is built yet.
+    /// An account that was entered.
     pub fn new(session: Arc<Session>, region: &str) -> Self {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Self { number, session, region: region.to_owned() }
+        Self { session, region: region.to_owned() }
     }
 
-    /// Returns the client of CloudFormation.
+    /// Returns a client of CloudFormation, whose calls are made within this account's session.
     fn cloudformation(&self) -> cfn::Client {
-        self.session.clients().get(self.number, || {
+        self.session.shared_client(&self.region).unwrap_or_else(|| {
             let config = cfn::config::Builder::from(&self.session.config(&self.region));
             cfn::Client::from_conf(config.retry_partition(self.session.retries()).build())
         })
@@ -107,6 +103,7 @@ impl Account {
                 .include_property_values(true)
                 .set_next_token(page)
                 .send()
+                .within(&self.session)
                 .await;
             let answer = match answer.map_err(|error| self.fault("DescribeChangeSet", &error)) {
                 Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
@@ -134,7 +131,7 @@ impl Account {
 #[async_trait]
 impl TenantAccount for Account {
     async fn stack(&self, stack: &str) -> Result<Option<Stack>, Fault> {
-        let answer = self.cloudformation().describe_stacks().stack_name(stack).send().await;
+        let answer = self.cloudformation().describe_stacks().stack_name(stack).send().within(&self.session).await;
         let answer = match answer.map_err(|error| self.fault("DescribeStacks", &error)) {
             Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
             other => other?,
@@ -145,7 +142,7 @@ impl TenantAccount for Account {
     async fn stacks(&self) -> Result<Vec<StackSummary>, Fault> {
         let mut found = Vec::new();
         let mut pages = self.cloudformation().describe_stacks().into_paginator().send();
-        while let Some(page) = pages.next().await {
+        while let Some(page) = pages.next().within(&self.session).await {
             let page = page.map_err(|error| self.fault("DescribeStacks", &error))?;
             found.extend(page.stacks().iter().map(|stack| StackSummary {
                 name: stack.stack_name().unwrap_or_default().to_owned(),
@@ -158,7 +155,7 @@ impl TenantAccount for Account {
     async fn quotas(&self) -> Result<Vec<AccountQuota>, Fault> {
         let mut limits = self.cloudformation().describe_account_limits().into_paginator().send();
         let mut stacks = None;
-        while let Some(page) = limits.next().await {
+        while let Some(page) = limits.next().within(&self.session).await {
             let page = page.map_err(|error| self.fault("DescribeAccountLimits", &error))?;
             let limit = page.account_limits().iter().find(|limit| limit.name() == Some("StackLimit"));
             stacks = limit.and_then(|limit| u64::try_from(limit.value()?).ok()).or(stacks);
@@ -167,7 +164,7 @@ impl TenantAccount for Account {
         if let Some(limit) = stacks {
             let mut pages = self.cloudformation().list_stacks().into_paginator().send();
             let mut used = 0;
-            while let Some(page) = pages.next().await {
+            while let Some(page) = pages.next().within(&self.session).await {
                 let page = page.map_err(|error| self.fault("ListStacks", &error))?;
                 // Deleted stacks are listed for some months.
                 let is_there = |stack: &&cfn::types::StackSummary| {
@@ -177,7 +174,7 @@ impl TenantAccount for Account {
             }
             quotas.push(AccountQuota { name: "stacks", code: "L-0485CB21", used, limit });
         }
-        let settings = self.lambda().get_account_settings().send().await;
+        let settings = self.lambda().get_account_settings().send().within(&self.session).await;
         let settings = settings.map_err(|error| self.fault("GetAccountSettings", &error))?;
         let bytes = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
         let limit = bytes(settings.account_limit().map(aws_sdk_lambda::types::AccountLimit::total_code_size));
@@ -225,6 +222,7 @@ impl TenantAccount for Account {
             })
             .set_rollback_configuration(rollback_configuration(request))
             .send()
+            .within(&self.session)
             .await;
         answer.map(drop).map_err(|error| self.fault("CreateChangeSet", &error))
     }
@@ -259,12 +257,20 @@ impl TenantAccount for Account {
             .customize()
             .config_override(soon())
             .send()
+            .within(&self.session)
             .await;
         answer.map(drop).map_err(|error| self.fault("ExecuteChangeSet", &error))
     }
 
     async fn delete_change_set(&self, stack: &str, name: &str) -> Result<(), Fault> {
-        let answer = self.cloudformation().delete_change_set().stack_name(stack).change_set_name(name).send().await;
+        let answer = self
+            .cloudformation()
+            .delete_change_set()
+            .stack_name(stack)
+            .change_set_name(name)
+            .send()
+            .within(&self.session)
+            .await;
         match answer.map_err(|error| self.fault("DeleteChangeSet", &error)) {
             Err(fault) if fault.kind == FaultKind::NotFound => Ok(()),
             other => other.map(drop),
@@ -281,6 +287,7 @@ impl TenantAccount for Account {
             .customize()
             .config_override(soon())
             .send()
+            .within(&self.session)
             .await;
         answer.map(drop).map_err(|error| self.fault("DeleteStack", &error))
     }
@@ -302,12 +309,13 @@ impl TenantAccount for Account {
             .customize()
             .config_override(soon())
             .send()
+            .within(&self.session)
             .await;
         answer.map(drop).map_err(|error| self.fault("ContinueUpdateRollback", &error))
     }
 
     async fn detect_drift(&self, stack: &str) -> Result<String, Fault> {
-        let answer = self.cloudformation().detect_stack_drift().stack_name(stack).send().await;
+        let answer = self.cloudformation().detect_stack_drift().stack_name(stack).send().within(&self.session).await;
         let answer = answer.map_err(|error| self.fault("DetectStackDrift", &error))?;
         Ok(answer.stack_drift_detection_id().unwrap_or_default().to_owned())
     }
@@ -315,7 +323,7 @@ impl TenantAccount for Account {
     async fn drift(&self, stack: &str, detection: &str) -> Result<Option<Drift>, Fault> {
         const OPERATION: &str = "DescribeStackDriftDetectionStatus";
         let request = self.cloudformation().describe_stack_drift_detection_status();
-        let answer = request.stack_drift_detection_id(detection).send().await;
+        let answer = request.stack_drift_detection_id(detection).send().within(&self.session).await;
         let answer = answer.map_err(|error| self.fault(OPERATION, &error))?;
         match answer.detection_status().map_or("", |status| status.as_str()) {
             "DETECTION_IN_PROGRESS" => return Ok(None),
@@ -340,6 +348,7 @@ impl TenantAccount for Account {
                 .stack_resource_drift_status_filters(StackResourceDriftStatus::Deleted)
                 .set_next_token(page)
                 .send()
+                .within(&self.session)
                 .await;
             let answer = answer.map_err(|error| self.fault("DescribeStackResourceDrifts", &error))?;
             drift.resources.extend(answer.stack_resource_drifts().iter().map(read_drift));
@@ -351,7 +360,14 @@ impl TenantAccount for Account {
     }
 
     async fn set_policy(&self, stack: &str, policy: &str) -> Result<(), Fault> {
-        let answer = self.cloudformation().set_stack_policy().stack_name(stack).stack_policy_body(policy).send().await;
+        let answer = self
+            .cloudformation()
+            .set_stack_policy()
+            .stack_name(stack)
+            .stack_policy_body(policy)
+            .send()
+            .within(&self.session)
+            .await;
         answer.map(drop).map_err(|error| self.fault("SetStackPolicy", &error))
     }
 
@@ -371,18 +387,18 @@ impl TenantAccount for Account {
             .force_path_style(place.emulated)
             .build();
         let request = aws_sdk_s3::Client::from_conf(config).get_object().bucket(&place.bucket).key(&place.key);
-        let answer = request.send().await.map_err(|error| self.fault(OPERATION, &error))?;
+        let answer = request.send().within(&self.session).await.map_err(|error| self.fault(OPERATION, &error))?;
         let body = answer.body.collect().await;
         body.map(drop).map_err(|error| Fault::new(FaultKind::Unreachable, OPERATION, error.to_string()))
     }
 
     async fn deletable_data(&self, stack: &str) -> Result<Vec<DataResource>, Fault> {
-        data::deletable(&self.cloudformation(), stack).await
+        data::deletable(&self.cloudformation(), stack).within(&self.session).await
     }
 
     async fn protect(&self, stack: &str, protected: bool) -> Result<(), Fault> {
         let request = self.cloudformation().update_termination_protection().stack_name(stack);
-        let answer = request.enable_termination_protection(protected).send().await;
+        let answer = request.enable_termination_protection(protected).send().within(&self.session).await;
         answer.map(drop).map_err(|error| self.fault("UpdateTerminationProtection", &error))
     }
 
@@ -390,8 +406,14 @@ impl TenantAccount for Account {
         let mut events = Vec::new();
         let mut page = None;
         loop {
-            let answer =
-                self.cloudformation().describe_stack_events().stack_name(stack).set_next_token(page).send().await;
+            let answer = self
+                .cloudformation()
+                .describe_stack_events()
+                .stack_name(stack)
+                .set_next_token(page)
+                .send()
+                .within(&self.session)
+                .await;
             let answer = answer.map_err(|error| self.fault("DescribeStackEvents", &error))?;
             // CloudFormation tells the newest first.
             let is_wanted = |event: &StackEvent| event.time.is_none() || event.time >= since;
@@ -409,7 +431,14 @@ impl TenantAccount for Account {
     async fn has_change_sets(&self, stack: &str) -> Result<bool, Fault> {
         let mut page = None;
         loop {
-            let answer = self.cloudformation().list_change_sets().stack_name(stack).set_next_token(page).send().await;
+            let answer = self
+                .cloudformation()
+                .list_change_sets()
+                .stack_name(stack)
+                .set_next_token(page)
+                .send()
+                .within(&self.session)
+                .await;
             let answer = match answer.map_err(|error| self.fault("ListChangeSets", &error)) {
                 Err(fault) if fault.kind == FaultKind::NotFound => return Ok(false),
                 other => other?,
@@ -432,7 +461,8 @@ impl TenantAccount for Account {
         loop {
             let request = self.cloudformation().describe_events().stack_name(stack).filters(failed.clone());
             let request = request.set_change_set_name(change_set.map(str::to_owned)).set_next_token(page);
-            let answer = request.send().await.map_err(|error| self.fault("DescribeEvents", &error))?;
+            let answer =
+                request.send().within(&self.session).await.map_err(|error| self.fault("DescribeEvents", &error))?;
             events.extend(answer.operation_events().iter().filter(of_validation).map(read_validation));
             page = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
             if page.is_none() {
@@ -444,7 +474,7 @@ impl TenantAccount for Account {
     }
 
     async fn newest_event(&self, stack: &str) -> Result<Option<Timestamp>, Fault> {
-        let answer = self.cloudformation().describe_stack_events().stack_name(stack).send().await;
+        let answer = self.cloudformation().describe_stack_events().stack_name(stack).send().within(&self.session).await;
         match answer.map_err(|error| self.fault("DescribeStackEvents", &error)) {
             Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
             Err(fault) => Err(fault),
@@ -453,8 +483,14 @@ impl TenantAccount for Account {
     }
 
     async fn invoke(&self, function: &str, payload: &serde_json::Value) -> Result<Answer, Fault> {
-        let answer =
-            self.lambda().invoke().function_name(function).payload(Blob::new(payload.to_string())).send().await;
+        let answer = self
+            .lambda()
+            .invoke()
+            .function_name(function)
+            .payload(Blob::new(payload.to_string()))
+            .send()
+            .within(&self.session)
+            .await;
         let answer = answer.map_err(|error| self.fault("Invoke", &error))?;
         let bytes = answer.payload().map(Blob::as_ref).unwrap_or_default();
         Ok(Answer {

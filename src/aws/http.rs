@@ -40,23 +40,41 @@ pub const IN_FLIGHT: usize = 256;
 /// of a function, must not go through it.
 pub fn bounded(http: SharedHttpClient, most: usize) -> SharedHttpClient {
     let permits = Arc::new(Semaphore::new(most));
+    bounded_by(http, move || Some(permits.clone()))
+}
+
+/// Returns the same client with the bound that holds for whoever makes a call, if there is one.
+pub fn bounded_by(
+    http: SharedHttpClient,
+    permits: impl Fn() -> Option<Arc<Semaphore>> + Clone + Send + Sync + 'static,
+) -> SharedHttpClient {
     http_client_fn(move |settings, components| {
         let inner = http.http_connector(settings, components);
         SharedHttpConnector::new(Bounded { inner, permits: permits.clone() })
     })
 }
 
-#[derive(Debug)]
-struct Bounded {
+struct Bounded<P> {
     inner: SharedHttpConnector,
-    permits: Arc<Semaphore>,
+    permits: P,
 }
 
-impl HttpConnector for Bounded {
+impl<P> std::fmt::Debug for Bounded<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bounded").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<P: Fn() -> Option<Arc<Semaphore>> + Send + Sync> HttpConnector for Bounded<P> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (inner, permits) = (self.inner.clone(), self.permits.clone());
+        let (inner, permits) = (self.inner.clone(), (self.permits)());
         HttpConnectorFuture::new(async move {
-            let _permit = permits.acquire_owned().await.map_err(|closed| ConnectorError::other(closed.into(), None))?;
+            let _permit = match permits {
+                Some(permits) => {
+                    Some(permits.acquire_owned().await.map_err(|closed| ConnectorError::other(closed.into(), None))?)
+                }
+                None => None,
+            };
             inner.call(request).await
         })
     }
@@ -202,10 +220,9 @@ mod tests {
     async fn requests_in_flight_are_bounded_over_all_tenants() {
         let counting = Counting::default();
         let most = counting.most.clone();
-        let bounded = Arc::new(Bounded {
-            inner: SharedHttpConnector::new(counting),
-            permits: Arc::new(Semaphore::new(IN_FLIGHT)),
-        });
+        let permits = Arc::new(Semaphore::new(IN_FLIGHT));
+        let inner = SharedHttpConnector::new(counting);
+        let bounded = Arc::new(Bounded { inner, permits: move || Some(permits.clone()) });
         let begun = tokio::time::Instant::now();
         let calls: Vec<_> = (0..1000)
             .map(|_| {

@@ -14,10 +14,9 @@ use aws_sdk_sts::config::{IdentityCache, Region as SdkRegion};
 use aws_sdk_sts::types::AssumedRoleUser;
 use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, Semaphore};
 
 use super::account::Account;
-use super::pool::Clients;
 use super::{Tooling, fault, http};
 use crate::domain::{AccountId, AlarmState, Fault, FaultKind, Target};
 use crate::ports::{Accounts, TenantAccount};
@@ -58,8 +57,8 @@ pub struct Session {
     /// None where the credentials around this process are the account's own.
     credentials: Option<Arc<TenantCredentials>>,
     retries: RetryPartition,
-    /// Bounds the requests of one account.
-    http: SharedHttpClient,
+    /// Bounds the requests in flight in the account.
+    permits: Arc<Semaphore>,
     /// The account that is truly behind the role.
     account: OnceCell<AccountId>,
 }
@@ -127,7 +126,7 @@ impl Session {
             tooling: tooling.clone(),
             credentials: None,
             retries,
-            http: http::bounded(tooling.bounded.clone(), PER_ACCOUNT),
+            permits: Arc::new(Semaphore::new(PER_ACCOUNT)),
             account: OnceCell::new(),
         }
     }
@@ -151,7 +150,9 @@ impl Session {
     /// Returns a configuration with which clients act in the tenant's account. It is built where it is needed: thousands
     /// that are kept take more memory than all else.
     pub fn config(&self, region: &str) -> SdkConfig {
-        let config = self.tooling.config.to_builder().http_client(self.http.clone());
+        let permits = self.permits.clone();
+        let http = http::bounded_by(self.tooling.bounded.clone(), move || Some(permits.clone()));
+        let config = self.tooling.config.to_builder().http_client(http);
         let config = config.region(SdkRegion::new(region.to_owned()));
         let Some(credentials) = self.credentials.clone() else { return config.build() };
         config
@@ -161,9 +162,23 @@ impl Session {
             .build()
     }
 
-    /// Returns the clients of the accounts that are in work.
-    pub fn clients(&self) -> &Clients {
-        &self.tooling.clients
+    /// Returns the client with which all tenants' sessions call CloudFormation in a region; none where the credentials are
+    /// this process's own.
+    pub fn shared_client(&self, region: &str) -> Option<aws_sdk_cloudformation::Client> {
+        self.credentials.is_some().then(|| self.tooling.clients.get(&self.tooling, region))
+    }
+
+    /// Returns the session's credentials, as they are now.
+    pub(super) async fn credentials(&self) -> Result<Credentials, Fault> {
+        match &self.credentials {
+            Some(credentials) => credentials.current().await,
+            None => Err(Fault::new(FaultKind::Credentials, "AssumeRole", "this session has no role")),
+        }
+    }
+
+    /// Returns what bounds the requests in flight in the account.
+    pub fn permits(&self) -> &Arc<Semaphore> {
+        &self.permits
     }
 
     /// Returns the retries of this account, which no other one uses up.

@@ -39,7 +39,7 @@ impl Engine {
             brakes.share(|limit| together.share(limit));
         }
         for (target, outcome) in &settled {
-            self.tell_shards(&brakes, &target.id, outcome).await;
+            self.tell_shards(&target.id, outcome).await;
             brakes.seen(&target.id, outcome);
         }
         if brakes.held().is_none() {
@@ -57,12 +57,10 @@ impl Engine {
 }
 
 impl Engine {
-    /// Tells the other shards of a failure, if there are any. That a run was stopped is none of theirs.
-    pub(super) async fn tell_shards(&self, brakes: &Brakes<'_>, target: &TargetId, outcome: &Outcome) {
-        let Some(together) = &self.together else { return };
-        let counts = outcome.is_failure() || self.halted().is_none();
-        if let Some((wave, reason)) = brakes.failure(target, outcome).filter(|_| counts) {
-            together.failed(self, target, wave, reason.as_deref()).await;
+    /// Tells the other shards how a target has ended, if there are any.
+    pub(super) async fn tell_shards(&self, target: &TargetId, outcome: &Outcome) {
+        if let Some(together) = &self.together {
+            together.ended(self, target, outcome).await;
         }
     }
 }
@@ -192,7 +190,7 @@ impl Run {
         }
         let tried = self.clone().target(ready).await;
         let (target, outcome) = tried.outcome();
-        self.engine.tell_shards(&Brakes::new(&self.plan.content), target, outcome).await;
+        self.engine.tell_shards(target, outcome).await;
         tried
     }
 
@@ -243,7 +241,14 @@ impl Run {
         };
         let before = settled.iter().filter(|(_, outcome)| executed(outcome)).map(|(target, _)| target.wave);
         let next = ready.iter().map(|ready| ready.target.wave).min();
-        let (Some(last), Some(next)) = (before.max(), next) else { return };
+        let Some(last) = before.max() else { return };
+        let next = match &self.engine.together {
+            // A shard's next wave may be in others, which wait for its bake.
+            Some(together) if together.has_told_over(&self.engine, last).await => return,
+            Some(together) if next.is_none() && together.goes_on_after(last) => Some(last + 1),
+            _ => next,
+        };
+        let Some(next) = next else { return };
         let wave =
             self.plan.content.rollout.waves.get(last as usize).filter(|wave| next > last && !wave.bake.is_zero());
         if let Some(Wave { name, bake, .. }) = wave {
@@ -278,7 +283,11 @@ impl Run {
         if again.is_empty() {
             return Vec::new();
         }
-        if self.why_not(brakes).is_some() {
+        let held = match &self.engine.together {
+            Some(together) => together.why_not(&self.engine).await.is_some(),
+            None => false,
+        };
+        if held || self.why_not(brakes).is_some() {
             let end = |one: Again| (one.target.id, one.progress.finish(one.outcome));
             return again.into_iter().map(end).collect();
         }

@@ -6,10 +6,19 @@ use super::window::Flow;
 use crate::domain::{ConcurrencyMode, OnFailure, Outcome, TargetId, Wave};
 use crate::plan::{Content, Intent, TargetContent, signature};
 
+/// Returns the wave and the reason of a target's end, where that counts as a failure.
+pub fn failure(target: Option<&TargetContent>, outcome: &Outcome) -> Option<(Option<u32>, Option<String>)> {
+    // What can be seen no longer may have failed, and a wave whose targets could not be started has shown nothing.
+    if !outcome.is_failure() && !matches!(outcome, Outcome::Detached(_) | Outcome::Skipped(_)) {
+        return None;
+    }
+    let sign = |failure| target.map(|target| signature(target, failure)).unwrap_or_default();
+    Some((target.map(|target| target.wave), outcome.failure().map(sign)))
+}
+
 /// Counts failures over a rollout and says whether to go on.
 pub struct Brakes<'a> {
     content: &'a Content,
-    targets: BTreeMap<&'a TargetId, &'a TargetContent>,
     limit: usize,
     failures: usize,
     /// Failures that a wave may have by itself, and those that it has; also from before an interruption.
@@ -22,7 +31,6 @@ pub struct Brakes<'a> {
 impl<'a> Brakes<'a> {
     /// Nothing has failed yet.
     pub fn new(content: &'a Content) -> Self {
-        let targets = content.targets.iter().map(|target| (&target.target, target)).collect();
         let limit = content.rollout.max_concurrency.of(content.targets.len()).max(1);
         let may = |(number, wave): (u32, &Wave)| {
             let members = content.targets.iter().filter(|target| target.wave == number);
@@ -30,27 +38,15 @@ impl<'a> Brakes<'a> {
             wave.failure_tolerance.map(|tolerance| (number, (tolerance.of(size), 0)))
         };
         let waves = (0..).zip(&content.rollout.waves).filter_map(may).collect();
-        Self { content, targets, limit, failures: 0, waves, signatures: BTreeMap::new(), held: None, alarm: None }
+        Self { content, limit, failures: 0, waves, signatures: BTreeMap::new(), held: None, alarm: None }
     }
 
     /// Counts how a target has ended, and says how many others may be in work from now on.
     pub fn seen(&mut self, target: &TargetId, outcome: &Outcome) -> Flow {
-        if let Some((wave, reason)) = self.failure(target, outcome) {
+        if let Some((wave, reason)) = failure(self.content.target(target), outcome) {
             self.count(wave, reason);
         }
         self.flow()
-    }
-
-    /// Returns the wave and the reason of a target's end, where that counts as a failure.
-    pub fn failure(&self, target: &TargetId, outcome: &Outcome) -> Option<(Option<u32>, Option<String>)> {
-        // What can be seen no longer may have failed, and a wave whose targets could not be started has shown nothing.
-        if !outcome.is_failure() && !matches!(outcome, Outcome::Detached(_) | Outcome::Skipped(_)) {
-            return None;
-        }
-        let target = self.targets.get(target);
-        let reason =
-            outcome.failure().map(|failure| target.map(|target| signature(target, failure)).unwrap_or_default());
-        Some((target.map(|target| target.wave), reason))
     }
 
     /// Counts a failure, in whatever shard it was.

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use super::access::Entered;
 use super::apply::{Finished, Run};
 use super::begun::{Begun, has_begun, token};
-use super::brakes::Brakes;
 use super::follow::{Ending, Operation, follow};
 use super::patience::{Patience, patiently};
 use super::plan::{Planned, Ready};
@@ -49,6 +48,11 @@ impl Run {
     /// Plans a target that has failed anew, and executes that where it is what was approved.
     pub(super) async fn once_more(self: Arc<Self>, again: Again) -> Finished {
         let Again { target, account, mut progress, outcome } = again;
+        if let Some(together) = &self.engine.together
+            && together.why_not(&self.engine).await.is_some()
+        {
+            return (target.id, progress.finish(outcome));
+        }
         let entered = Entered { target: target.clone(), account: Ok(account.clone()) };
         let outcome = match self.attempt.clone().again(entered, None).await.result {
             Ok(Planned::Ready(ready, changes)) if self.is_as_planned(&ready, &changes) => {
@@ -72,9 +76,7 @@ impl Run {
             }
             Err(_) => outcome,
         };
-        if let (Some(together), Outcome::Deployed) = (&self.engine.together, &outcome) {
-            together.mended(&self.engine, &target.id).await;
-        }
+        self.engine.tell_shards(&target.id, &outcome).await;
         (target.id.clone(), progress.finish(outcome))
     }
 
@@ -169,7 +171,7 @@ impl Run {
             }
         }
         events.emit(Event::Finished { target: target.id.clone(), outcome: outcome.clone() });
-        self.engine.tell_shards(&Brakes::new(&self.plan.content), &target.id, &outcome).await;
+        self.engine.tell_shards(&target.id, &outcome).await;
         (target.id, outcome)
     }
 

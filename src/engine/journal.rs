@@ -232,7 +232,16 @@ impl Engine {
     ) -> Result<Option<History>, Fault> {
         let mut history: Option<History> = None;
         let (mut outcomes, mut prepared) = (BTreeMap::new(), Vec::new());
-        let keys = self.store.list(&prefix(application, rollout)).await?;
+        let folder = prefix(application, rollout);
+        let mut keys = self.store.list(&folder).await?;
+        if let Some(together) = &self.together {
+            // `FENCE-SHARD-…` or `FENCE-again-…`: a shard has nothing to learn from what others have executed.
+            let shard = together.shard_place();
+            keys.retain(|key| {
+                let rest = key.strip_prefix(&folder).and_then(|name| name.split_once('-')).map(|(_, rest)| rest);
+                rest.is_some_and(|rest| rest.starts_with(&shard) || rest.starts_with("again-"))
+            });
+        }
         let read = |key: String| {
             let store = self.store.clone();
             async move { store.get(&key).await.map(|found| (key, found)) }
@@ -250,7 +259,8 @@ impl Engine {
                 prepared.extend(begun.prepared);
                 let Begun { plan, stage, at, by, .. } = begun;
                 let first = History { plan, stage, by, begun: at, prepared: Vec::new(), outcomes: BTreeMap::new() };
-                history.get_or_insert(first);
+                let history = history.get_or_insert(first);
+                history.begun = history.begun.min(at);
                 continue;
             }
             for line in bytes.split(|byte| *byte == b'\n') {

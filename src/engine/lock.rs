@@ -21,6 +21,8 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 const LEASE: Duration = Duration::from_mins(2);
 /// How long before the end of its lease an owner starts nothing more.
 const MARGIN: Duration = Duration::from_secs(30);
+/// How often it is tried to join a lock that other shards have; each time it is not, another one was.
+const JOINS: u32 = 4 * Shard::MOST;
 /// How often a lock that somebody else has is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -51,8 +53,6 @@ pub struct Lock {
 pub struct Shared {
     /// The plan that they execute.
     pub plan: Digest,
-    /// Its round.
-    pub round: u32,
     /// How many shards there are.
     pub of: u32,
     /// The rollout that they are, named by who was first.
@@ -62,7 +62,7 @@ pub struct Shared {
 impl Shared {
     /// Tells whether both are for the same.
     fn is_for(&self, other: &Self) -> bool {
-        (self.plan, self.round, self.of) == (other.plan, other.round, other.of)
+        (self.plan, self.of) == (other.plan, other.of)
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) enum GiveBack {
     Now,
     /// Others go on, or this one will.
     Not,
-    /// This one has done nothing: only where nobody else has come since.
+    /// This one has done nothing: only where nobody else has joined.
     IfAlone,
 }
 
@@ -148,6 +148,10 @@ pub(super) fn of_shard(stage: &str, shard: Shard) -> String {
     format!("{stage}.{}-of-{}", shard.number, shard.of)
 }
 
+fn is_in_passing(fault: &Fault) -> bool {
+    fault.kind == FaultKind::Conflict || fault.passes()
+}
+
 /// Returns the key of a stage's lock.
 fn lock_key(application: &str, stage: &str) -> String {
     format!("tenantry/{application}/locks/{stage}.json")
@@ -158,6 +162,8 @@ struct Held {
     key: String,
     lock: Lock,
     version: String,
+    /// Whether another shard has written it, before or after this run did.
+    with_others: bool,
 }
 
 impl Engine {
@@ -201,14 +207,13 @@ impl Engine {
         let (mut held, lease) = self.take_lock(application, stage, wait, Some(&shared)).await?;
         let lease = Lease { within: self.lease.clone().map(Box::new), ..lease };
         let rollout = held.lock.shards.as_ref().map_or(shared.rollout, |shards| shards.rollout.clone());
-        let begun = held.version.clone();
         let (result, give_back) = self.hold(&mut held, lease, |engine| work(engine, rollout)).await;
         match give_back {
             GiveBack::Now => self.give_back(held, stage).await,
-            GiveBack::IfAlone if held.version == begun => {
+            GiveBack::IfAlone if !held.with_others => {
                 let free = Lock { held: false, renewed: self.events.now(), ..held.lock };
                 // Who has joined since has renewed it, and it stays theirs.
-                let _ = self.store.replace(&held.key, written(&free), Some(&begun)).await;
+                let _ = self.store.replace(&held.key, written(&free), Some(&held.version)).await;
             }
             GiveBack::IfAlone | GiveBack::Not => {}
         }
@@ -252,7 +257,7 @@ impl Engine {
         let key = lock_key(&plan.content.application, &plan.content.stage);
         let lock = self.record::<Lock>(&key).await?.filter(|lock| lock.held);
         let shards = lock.and_then(|lock| lock.shards);
-        let ours = |shards: &Shared| (shards.plan, shards.round, shards.of) == (plan.digest, plan.round, of);
+        let ours = |shards: &Shared| (shards.plan, shards.of) == (plan.digest, of);
         Ok(shards.filter(ours).map(|shards| shards.rollout))
     }
 
@@ -295,7 +300,7 @@ impl Engine {
             match read::<Lock>(self.store.as_ref(), &held.key).await? {
                 Some((lock, version)) if lock.held && lock.id == held.lock.id => {
                     if version != held.version {
-                        (held.lock, held.version) = (lock, version);
+                        (held.lock, held.version, held.with_others) = (lock, version, true);
                         return Ok(last);
                     }
                 }
@@ -353,6 +358,7 @@ impl Engine {
         // Whatever the clocks say: who renews is alive.
         let mut lives = false;
         let mut told = false;
+        let mut joins = 0;
         loop {
             let found = match read::<Lock>(self.store.as_ref(), &key).await {
                 Err(fault) if fault.passes() && begun.elapsed() < wait && !self.stop.is_requested() => {
@@ -364,19 +370,24 @@ impl Engine {
             if let Some((lock, version)) = found.as_ref().filter(|(lock, _)| lock.held) {
                 if let Some((_, asked)) = tried.take_if(|(tried, _)| tried.id == lock.id) {
                     // It was written, and only the answer was lost.
-                    let held = Held { key, lock: lock.clone(), version: version.clone() };
+                    let held = Held { key, lock: lock.clone(), version: version.clone(), with_others: false };
                     return Ok((held, Lease::new(lock.fence, taken_over, asked)));
                 }
-                let joins = |shared: &&Shared| lock.shards.as_ref().is_some_and(|shards| shards.is_for(shared));
-                if shared.as_ref().is_some_and(joins) {
+                let is_ours = |shared: &&Shared| lock.shards.as_ref().is_some_and(|shards| shards.is_for(shared));
+                if shared.as_ref().is_some_and(is_ours) {
                     let asked = self.both_clocks();
                     let lock = Lock { renewed: self.events.now(), ..lock.clone() };
                     match self.store.replace(&key, written(&lock), Some(version)).await {
                         Ok(version) => {
                             let lease = Lease::new(lock.fence, None, asked);
-                            return Ok((Held { key, lock, version }, lease));
+                            return Ok((Held { key, lock, version, with_others: true }, lease));
                         }
-                        Err(fault) if fault.kind == FaultKind::Conflict && !self.stop.is_requested() => continue,
+                        // Many may come at once, and each of them is let in.
+                        Err(fault) if is_in_passing(&fault) && !self.stop.is_requested() && joins < JOINS => {
+                            joins += 1;
+                            sleep(Duration::from_millis(fastrand::u64(50..1000))).await;
+                            continue;
+                        }
                         Err(fault) => return Err(fault.into()),
                     }
                 }
@@ -419,7 +430,9 @@ impl Engine {
             let asked = self.both_clocks();
             let version = found.as_ref().map(|(_, version)| version.as_str());
             match self.store.replace(&key, written(&lock), version).await {
-                Ok(version) => return Ok((Held { key, lock, version }, Lease::new(fence, taken_over, asked))),
+                Ok(version) => {
+                    return Ok((Held { key, lock, version, with_others: false }, Lease::new(fence, taken_over, asked)));
+                }
                 // Somebody else was faster, or an answer was lost: look again.
                 Err(fault) if fault.kind == FaultKind::Conflict => tried = Some((lock, asked)),
                 Err(fault) => return Err(fault.into()),

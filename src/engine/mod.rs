@@ -33,6 +33,7 @@ mod scratch;
 mod shards;
 mod status;
 mod stop;
+mod together;
 mod verify;
 mod watch;
 mod window;
@@ -57,9 +58,9 @@ pub use recover::{Stuck, covers};
 pub use rollout::{Execution, Refusal, RolledOut};
 pub use rollouts::{Ended as EndedTarget, Rollout as RolloutRecord};
 pub use scratch::Scratch;
-pub use shards::Together;
 pub use status::TargetStatus;
 pub use stop::{Stop, StopHandle};
+pub use together::Together;
 
 use crate::domain::lifecycle::{State, Step, next};
 use crate::domain::{Identity, Outcome, TargetId};

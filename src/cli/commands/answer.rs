@@ -113,6 +113,11 @@ pub struct StageEnd {
 }
 
 impl StageEnd {
+    /// A stage in which this run had nothing to do.
+    pub fn empty(stage: &StageConfig, plan: &Plan) -> Self {
+        Self { answer: StageAnswer::new(&stage.name, Some(plan), Exit::Done, Vec::new()), exit: Exit::Done, next: None }
+    }
+
     /// A stage in which nothing was executed, with what the reader has to do next.
     pub fn idle(stage: &StageConfig, plan: Option<&Plan>, exit: Exit, next: CommandError) -> Self {
         let answer = StageAnswer::new(&stage.name, plan, exit, Vec::new());

@@ -49,6 +49,10 @@ enum Part<'a> {
     Shard(Shard),
 }
 
+fn has_targets(plan: &Plan, shard: Shard) -> bool {
+    plan.content.targets.iter().any(|target| shard.has(&target.target))
+}
+
 /// Says why a plan cannot be executed by so many machines: each has its share of what may be in work at a time.
 fn check_shards(plan: &Plan, shard: Shard) -> Result<(), CommandError> {
     let rollout = &plan.content.rollout;
@@ -97,6 +101,17 @@ async fn run_plan(run: &Run<'_>, digest: Digest, part: Option<Part<'_>>, way: &W
     if project.is_kept() {
         as_planned(&plan, &mut scope, &engine.events);
     }
+    let part = match part {
+        // One machine is enough to find that there is nothing to execute.
+        Some(Part::Shard(shard)) if !plan.content.is_executable() && shard.number == 1 => None,
+        Some(Part::Shard(shard)) if !plan.content.is_executable() || !has_targets(&plan, shard) => {
+            engine.events.notice(format!("shard {shard} has nothing to execute"));
+            let mut answer = Answer::new(&subject.release);
+            answer.add(StageEnd::empty(&stage, &plan));
+            return Ok(answer);
+        }
+        part => part,
+    };
     if let Some(Part::Shard(shard)) = part {
         check_shards(&plan, shard)?;
         scope.targets.retain(|target| shard.has(&target.id));
@@ -112,9 +127,18 @@ async fn run_plan(run: &Run<'_>, digest: Digest, part: Option<Part<'_>>, way: &W
         Some(Part::Left(..)) => true,
         Some(Part::Shard(shard)) => engine.shared_rollout(&plan, shard.of, &secrets).await?.is_some(),
     };
-    if !is_used && let Err(end) = pass_gate(run, &stage, &plan, &secrets, way).await {
-        answer.add(end.stage);
-        return Ok(answer);
+    // Of many that wait for it, one tells.
+    let tells = !matches!(part, Some(Part::Shard(shard)) if shard.number > 1);
+    if !is_used && let Err(end) = pass_gate(run, &stage, &plan, &secrets, way, tells).await {
+        // Another shard may have used the approval just now.
+        let is_used = match part {
+            Some(Part::Shard(shard)) => engine.shared_rollout(&plan, shard.of, &secrets).await?.is_some(),
+            _ => false,
+        };
+        if !is_used {
+            answer.add(end.stage);
+            return Ok(answer);
+        }
     }
     if let Err(fault) = engine.verify_artifacts(&subject.release).await {
         let exit = if fault.kind == FaultKind::Mismatch { Exit::Refused } else { Exit::Usage };

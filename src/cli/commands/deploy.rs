@@ -227,7 +227,7 @@ impl Pass<'_> {
         let plan = planning.plan.clone();
         plan_outputs(run.console, &plan, &run.project.store)?;
         engine.events.emit(Event::Planned { plan: plan.clone() });
-        if let Err(end) = pass_gate(run, stage, &plan, secrets, way).await {
+        if let Err(end) = pass_gate(run, stage, &plan, secrets, way, true).await {
             if end.refused {
                 engine.discard(planning.ready).await;
             }

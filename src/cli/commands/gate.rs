@@ -27,20 +27,22 @@ pub struct Shut {
     pub refused: bool,
 }
 
-/// Asks for the approvals that the stage wants, and waits for them as long as was asked for.
+/// Asks for the approvals that the stage wants, and waits for them as long as was asked for. Those whom the configuration names
+/// are told that it waits, where this run `tells`.
 pub async fn pass_gate(
     run: &Run<'_>,
     stage: &StageConfig,
     plan: &Plan,
     secrets: &Secrets,
     way: &Way,
+    tells: bool,
 ) -> Result<(), Box<Shut>> {
     // Whose approval is asked for is part of the plan; where there is nothing to execute, there is none to ask for.
     let Gate::Approval(policy) = &plan.content.gate else { return Ok(()) };
     if !plan.content.is_executable() {
         return Ok(());
     }
-    match seek(run, policy, plan, secrets, way).await {
+    match seek(run, policy, plan, secrets, way, tells).await {
         Ok(standing) => {
             let by = opened(stage, plan, standing)?;
             run.engine.events.emit(Event::Approved { by });
@@ -88,6 +90,7 @@ async fn seek(
     plan: &Plan,
     secrets: &Secrets,
     way: &Way,
+    tells: bool,
 ) -> Result<Standing, CommandError> {
     let engine = run.engine;
     let mut standing = engine.standing(plan, policy, secrets).await?;
@@ -123,7 +126,7 @@ async fn seek(
             standing = engine.standing(plan, policy, secrets).await?;
         }
     }
-    if matches!(standing, Standing::Waiting(..)) {
+    if tells && matches!(standing, Standing::Waiting(..)) {
         notify::waiting(run, plan).await;
     }
     let Some(wait) = way.wait_for_approval else { return Ok(standing) };
