@@ -7,6 +7,8 @@ mod check;
 mod files;
 mod init;
 mod project;
+#[cfg(test)]
+mod reference;
 pub mod schema;
 mod template;
 mod variables;

@@ -8,6 +8,7 @@ mod apply;
 mod approvals;
 mod bed;
 mod deploy;
+mod docs;
 mod estate;
 mod examples;
 mod fleet;
