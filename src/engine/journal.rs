@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
+use super::patience::patiently;
 use super::records::{covered, edited, written};
 use super::window::{self, Flow};
 use super::{Engine, Planning};
@@ -233,7 +234,7 @@ impl Engine {
         let mut history: Option<History> = None;
         let (mut outcomes, mut prepared) = (BTreeMap::new(), Vec::new());
         let folder = prefix(application, rollout);
-        let mut keys = self.store.list(&folder).await?;
+        let mut keys = patiently(&self.stop, || self.store.list(&folder)).await?;
         if let Some(together) = &self.together {
             // `FENCE-SHARD-…` or `FENCE-again-…`: a shard has nothing to learn from what others have executed.
             let shard = together.shard_place();
@@ -243,8 +244,8 @@ impl Engine {
             });
         }
         let read = |key: String| {
-            let store = self.store.clone();
-            async move { store.get(&key).await.map(|found| (key, found)) }
+            let (store, stop) = (self.store.clone(), self.stop.clone());
+            async move { patiently(&stop, || store.get(&key)).await.map(|found| (key, found)) }
         };
         let stopped = |_| Err(Fault::new(FaultKind::Unreachable, "GetObject", "the run was stopped"));
         for result in window::run(keys, READS, &self.stop, read, |_| Flow::Start).await {

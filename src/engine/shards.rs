@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::access::Entered;
 use super::apply::Applied;
 use super::lock::{GiveBack, LockError, Shared, of_shard};
+use super::patience::patiently;
 use super::records::covered;
 use super::rollouts::Ended;
 use super::together::Together;
@@ -179,7 +180,7 @@ impl Engine {
             let Some(keys) = together.end(self, &covered(&end, secrets)).await? else { return Ok(None) };
             let mut ends = Vec::new();
             for key in keys {
-                ends.extend(self.record::<ShardEnd>(&key).await?);
+                ends.extend(patiently(&self.stop, || self.record::<ShardEnd>(&key)).await?);
             }
             Ok::<_, Fault>(Some(ends))
         };
