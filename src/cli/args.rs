@@ -109,6 +109,9 @@ pub enum Command {
         /// A release that is in the store already; the folder is packaged where none is given
         #[arg(long)]
         release: Option<String>,
+        /// Plan it as `promote` does: it must have finished in the stage before
+        #[arg(long, requires = "release")]
+        promote: bool,
         #[command(flatten)]
         selectors: Selectors,
     },
@@ -348,7 +351,7 @@ pub enum BootstrapPart {
     },
     /// Roles in the tooling account for workflows of GitHub: one that plans, one that releases, one that approves
     Github {
-        /// The repository, as OWNER/NAME
+        /// The repository, as OWNER/NAME; where its tokens name owner and repository with their ids, too, as their `sub` has it
         #[arg(long, value_name = "OWNER/NAME")]
         repository: String,
         /// The branch whose jobs may plan

@@ -254,6 +254,12 @@ fn who_plans_cannot_release_and_who_releases_cannot_approve() {
     denied("bob", APPROVER, &["apply", &digest]);
     denied("bob", APPROVER, &["plan", "--stage", "prod"]);
     taking("alice", RELEASER, &bed, &project, &["apply", &digest]).exits(0);
+    // What a workflow does in its job that plans.
+    taking("alice", RELEASER, &bed, &project, &["deploy", "--stage", "dev"]).exits(0);
+    let release = output(&project, "release");
+    let promotion = ["plan", "--stage", "prod", "--release", &release, "--promote"];
+    taking("alice", planner, &bed, &project, &promotion).exits(0);
+    taking("alice", planner, &bed, &project, &["report", &digest, "--output", "markdown"]).exits(0);
 }
 
 /// What must be denied, over the wire: each call is made with real sessions, and with the one thing right beside the one

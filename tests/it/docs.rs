@@ -1,6 +1,7 @@
 //! What the documentation tells to run, run as it stands there.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::bed::{Bed, Project, Ran, binary, ran, root, tenantry};
@@ -33,7 +34,7 @@ fn pages() -> Vec<String> {
         let entries = fs::read_dir(root().join(folder)).unwrap().map(Result::unwrap);
         entries.map(|entry| format!("{folder}/{}", entry.file_name().to_str().unwrap())).collect()
     };
-    pages.extend(folder("docs").into_iter().filter(|page| page.ends_with(".md")));
+    pages.extend(folder("docs").into_iter().filter(|page| Path::new(page).extension().is_some_and(|end| end == "md")));
     pages.extend(folder("examples").iter().map(|example| format!("{example}/README.md")));
     pages.retain(|page| root().join(page).exists());
     pages.sort();

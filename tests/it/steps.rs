@@ -124,6 +124,11 @@ fn codebuild(bed: &Bed, project: &Project, buildspec: &str, variables: &[(&str, 
     let output = Command::new("bash")
         .current_dir(project.path())
         .args(["-c", &script])
+        // A build has its own environment, whatever system runs this test.
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| {
+            ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "TMPDIR"].iter().any(|kept| name == kept)
+        }))
         .env("CODEBUILD_SRC_DIR", project.path())
         .env("CODEBUILD_SRC_DIR_tenantry", root())
         .env("CODEBUILD_BUILD_ID", "build:1")

@@ -10,7 +10,7 @@ use crate::cli::args::Way;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
 use crate::config::{Project, StageConfig};
-use crate::domain::{Exit, ReleaseId, TargetId};
+use crate::domain::{Exit, Release, ReleaseId, TargetId};
 use crate::engine::{Entered, Execution};
 use crate::event::Event;
 use crate::plan::{Origin, Secrets, Selection};
@@ -53,29 +53,37 @@ pub async fn promote(
     workspace
         .conduct(
             async |run| {
-                let Run { project, engine, .. } = run;
+                let Run { engine, .. } = run;
                 let subject = Subject::of_release(run, id).await?;
                 engine.verify_artifacts(&subject.release).await?;
-                let origin = match project.stage_before(to) {
-                    None => Origin::Promoted { after: None },
-                    Some(before) if has_finished(run, before, &subject.release.id).await? => {
-                        Origin::Promoted { after: Some(before.name.clone()) }
-                    }
-                    Some(before) if skip_check => Origin::Unproven { after: before.name.clone() },
-                    Some(before) => {
-                        let error = CommandError::usage(format!("release {id} has not finished in {}", before.name));
-                        let hint = format!(
-                            "promote it there first: `tenantry promote {id} --to {}`; or add --skip-stage-check, which the plan will say",
-                            before.name
-                        );
-                        return Err(error.exit(Exit::Refused).hint(hint));
-                    }
-                };
+                let origin = promoted(run, &subject.release, to, skip_check).await?;
                 release(run, subject, &stages, &selection, &origin, &way).await
             },
             |console, answer| answer.give(console),
         )
         .await
+}
+
+/// Returns how a release comes to a stage by being promoted; it must have finished in the stage before, or somebody wants that
+/// check to be skipped.
+pub async fn promoted(run: &Run<'_>, release: &Release, to: &str, skip_check: bool) -> Result<Origin, CommandError> {
+    let id = &release.id;
+    match run.project.stage_before(to) {
+        None => Ok(Origin::Promoted { after: None }),
+        Some(before) if has_finished(run, before, id).await? => {
+            Ok(Origin::Promoted { after: Some(before.name.clone()) })
+        }
+        Some(before) if skip_check => Ok(Origin::Unproven { after: before.name.clone() }),
+        Some(before) => {
+            let error = CommandError::usage(format!("release {id} has not finished in {}", before.name));
+            let hint = format!(
+                "promote it there first: `tenantry promote {id} --to {}`; or `tenantry promote {id} --to {to} \
+                 --skip-stage-check`, which the plan will say",
+                before.name
+            );
+            Err(error.exit(Exit::Refused).hint(hint))
+        }
+    }
 }
 
 async fn has_finished(run: &Run<'_>, stage: &StageConfig, release: &ReleaseId) -> Result<bool, CommandError> {

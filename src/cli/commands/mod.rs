@@ -65,8 +65,8 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
         Command::Package { explain } => {
             each(&stacks(&args)?, async |stack| package::package(of(stack).await?, explain).await).await
         }
-        Command::Plan { stage, release, selectors } => {
-            plan::plan(open().await?, &stage, release.as_deref(), selectors.into()).await
+        Command::Plan { stage, release, promote, selectors } => {
+            plan::plan(open().await?, &stage, release.as_deref(), promote, selectors.into()).await
         }
         Command::Approve { digest, comment, expires, from_github, from_codepipeline, pipeline, pipeline_execution } => {
             let whose = match (from_codepipeline, from_github) {

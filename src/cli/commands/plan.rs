@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::answer::{Answer, StageAnswer, TargetAnswer, outputs, plan_outputs};
+use super::deploy::promoted;
 use super::stage::{is_hopeless, keep, not_begun};
 use super::subject::Subject;
 use crate::cli::error::CommandError;
@@ -32,6 +33,7 @@ pub async fn plan(
     workspace: Workspace,
     stage: &str,
     known: Option<&str>,
+    promotes: bool,
     selection: Selection,
 ) -> Result<Exit, CommandError> {
     let stage = workspace.project.stage(stage)?.clone();
@@ -45,6 +47,8 @@ pub async fn plan(
                     Some(id) => Subject::of_release(run, id).await?,
                     None => Subject::of_folder(run)?,
                 };
+                let origin =
+                    if promotes { promoted(run, &subject.release, &stage.name, false).await? } else { Origin::Direct };
                 let mut scope = subject.scope(run, &stage, &selection).await?;
                 let entered = engine.enter(&stage.name, std::mem::take(&mut scope.targets)).await;
                 if is_hopeless(&stage, &entered) {
@@ -52,7 +56,7 @@ pub async fn plan(
                 }
                 subject.publish(engine).await?;
                 let secrets = subject.secrets(project, engine).await?;
-                let request = subject.request(&stage, &scope, Origin::Direct, &secrets);
+                let request = subject.request(&stage, &scope, origin, &secrets);
                 let mut planning = engine.plan(&request, entered).await;
                 if !planning.is_beyond_tolerance() && !engine.stop.is_requested() {
                     keep(engine, &mut planning, &request).await?;
