@@ -101,8 +101,14 @@ pub async fn date(http: &SharedHttpClient, url: &str) -> Result<Option<String>, 
 }
 
 /// Sends a JSON document to a URL, and returns the status of the answer. The URL may be a secret, and is in no fault.
-pub async fn post(http: &SharedHttpClient, url: &str, json: String, timeout: Duration) -> Result<u16, Fault> {
-    let sent = send(http, "POST", url, None, Some(json), timeout).await;
+pub async fn post(
+    http: &SharedHttpClient,
+    url: &str,
+    json: String,
+    headers: &[(String, String)],
+    timeout: Duration,
+) -> Result<u16, Fault> {
+    let sent = send(http, "POST", url, headers, Some(json), timeout).await;
     let (status, ..) = sent.map_err(|fault| Fault { message: fault.message.replace(url, "the URL"), ..fault })?;
     Ok(status)
 }
@@ -113,14 +119,16 @@ async fn ask(
     token: Option<&str>,
     timeout: Duration,
 ) -> Result<(u16, Vec<u8>, Option<String>), Fault> {
-    send(http, "GET", url, token, None, timeout).await
+    let headers: Vec<(String, String)> =
+        token.map(|token| ("authorization".to_owned(), format!("Bearer {token}"))).into_iter().collect();
+    send(http, "GET", url, &headers, None, timeout).await
 }
 
 async fn send(
     http: &SharedHttpClient,
     method: &'static str,
     url: &str,
-    token: Option<&str>,
+    headers: &[(String, String)],
     json: Option<String>,
     timeout: Duration,
 ) -> Result<(u16, Vec<u8>, Option<String>), Fault> {
@@ -130,7 +138,7 @@ async fn send(
     }
     let (origin, path) = split(url);
     let path = path.to_owned();
-    let authorization = token.map(|token| format!("Bearer {token}"));
+    let headers = headers.to_vec();
     let operation = Operation::builder()
         .service_name("web")
         .operation_name(method)
@@ -151,8 +159,9 @@ async fn send(
             }
             request.set_uri(path.as_str()).map_err(OrchestratorError::<std::convert::Infallible>::other)?;
             request.headers_mut().insert("user-agent", "tenantry");
-            if let Some(authorization) = &authorization {
-                request.headers_mut().insert("authorization", authorization.clone());
+            for (name, value) in &headers {
+                let added = request.headers_mut().try_insert(name.clone(), value.clone());
+                added.map_err(OrchestratorError::<std::convert::Infallible>::other)?;
             }
             Ok(request)
         })

@@ -1,4 +1,4 @@
-//! Telling somebody something: by a topic, or by a webhook.
+//! Telling somebody something: by a topic, by a webhook, or as spans.
 
 use std::time::Duration;
 
@@ -39,6 +39,15 @@ impl Tooling {
         request.send().await.map(drop).map_err(|error| fault::read("Publish", &error))
     }
 
+    /// Sends spans to a collector of OpenTelemetry, in OTLP's JSON.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is no answer, or one that says that they were not taken.
+    pub async fn trace(&self, url: &str, json: String, headers: &[(String, String)]) -> Result<(), Fault> {
+        taken(http::post(&self.http, url, json, headers, PATIENCE).await?)
+    }
+
     /// Sends a text to a webhook, in the form that Slack has made common.
     /// Source: <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>
     ///
@@ -47,10 +56,13 @@ impl Tooling {
     /// Fails where there is no answer, or one that says that the text was not taken.
     pub async fn tell(&self, url: &str, text: &str) -> Result<(), Fault> {
         let json = serde_json::json!({ "text": text }).to_string();
-        let status = http::post(&self.http, url, json, PATIENCE).await?;
-        if (200..300).contains(&status) {
-            return Ok(());
-        }
-        Err(Fault::new(FaultKind::Invalid, "POST", format!("the URL answers with status {status}")))
+        taken(http::post(&self.http, url, json, &[], PATIENCE).await?)
     }
+}
+
+fn taken(status: u16) -> Result<(), Fault> {
+    if (200..300).contains(&status) {
+        return Ok(());
+    }
+    Err(Fault::new(FaultKind::Invalid, "POST", format!("the URL answers with status {status}")))
 }

@@ -302,6 +302,14 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Returns the command's name.
+    pub fn name(&self) -> String {
+        let all = format!("{self:?}");
+        all.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_lowercase()
+    }
+}
+
 /// What `tenantry bootstrap` sets up.
 #[derive(Debug, Clone, Subcommand)]
 pub enum BootstrapPart {

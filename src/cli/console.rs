@@ -27,6 +27,7 @@ pub struct Console {
     masks: Masks,
     interactive: bool,
     github: bool,
+    command: String,
 }
 
 /// One of several answers, for `--output json`.
@@ -49,6 +50,7 @@ impl Console {
             masks: Masks::default(),
             interactive,
             github: environment.github,
+            command: args.command.name(),
         }
     }
 
@@ -69,6 +71,21 @@ impl Console {
     /// Returns an error without the values that nobody may read.
     pub fn cover(&self, error: CommandError) -> CommandError {
         error.masked(&self.masks)
+    }
+
+    /// Returns what hides the values that nobody may read.
+    pub fn masks(&self) -> Masks {
+        self.masks.clone()
+    }
+
+    /// Returns the command's name.
+    pub fn command(&self) -> &str {
+        &self.command
+    }
+
+    /// Writes a line on standard error, after all that was told.
+    pub fn note(&self, text: &str) -> io::Result<()> {
+        writeln!(Mask::new(anstream::stderr(), self.masks.clone()), "note: {text}")
     }
 
     /// Returns the reporter that was asked for.

@@ -31,6 +31,8 @@ pub struct Environment {
     pub pipeline: Option<String>,
     /// The execution's id.
     pub pipeline_execution: Option<String>,
+    /// Where spans go, if that was asked for by OpenTelemetry's own variables.
+    pub tracing: Option<Tracing>,
     /// All variables, for parameters that ask for one by name.
     pub variables: Variables,
 }
@@ -55,6 +57,7 @@ impl Environment {
                     token,
                 })
             }),
+            tracing: tracing(variable),
             pipeline: variable("CODEBUILD_INITIATOR")
                 .and_then(|name| name.strip_prefix("codepipeline/").map(str::to_owned)),
             pipeline_execution: variable("TENANTRY_PIPELINE_EXECUTION_ID"),
@@ -66,6 +69,41 @@ impl Environment {
             ci: variable("CI").is_some_and(|value| value != "false") || variable("CODEBUILD_BUILD_ID").is_some(),
         }
     }
+}
+
+/// Where spans go.
+#[derive(Clone)]
+pub struct Tracing {
+    /// The collector's URL for traces.
+    pub url: String,
+    /// What it wants to be sent with them; often a secret.
+    pub headers: Vec<(String, String)>,
+    /// What this service is called.
+    pub service: String,
+    /// The trace and span that this run is a part of.
+    pub parent: Option<String>,
+}
+
+/// Reads where spans go.
+/// Source: <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>
+fn tracing(variable: impl Fn(&str) -> Option<String>) -> Option<Tracing> {
+    let base = || variable("OTEL_EXPORTER_OTLP_ENDPOINT").map(|url| format!("{}/v1/traces", url.trim_end_matches('/')));
+    let url = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(base)?;
+    if variable("OTEL_SDK_DISABLED").is_some_and(|value| value == "true") {
+        return None;
+    }
+    let headers = variable("OTEL_EXPORTER_OTLP_TRACES_HEADERS").or_else(|| variable("OTEL_EXPORTER_OTLP_HEADERS"));
+    let pairs = headers.unwrap_or_default();
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=')?;
+        Some((name.trim().to_lowercase(), value.trim().replace("%20", " ")))
+    };
+    Some(Tracing {
+        url,
+        headers: pairs.split(',').filter_map(pair).collect(),
+        service: variable("OTEL_SERVICE_NAME").unwrap_or_else(|| "tenantry".to_owned()),
+        parent: variable("TRACEPARENT"),
+    })
 }
 
 /// Asks git for the commit, where there is one.

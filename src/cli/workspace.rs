@@ -17,6 +17,7 @@ use crate::domain::{Exit, Identity, Region};
 use crate::engine::{Engine, Stop, StopHandle};
 use crate::event::{Events, Timed};
 use crate::package::{Cache, Packaging};
+use crate::report::traces::{Traced, Traces};
 
 /// Objects of so many bytes are sent in parts.
 const MULTIPART_FROM: usize = 64 << 20;
@@ -137,7 +138,15 @@ impl Workspace {
         answer: impl FnOnce(&Console, T) -> Result<Exit, CommandError>,
     ) -> Result<Exit, CommandError> {
         let Self { project, engine, console, environment, tooling, packaging, heard, stop } = self;
-        let reporter = console.reporter();
+        let traces = environment.tracing.as_ref().map(|tracing| {
+            let parent = tracing.parent.as_deref();
+            let trace = Traces::new(console.command(), &engine.run, parent, console.masks(), engine.events.now());
+            (tracing, trace)
+        });
+        let reporter = match &traces {
+            Some((_, traces)) => Box::new(Traced { reporter: console.reporter(), traces: traces.clone() }),
+            None => console.reporter(),
+        };
         let run = Run {
             project: &project,
             engine: &engine,
@@ -147,9 +156,20 @@ impl Workspace {
             packaging: &packaging,
         };
         let work = work(&run);
-        match conduct(work, heard, &engine.events, reporter, &stop).await? {
+        let result = match conduct(work, heard, &engine.events, reporter, &stop).await? {
             Some(result) => result.and_then(|result| answer(&console, result)).map_err(|error| console.cover(error)),
             None => Ok(Exit::Detached),
+        };
+        if let Some((tracing, traces)) = traces {
+            let code = result.as_ref().map_or_else(|error| error.answer() as u8, |exit| *exit as u8);
+            for json in traces.end(&tracing.service, code, Timestamp::now()) {
+                // What has happened is not undone by a collector that cannot be reached.
+                if let Err(fault) = tooling.trace(&tracing.url, json, &tracing.headers).await {
+                    console.note(&format!("spans could not be sent: {fault}"))?;
+                    break;
+                }
+            }
         }
+        result
     }
 }

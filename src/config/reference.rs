@@ -119,14 +119,19 @@ fn reference() -> String {
     page
 }
 
-/// `UPDATE_DOCS=1 cargo test` writes it anew.
-#[test]
-fn the_documented_configuration_is_this_one() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
-    let page = reference();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, &page).unwrap();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `UPDATE_DOCS=1 cargo test` writes it anew.
+    #[test]
+    fn the_documented_configuration_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+        let page = reference();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let documented = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(documented == page, "{path} is not what the code says: run UPDATE_DOCS=1 cargo test --lib");
     }
-    let documented = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(documented == page, "{path} is not what the code says: run UPDATE_DOCS=1 cargo test --lib");
 }

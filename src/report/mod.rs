@@ -9,6 +9,7 @@ mod plan;
 mod progress;
 pub mod rollout;
 pub mod text;
+pub mod traces;
 mod views;
 
 pub use diagnosis::diagnosis;

@@ -26,4 +26,5 @@ mod shards;
 mod steps;
 mod store;
 mod tenants;
+mod traces;
 mod workflows;
