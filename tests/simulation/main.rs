@@ -30,7 +30,7 @@ use world::{Bucket, Fate, Faults, World, target};
 /// Seeds that every run of the tests tries.
 const SEEDS: u64 = 1000;
 /// And of those with several machines.
-const SHARDED: u64 = 400;
+const SHARDED: u64 = 200;
 
 fn release() -> Release {
     let template = TemplateObject { sha256: Digest::of("t"), key: "t".into() };
