@@ -30,10 +30,34 @@ fn weather() -> Weather {
     Weather { latency: LATENCY, stack: STACK, ..Weather::default() }
 }
 
+/// What is shipped, where it is named.
+fn binary() -> String {
+    std::env::var("TENANTRY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tenantry").to_owned())
+}
+
+/// How large the binary is, and how long it takes to begin.
+fn start() {
+    let begin = |argument: &str| {
+        let mut times: Vec<Duration> = (0..21)
+            .map(|_| {
+                let mut command = Command::new(binary());
+                command.arg(argument);
+                run(command).wall
+            })
+            .collect();
+        times.sort();
+        times[times.len() / 2].as_secs_f64() * 1e3
+    };
+    let size = std::fs::metadata(binary()).unwrap().len() as f64 / 1e6;
+    println!(
+        "{size:.1} MB; `--version` takes {:.1} ms, `schema` {:.1} ms (medians of 21)\n",
+        begin("--version"),
+        begin("schema")
+    );
+}
+
 fn release(fleet: &Fleet, folder: &Path) -> Cost {
-    // What is shipped, where it is named.
-    let binary = std::env::var("TENANTRY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tenantry").to_owned());
-    let mut command = Command::new(binary);
+    let mut command = Command::new(binary());
     command.args(["deploy", "--log-format", "plain"]).current_dir(folder).env_clear().envs(fleet.variables());
     run(command)
 }
@@ -118,6 +142,7 @@ fn throttled(tenants: usize) {
 fn main() {
     let sizes: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     let sizes = if sizes.is_empty() { vec![10, 100, 1000, 10_000] } else { sizes };
+    start();
     println!(
         "| tenants | wall | ideal | wall / ideal | CPU a tenant | CPU a call | calls a tenant | AssumeRole a tenant | peak memory | end known after (median) |"
     );

@@ -67,10 +67,10 @@ impl Shared {
 }
 
 /// Whether a lock that shards hold together is given back by one of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum GiveBack {
-    /// All have ended.
-    Now,
+    /// All have ended, while it had this version: who has joined since goes on.
+    Now(String),
     /// Others go on, or this one will.
     Not,
     /// This one has done nothing: only where nobody else has joined.
@@ -209,11 +209,10 @@ impl Engine {
         let rollout = held.lock.shards.as_ref().map_or(shared.rollout, |shards| shards.rollout.clone());
         let (result, give_back) = self.hold(&mut held, lease, |engine| work(engine, rollout)).await;
         match give_back {
-            GiveBack::Now => self.give_back(held, stage).await,
+            GiveBack::Now(version) => self.give_back_together(held, &version).await,
             GiveBack::IfAlone if !held.with_others => {
-                let free = Lock { held: false, renewed: self.events.now(), ..held.lock };
-                // Who has joined since has renewed it, and it stays theirs.
-                let _ = self.store.replace(&held.key, written(&free), Some(&held.version)).await;
+                let version = held.version.clone();
+                self.give_back_together(held, &version).await;
             }
             GiveBack::IfAlone | GiveBack::Not => {}
         }
@@ -239,6 +238,27 @@ impl Engine {
             never = self.keep_lock(held, &lease, &handle) => match never {},
             never = pass_on => match never {},
         }
+    }
+
+    /// Gives back what shards hold together. Who has joined since that version has renewed it, and it stays theirs.
+    async fn give_back_together(&self, held: Held, version: &str) {
+        let free = Lock { held: false, renewed: self.events.now(), ..held.lock };
+        let _ = self.store.replace(&held.key, written(&free), Some(version)).await;
+    }
+
+    /// Returns the version of a stage's lock as it is now.
+    pub(super) async fn lock_version(&self, application: &str, stage: &str) -> Result<Option<String>, Fault> {
+        Ok(self.store.get(&lock_key(application, stage)).await?.map(|(_, version)| version))
+    }
+
+    /// Tells whether a process was heard of lately that executes a shard of a stage.
+    pub(super) async fn is_executed(&self, application: &str, stage: &str, shard: Shard) -> bool {
+        let lock = self.record::<Lock>(&lock_key(application, &of_shard(stage, shard))).await;
+        // What cannot be read may live.
+        let Ok(lock) = lock else { return true };
+        // Clocks differ.
+        let lately = |lock: Lock| self.events.now().duration_since(lock.renewed).unsigned_abs() < 5 * LEASE;
+        lock.filter(|lock| lock.held).is_some_and(lately)
     }
 
     async fn give_back(&self, mut held: Held, stage: &str) {
@@ -370,7 +390,8 @@ impl Engine {
             if let Some((lock, version)) = found.as_ref().filter(|(lock, _)| lock.held) {
                 if let Some((_, asked)) = tried.take_if(|(tried, _)| tried.id == lock.id) {
                     // It was written, and only the answer was lost.
-                    let held = Held { key, lock: lock.clone(), version: version.clone(), with_others: false };
+                    let with_others = shared.is_some();
+                    let held = Held { key, lock: lock.clone(), version: version.clone(), with_others };
                     return Ok((held, Lease::new(lock.fence, taken_over, asked)));
                 }
                 let is_ours = |shared: &&Shared| lock.shards.as_ref().is_some_and(|shards| shards.is_for(shared));

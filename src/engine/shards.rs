@@ -67,10 +67,7 @@ impl Engine {
                 let together = Arc::new(Together::new(shard, number, plan, secrets, &rollout));
                 let engine = Engine { together: Some(together.clone()), ..engine };
                 match engine.shard(shard, &together, &rollout, execution, entered).await {
-                    Ok(done) => {
-                        let give_back = if done.all.is_some() { GiveBack::Now } else { GiveBack::Not };
-                        (Ok(done), give_back)
-                    }
+                    Ok((done, give_back)) => (Ok(done), give_back),
                     Err(refusal) => {
                         together.refused(&engine).await;
                         (Err(refusal), GiveBack::IfAlone)
@@ -95,7 +92,7 @@ impl Engine {
         rollout: &str,
         execution: Execution<'_>,
         entered: Vec<Entered>,
-    ) -> Result<RolledOut, Refusal> {
+    ) -> Result<(RolledOut, GiveBack), Refusal> {
         let Execution { plan, request, .. } = &execution;
         let (plan, application, secrets) = (*plan, &plan.content.application, &request.secrets);
         together.running(self).await?;
@@ -123,13 +120,22 @@ impl Engine {
         let begun = self.events.now();
         let apply = async |engine: Engine| engine.apply(rollout, planning, request).await;
         let Applied { finished, alarm } = self.journalled(application, rollout, secrets, apply).await;
+        // One that has gone off while another process executed this shard, or in another shard.
+        let alarm = match alarm {
+            None => together.alarm_told(self).await,
+            alarm => alarm,
+        };
         let exit = self.exit_of_shard(together, &finished, plan, alarm.is_some()).await;
         // One that was stopped is started again, and ends then.
         let all = match self.halted() {
             Some(_) => None,
             None => self.end_shard(together, plan, rollout, begun, &finished, alarm, secrets).await,
         };
-        Ok(RolledOut { rollout: Some(rollout.to_owned()), finished, exit, all })
+        let (all, give_back) = match all {
+            Some((all, version)) => (Some(all), version.map_or(GiveBack::Not, GiveBack::Now)),
+            None => (None, GiveBack::Not),
+        };
+        Ok((RolledOut { rollout: Some(rollout.to_owned()), finished, exit, all }, give_back))
     }
 
     /// Uses the plan's approval up, unless another shard has done so for this rollout, and writes down what is executed.
@@ -158,11 +164,12 @@ impl Engine {
             return Exit::Failed;
         }
         let tolerated = plan.content.tolerated();
-        let beyond = together.failures(self).await.is_ok_and(|failures| failures > tolerated);
+        let beyond = together.failures(self).await.map_or(true, |failures| failures > tolerated);
         Exit::of(finished.iter().map(|(_, outcome)| outcome), if beyond { 0 } else { tolerated })
     }
 
-    /// Keeps how the shard has ended; and how all of the rollout has, where this was the last shard.
+    /// Keeps how the shard has ended; and how all of the rollout has, where this was the last shard: returns that with the
+    /// version that the stage's lock had before.
     #[expect(clippy::too_many_arguments, reason = "it is one shard's end, told to one place")]
     async fn end_shard(
         &self,
@@ -173,18 +180,20 @@ impl Engine {
         finished: &[Finished],
         alarm: Option<String>,
         secrets: &Secrets,
-    ) -> Option<(Vec<Finished>, Exit)> {
+    ) -> Option<((Vec<Finished>, Exit), Option<String>)> {
         let ended = |(target, outcome): &Finished| Ended { target: target.clone(), outcome: outcome.clone() };
         let end = ShardEnd { begun, alarm, targets: finished.iter().map(ended).collect() };
         let all = async {
-            let Some(keys) = together.end(self, &covered(&end, secrets)).await? else { return Ok(None) };
+            together.end(self, &covered(&end, secrets)).await?;
+            let version = self.lock_version(&plan.content.application, &plan.content.stage).await?;
+            let Some(keys) = together.ends(self).await? else { return Ok(None) };
             let mut ends = Vec::new();
             for key in keys {
                 ends.extend(patiently(&self.stop, || self.record::<ShardEnd>(&key)).await?);
             }
-            Ok::<_, Fault>(Some(ends))
+            Ok::<_, Fault>(Some((ends, version)))
         };
-        let ends = all.await.unwrap_or_else(|fault| {
+        let (ends, version) = all.await.unwrap_or_else(|fault| {
             let text = format!("how the shard ended could not be kept: {fault}; `tenantry resume {rollout}` does that");
             self.events.notice(text);
             None
@@ -196,6 +205,6 @@ impl Engine {
         let exit = Exit::of(finished.iter().map(|(_, outcome)| outcome), plan.content.tolerated());
         let exit = if alarm { Exit::Failed } else { exit };
         self.keep_rollout(Some(rollout), plan, secrets, begun, &finished, exit).await;
-        Some((finished, exit))
+        Some(((finished, exit), version))
     }
 }

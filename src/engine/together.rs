@@ -2,8 +2,8 @@
 //! ended. All of it is written once, under keys that say it, so that one listing tells everything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,8 @@ pub struct Together {
     waves: BTreeMap<u32, BTreeSet<u32>>,
     /// Whether a failure could not be told: then nothing more is started here, and no wave is told to be over.
     untold: AtomicBool,
+    /// The processes that executed nothing more when this one began: they say nothing of those that come.
+    gone_before: OnceLock<BTreeSet<(u32, u64)>>,
     known: Mutex<Option<(Instant, Arc<Known>)>>,
 }
 
@@ -47,16 +49,26 @@ struct Told {
     reason: Option<String>,
 }
 
+/// That a target has failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Failed {
+    /// The number of the process that has told it.
+    number: u64,
+    wave: Option<u32>,
+    /// What tells reasons apart.
+    signature: Option<String>,
+    /// Whether it has failed; otherwise it was missed, which counts for the brakes alone.
+    counts: bool,
+}
+
 /// What all shards have told.
 #[derive(Debug, Default)]
 struct Known {
-    /// By target: the wave, what tells reasons apart, and whether it counts in the answer too. None twice, and none that was
-    /// mended.
-    failures: BTreeMap<String, (Option<u32>, Option<String>, bool)>,
+    /// By target, of its newest process: none twice, and none that was mended.
+    failures: BTreeMap<String, Failed>,
     alarm: Option<String>,
     over: BTreeSet<(u32, u32)>,
-    /// The newest process of each shard.
-    running: BTreeMap<u32, u64>,
+    running: BTreeSet<(u32, u64)>,
     ended: BTreeSet<(u32, u64)>,
     refused: BTreeSet<(u32, u64)>,
     /// Why nothing more is started, if so.
@@ -66,43 +78,55 @@ struct Known {
 impl Known {
     fn read(prefix: &str, keys: &[String]) -> Self {
         let mut known = Self::default();
-        let mut mended = BTreeSet::new();
+        let mut mended: BTreeMap<&str, u64> = BTreeMap::new();
         for key in keys.iter().filter_map(|key| key.strip_prefix(prefix)) {
             let words: Vec<&str> = key.split('/').collect();
             let process = |shard: &str, number: &str| Some((shard.parse::<u32>().ok()?, number.parse::<u64>().ok()?));
             match words.as_slice() {
-                [kind @ ("failed" | "missed"), target, wave, reason] => {
-                    let reason = (*reason != "-").then(|| (*reason).to_owned());
-                    let failure = (wave.parse().ok(), reason, *kind == "failed");
-                    known.failures.entry((*target).to_owned()).or_insert(failure);
-                }
-                ["mended", target] => _ = mended.insert((*target).to_owned()),
-                ["alarm", alarm] => known.alarm = Some((*alarm).to_owned()),
-                ["over", wave, shard] => known.over.extend(wave.parse().ok().zip(shard.parse().ok())),
-                ["running", shard, number] => {
-                    if let Some((shard, number)) = process(shard, number) {
-                        let newest = known.running.entry(shard).or_default();
-                        *newest = number.max(*newest);
+                [kind @ ("failed" | "missed"), target, number, wave, signature] => {
+                    let failed = Failed {
+                        number: number.parse().unwrap_or_default(),
+                        wave: wave.parse().ok(),
+                        signature: (*signature != "-").then(|| (*signature).to_owned()),
+                        counts: *kind == "failed",
+                    };
+                    let newest = known.failures.entry((*target).to_owned()).or_insert_with(|| failed.clone());
+                    if newest.number < failed.number {
+                        *newest = failed;
                     }
                 }
+                ["mended", target, number] => {
+                    let newest = mended.entry(target).or_default();
+                    *newest = number.parse::<u64>().unwrap_or_default().max(*newest);
+                }
+                ["alarm", alarm] => known.alarm = Some((*alarm).to_owned()),
+                ["over", wave, shard] => known.over.extend(wave.parse().ok().zip(shard.parse().ok())),
+                ["running", shard, number] => known.running.extend(process(shard, number)),
                 ["ended", shard, number] => known.ended.extend(process(shard, number)),
                 ["refused", shard, number] => known.refused.extend(process(shard, number)),
                 _ => {}
             }
         }
-        known.failures.retain(|target, _| !mended.contains(target));
+        known
+            .failures
+            .retain(|target, failed| mended.get(target.as_str()).is_none_or(|number| *number < failed.number));
         known
     }
 
-    /// Returns the newest process of a shard, where that has ended.
-    fn end_of(&self, shard: u32) -> Option<(u32, u64)> {
-        self.running.get(&shard).map(|number| (shard, *number)).filter(|process| self.ended.contains(process))
+    fn processes(&self, shard: u32) -> impl DoubleEndedIterator<Item = (u32, u64)> {
+        self.running.range((shard, 0)..=(shard, u64::MAX)).copied()
     }
 
-    /// Tells whether a shard executes nothing more, unless it is started again.
-    fn is_gone(&self, shard: u32) -> bool {
-        let newest = self.running.get(&shard).map(|number| (shard, *number));
-        newest.is_some_and(|process| self.ended.contains(&process) || self.refused.contains(&process))
+    /// Returns the newest process of a shard that was not refused, where it has ended.
+    fn end_of(&self, shard: u32) -> Option<(u32, u64)> {
+        let newest = self.processes(shard).rev().find(|process| !self.refused.contains(process));
+        newest.filter(|process| self.ended.contains(process))
+    }
+
+    /// Returns the newest process of a shard, where that executes nothing more.
+    fn gone(&self, shard: u32) -> Option<(u32, u64)> {
+        let newest = self.processes(shard).next_back();
+        newest.filter(|process| self.ended.contains(process) || self.refused.contains(process))
     }
 }
 
@@ -130,6 +154,7 @@ impl Together {
             prefix: format!("tenantry/{application}/rollouts/{rollout}.shards/"),
             waves,
             untold: AtomicBool::new(false),
+            gone_before: OnceLock::new(),
             known: Mutex::default(),
         }
     }
@@ -160,10 +185,12 @@ impl Together {
         known.is_ok_and(|known| known.over.contains(&(wave, self.shard.number)))
     }
 
+    /// Looks what the others have told, unless that was done so lately, or since this was asked.
     async fn look(&self, engine: &Engine, age: Duration) -> Result<Arc<Known>, Fault> {
+        let asked = Instant::now();
         let mut known = self.known.lock().await;
         if let Some((at, found)) = known.as_ref()
-            && at.elapsed() < age
+            && (*at > asked || at.elapsed() < age)
         {
             return Ok(found.clone());
         }
@@ -184,8 +211,8 @@ impl Together {
         for target in content.targets.iter().filter(|target| target.intent == Intent::Excluded) {
             brakes.seen(&target.target, &left_out());
         }
-        for (wave, reason, _) in known.failures.values() {
-            brakes.count(*wave, reason.clone());
+        for failed in known.failures.values() {
+            brakes.count(failed.wave, failed.signature.clone());
         }
         let reason = async |key: String| {
             let told = engine.record::<Told>(&format!("{}{key}", self.prefix)).await.ok().flatten();
@@ -196,9 +223,9 @@ impl Together {
             return Some(why.unwrap_or_else(|| "an alarm has gone off".to_owned()));
         }
         let mut why = brakes.held()?.to_owned();
-        for (target, (wave, signature, counts)) in &known.failures {
-            if let Some(signature) = signature.as_ref().filter(|signature| why.contains(signature.as_str())) {
-                let told = reason(failure_key(*counts, target, *wave, Some(signature))).await;
+        for (target, failed) in &known.failures {
+            if let Some(signature) = failed.signature.as_ref().filter(|signature| why.contains(signature.as_str())) {
+                let told = reason(failed.key(target)).await;
                 why = why.replace(signature.as_str(), told.as_deref().unwrap_or("?"));
                 break;
             }
@@ -231,7 +258,7 @@ impl Together {
         if matches!(outcome, Outcome::Deployed | Outcome::Unchanged) {
             let known = self.look(engine, FRESH).await;
             if known.is_ok_and(|known| known.failures.contains_key(&place)) {
-                let told = self.tell(engine, &format!("mended/{place}"), target).await;
+                let told = self.tell(engine, &format!("mended/{place}/{:06}", self.number), target).await;
                 self.must(engine, told, &format!("{target} is well now"));
             }
             return;
@@ -247,8 +274,8 @@ impl Together {
         // What a tenant's stack says can repeat a parameter, and be long.
         let reason = reason.map(|reason| self.secrets.cover_known(&reason));
         let signature = reason.as_deref().map(short);
-        let key = failure_key(outcome.is_failure(), &place, wave, signature.as_deref());
-        let told = self.tell(engine, &key, &Told { what: target.to_string(), reason }).await;
+        let failed = Failed { number: self.number, wave, signature, counts: outcome.is_failure() };
+        let told = self.tell(engine, &failed.key(&place), &Told { what: target.to_string(), reason }).await;
         self.must(engine, told, &format!("{target} has failed"));
     }
 
@@ -269,7 +296,7 @@ impl Together {
 
     /// Waits until every wave before one is over in all shards. Says why it may not begin, where they do not come to that.
     ///
-    /// A shard that runs is waited for as long as it does; one that was not started, for a target's deadline.
+    /// A shard that is executed is waited for as long as it is; one that was not started or has died, for a target's deadline.
     pub(super) async fn before(&self, engine: &Engine, wave: u32) -> Option<String> {
         let begun = Instant::now();
         let deadline = self.plan.content.rollout.deadline;
@@ -287,9 +314,21 @@ impl Together {
                     shards.iter().copied().filter(|shard| !known.over.contains(&(*earlier, *shard))).collect();
                 (!open.is_empty()).then_some((*earlier, open))
             };
-            let (earlier, shards) = self.waves.range(..wave).find_map(open)?;
-            let never = |shard: &u32| !known.running.contains_key(shard) && begun.elapsed() > deadline;
-            let gone: Vec<u32> = shards.iter().copied().filter(|shard| known.is_gone(*shard) || never(shard)).collect();
+            let Some((earlier, shards)) = self.waves.range(..wave).find_map(open) else {
+                // A listing of several pages is none of one moment: what has failed was told before a wave was over.
+                return match self.look(engine, Duration::ZERO).await {
+                    Ok(known) => known.held.clone(),
+                    Err(fault) => Some(unread(&fault)),
+                };
+            };
+            let before = self.gone_before.get();
+            let mut gone = Vec::new();
+            for shard in &shards {
+                let is_gone = known.gone(*shard).is_some_and(|one| before.is_none_or(|before| !before.contains(&one)));
+                if is_gone || (begun.elapsed() > deadline && !self.is_executed(engine, *shard).await) {
+                    gone.push(*shard);
+                }
+            }
             if !gone.is_empty() || engine.halted().is_some() {
                 let which = if gone.is_empty() { &shards } else { &gone };
                 return Some(format!("{} is not over", self.wave_in(earlier, which)));
@@ -304,6 +343,11 @@ impl Together {
                 () = engine.stop.requested() => {}
             }
         }
+    }
+
+    async fn is_executed(&self, engine: &Engine, number: u32) -> bool {
+        let Content { application, stage, .. } = &self.plan.content;
+        engine.is_executed(application, stage, Shard { number, of: self.shard.of }).await
     }
 
     fn wave_in(&self, number: u32, shards: &[u32]) -> String {
@@ -326,6 +370,9 @@ impl Together {
 
     /// Tells the others that this process begins to execute its shard.
     pub(super) async fn running(&self, engine: &Engine) -> Result<(), Fault> {
+        let known = self.look(engine, Duration::ZERO).await?;
+        let gone = (1..=self.shard.of).filter_map(|shard| known.gone(shard)).collect();
+        let _ = self.gone_before.set(gone);
         self.tell(engine, &self.process("running"), &engine.by).await
     }
 
@@ -343,12 +390,22 @@ impl Together {
     pub(super) async fn failures(&self, engine: &Engine) -> Result<usize, Fault> {
         let known = self.look(engine, Duration::ZERO).await?;
         let excluded = self.plan.content.targets.iter().filter(|target| target.intent == Intent::Excluded).count();
-        Ok(known.failures.values().filter(|(_, _, counts)| *counts).count() + excluded)
+        Ok(known.failures.values().filter(|failed| failed.counts).count() + excluded)
     }
 
-    /// Keeps how this process has ended, and returns the keys of all ends where every shard has ended.
-    pub(super) async fn end(&self, engine: &Engine, end: &impl Serialize) -> Result<Option<Vec<String>>, Fault> {
-        self.tell(engine, &self.process("ended"), end).await?;
+    /// Returns why an alarm has stopped the rollout, if one has, in whatever process.
+    pub(super) async fn alarm_told(&self, engine: &Engine) -> Option<String> {
+        let known = self.look(engine, FRESH).await.ok()?;
+        known.alarm.as_ref().and(known.held.clone())
+    }
+
+    /// Keeps how this process has ended.
+    pub(super) async fn end(&self, engine: &Engine, end: &impl Serialize) -> Result<(), Fault> {
+        self.tell(engine, &self.process("ended"), end).await
+    }
+
+    /// Returns the keys of all ends where every shard has ended.
+    pub(super) async fn ends(&self, engine: &Engine) -> Result<Option<Vec<String>>, Fault> {
         let known = self.look(engine, Duration::ZERO).await?;
         let targets = &self.plan.content.targets;
         let members: BTreeSet<u32> =
@@ -359,10 +416,13 @@ impl Together {
     }
 }
 
-fn failure_key(counts: bool, target: &str, wave: Option<u32>, signature: Option<&str>) -> String {
-    let kind = if counts { "failed" } else { "missed" };
-    let wave = wave.map_or_else(|| "-".to_owned(), |wave| format!("{wave:03}"));
-    format!("{kind}/{target}/{wave}/{}", signature.unwrap_or("-"))
+impl Failed {
+    fn key(&self, target: &str) -> String {
+        let kind = if self.counts { "failed" } else { "missed" };
+        let wave = self.wave.map_or_else(|| "-".to_owned(), |wave| format!("{wave:03}"));
+        let signature = self.signature.as_deref().unwrap_or("-");
+        format!("{kind}/{target}/{:06}/{wave}/{signature}", self.number)
+    }
 }
 
 #[cfg(test)]
@@ -377,16 +437,20 @@ mod tests {
     #[test]
     fn a_target_counts_once_and_not_where_it_was_mended() {
         let known = known(&[
-            "failed/a/000/x",
-            "failed/a/000/y",
-            "failed/b/001/-",
-            "missed/c/001/x",
-            "mended/b",
+            "failed/a/000001/000/x",
+            "failed/a/000002/000/y",
+            "failed/b/000001/001/-",
+            "missed/c/000001/001/x",
+            "mended/b/000001",
+            // What was well, and is not.
+            "failed/d/000002/000/x",
+            "mended/d/000001",
             "something/else",
         ]);
-        let failures: Vec<_> = known.failures.into_iter().collect();
-        let x = || Some("x".to_owned());
-        assert_eq!(failures, [("a".into(), (Some(0), x(), true)), ("c".into(), (Some(1), x(), false))]);
+        let failures: Vec<_> =
+            known.failures.iter().map(|(target, one)| (target.as_str(), one.number, one.counts)).collect();
+        assert_eq!(failures, [("a", 2, true), ("c", 1, false), ("d", 2, true)]);
+        assert_eq!(known.failures["a"].key("a"), "failed/a/000002/000/y");
     }
 
     #[test]
@@ -397,8 +461,13 @@ mod tests {
             "running/002/000003",
             "running/002/000004",
             "ended/002/000003",
+            // Refused when it was started again, though it had ended.
+            "running/003/000001",
+            "ended/003/000001",
+            "running/003/000002",
+            "refused/003/000002",
         ]);
-        assert_eq!((known.end_of(1), known.end_of(2), known.end_of(3)), (Some((1, 1)), None, None));
-        assert!(known.is_gone(1) && !known.is_gone(2) && !known.is_gone(3));
+        assert_eq!([1, 2, 3, 4].map(|shard| known.end_of(shard)), [Some((1, 1)), None, Some((3, 1)), None]);
+        assert_eq!([1, 2, 3, 4].map(|shard| known.gone(shard)), [Some((1, 1)), None, Some((3, 2)), None]);
     }
 }

@@ -37,7 +37,8 @@ pub async fn ended(run: &Run<'_>, plan: &Plan, stage: &StageAnswer) {
     for target in &stage.targets {
         let content = plan.content.target(&target.target);
         if let Some((content, failure)) = content.zip(target.outcome.failure()) {
-            let cause = signature(content, failure);
+            // Covered before anything is cut off.
+            let cause = clean(&run.console.covered(&signature(content, failure)));
             match causes.iter_mut().find(|(known, _)| *known == cause) {
                 Some((_, count)) => *count += 1,
                 None => causes.push((cause, 1)),
