@@ -54,6 +54,27 @@ jobs:
       - run: test ! -e PROJECT/injected && echo \"SAID hostile=${{ steps.hostile.outputs.exit-code }}\"
 ";
 
+/// What stands in for `actions/cache`: it has the static binary, where that was built already, as `make test` does. Where it has
+/// not, the action builds it.
+fn cache(folder: &Path) -> String {
+    let text = fs::read_to_string(root().join("action.yml")).unwrap();
+    let used = text.lines().find_map(|line| line.trim().strip_prefix("uses: actions/cache@")).unwrap();
+    let built = target().join(format!("{}-unknown-linux-gnu/dist/tenantry", std::env::consts::ARCH));
+    let script = format!(
+        "[ ! -x {0} ] || {{ mkdir -p \"$TO\"; cp {0} \"$TO\"; echo hit=true >>\"$GITHUB_OUTPUT\"; }}",
+        built.display()
+    );
+    let action = format!(
+        "name: cache\ndescription: A stand-in\ninputs: {{ path: {{}}, key: {{}} }}\n\
+         outputs: {{ cache-hit: {{ value: '${{{{ steps.take.outputs.hit }}}}' }} }}\n\
+         runs:\n  using: composite\n  steps:\n    - id: take\n      shell: bash\n      env: {{ TO: '${{{{ inputs.path }}}}' }}\n      run: '{script}'\n"
+    );
+    let at = folder.join("cache");
+    fs::create_dir_all(&at).unwrap();
+    fs::write(at.join("action.yml"), action).unwrap();
+    format!("actions/cache@{}={}", used.split(' ').next().unwrap(), at.display())
+}
+
 #[test]
 fn the_action_plans_in_one_job_and_applies_in_another() {
     let (bed, project, folder) = (Bed::start(), Project::hello(), tempfile::tempdir().unwrap());
@@ -66,9 +87,11 @@ fn the_action_plans_in_one_job_and_applies_in_another() {
     fs::create_dir_all(folder.path().join("act")).unwrap();
     fs::write(folder.path().join("act/actrc"), "").unwrap();
 
+    let cache = cache(folder.path());
     let mut act = Command::new(python().with_file_name("act"));
     act.current_dir(root()).args(["workflow_dispatch", "-P", "ubuntu-latest=-self-hosted", "-W"]).arg(&workflow);
     act.env("XDG_CONFIG_HOME", folder.path()).env("XDG_CACHE_HOME", folder.path());
+    act.args(["--local-repository", &cache]);
     for (name, value) in
         bed.variables().into_iter().chain([("CARGO_TARGET_DIR", target().to_str().unwrap().to_owned())])
     {
