@@ -343,6 +343,11 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
+    /// Tells whether it is an account that is set up: then the template is in the request.
+    pub(super) fn is_for_accounts(&self) -> bool {
+        self.request.body.is_some()
+    }
+
     pub(super) fn new(engine: &Engine, request: &PlanRequest) -> Self {
         let url = engine.store.url(&request.release.template.key);
         let (template, template_name) = match &request.body {

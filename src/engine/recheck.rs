@@ -100,6 +100,11 @@ impl Attempt {
         match standing {
             Ok(Some(planned)) => return Tried { target, result: Ok(planned) },
             Err(failure) => return Tried { target, result: Err(Outcome::Failed(failure)) },
+            // What accounts are set up with names others too: who else has changed them meanwhile is not overwritten.
+            Ok(None) if self.is_for_accounts() => {
+                let failure = Failure::because("its change set was voided, since the stack was changed meanwhile");
+                return Tried { target, result: Err(Outcome::Failed(failure)) };
+            }
             Ok(None) => {}
         }
         let id = target.id.clone();

@@ -38,7 +38,7 @@ pub async fn deploy_tooling(
                 site.engine.events.notice(AGAIN);
             }
             // CloudFormation has voided our change set in the last moment, by executing another one.
-            Deployed::Ended(end) if end.exit == Exit::Failed && attempt < ATTEMPTS => {
+            Deployed::Ended(end) if matches!(end.exit, Exit::Failed | Exit::Refused) && attempt < ATTEMPTS => {
                 let now = self::present(site).await?.as_ref().map(listed);
                 if now == listed_before || now.is_some_and(|now| wanted.is_subset(&now) && leaving.is_disjoint(&now)) {
                     return Ok((target, end));
