@@ -28,6 +28,8 @@ use crate::ports::{Answer, ArtifactPlace, ChangeSetRequest, StackSummary, Templa
 
 /// One tenant in a region.
 pub struct Account {
+    /// Its calls are made within the session.
+    cloudformation: cfn::Client,
     session: Arc<Session>,
     region: String,
 }
@@ -43,15 +45,7 @@ const BEGIN: Duration = Duration::from_secs(20);
 impl Account {
     /// An account that was entered.
     pub fn new(session: Arc<Session>, region: &str) -> Self {
-        Self { session, region: region.to_owned() }
-    }
-
-    /// Returns a client of CloudFormation, whose calls are made within this account's session.
-    fn cloudformation(&self) -> cfn::Client {
-        self.session.shared_client(&self.region).unwrap_or_else(|| {
-            let config = cfn::config::Builder::from(&self.session.config(&self.region));
-            cfn::Client::from_conf(config.retry_partition(self.session.retries()).build())
-        })
+        Self { cloudformation: session.cloudformation(region), session, region: region.to_owned() }
     }
 
     /// Builds a client of Lambda: it is needed once or twice a target, and not kept.
@@ -96,7 +90,7 @@ impl Account {
         let mut page = None;
         loop {
             let answer = self
-                .cloudformation()
+                .cloudformation
                 .describe_change_set()
                 .set_stack_name(stack.map(str::to_owned))
                 .change_set_name(name)
@@ -131,7 +125,7 @@ impl Account {
 #[async_trait]
 impl TenantAccount for Account {
     async fn stack(&self, stack: &str) -> Result<Option<Stack>, Fault> {
-        let answer = self.cloudformation().describe_stacks().stack_name(stack).send().within(&self.session).await;
+        let answer = self.cloudformation.describe_stacks().stack_name(stack).send().within(&self.session).await;
         let answer = match answer.map_err(|error| self.fault("DescribeStacks", &error)) {
             Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
             other => other?,
@@ -141,7 +135,7 @@ impl TenantAccount for Account {
 
     async fn stacks(&self) -> Result<Vec<StackSummary>, Fault> {
         let mut found = Vec::new();
-        let mut pages = self.cloudformation().describe_stacks().into_paginator().send();
+        let mut pages = self.cloudformation.describe_stacks().into_paginator().send();
         while let Some(page) = pages.next().within(&self.session).await {
             let page = page.map_err(|error| self.fault("DescribeStacks", &error))?;
             found.extend(page.stacks().iter().map(|stack| StackSummary {
@@ -153,7 +147,7 @@ impl TenantAccount for Account {
     }
 
     async fn quotas(&self) -> Result<Vec<AccountQuota>, Fault> {
-        let mut limits = self.cloudformation().describe_account_limits().into_paginator().send();
+        let mut limits = self.cloudformation.describe_account_limits().into_paginator().send();
         let mut stacks = None;
         while let Some(page) = limits.next().within(&self.session).await {
             let page = page.map_err(|error| self.fault("DescribeAccountLimits", &error))?;
@@ -162,7 +156,7 @@ impl TenantAccount for Account {
         }
         let mut quotas = Vec::new();
         if let Some(limit) = stacks {
-            let mut pages = self.cloudformation().list_stacks().into_paginator().send();
+            let mut pages = self.cloudformation.list_stacks().into_paginator().send();
             let mut used = 0;
             while let Some(page) = pages.next().within(&self.session).await {
                 let page = page.map_err(|error| self.fault("ListStacks", &error))?;
@@ -199,7 +193,7 @@ impl TenantAccount for Account {
             TemplateSource::Body(text) => (None, Some(text.to_string())),
         };
         let answer = self
-            .cloudformation()
+            .cloudformation
             .create_change_set()
             .stack_name(&request.stack)
             .change_set_name(&request.name)
@@ -249,7 +243,7 @@ impl TenantAccount for Account {
 
     async fn execute_change_set(&self, stack: &str, name: &str, token: &str) -> Result<(), Fault> {
         let answer = self
-            .cloudformation()
+            .cloudformation
             .execute_change_set()
             .stack_name(stack)
             .change_set_name(name)
@@ -264,7 +258,7 @@ impl TenantAccount for Account {
 
     async fn delete_change_set(&self, stack: &str, name: &str) -> Result<(), Fault> {
         let answer = self
-            .cloudformation()
+            .cloudformation
             .delete_change_set()
             .stack_name(stack)
             .change_set_name(name)
@@ -279,7 +273,7 @@ impl TenantAccount for Account {
 
     async fn delete_stack(&self, stack: &str, role_arn: Option<&str>, token: &str) -> Result<(), Fault> {
         let answer = self
-            .cloudformation()
+            .cloudformation
             .delete_stack()
             .stack_name(stack)
             .set_role_arn(role_arn.map(str::to_owned))
@@ -300,7 +294,7 @@ impl TenantAccount for Account {
         token: &str,
     ) -> Result<(), Fault> {
         let answer = self
-            .cloudformation()
+            .cloudformation
             .continue_update_rollback()
             .stack_name(stack)
             .set_role_arn(role_arn.map(str::to_owned))
@@ -315,14 +309,14 @@ impl TenantAccount for Account {
     }
 
     async fn detect_drift(&self, stack: &str) -> Result<String, Fault> {
-        let answer = self.cloudformation().detect_stack_drift().stack_name(stack).send().within(&self.session).await;
+        let answer = self.cloudformation.detect_stack_drift().stack_name(stack).send().within(&self.session).await;
         let answer = answer.map_err(|error| self.fault("DetectStackDrift", &error))?;
         Ok(answer.stack_drift_detection_id().unwrap_or_default().to_owned())
     }
 
     async fn drift(&self, stack: &str, detection: &str) -> Result<Option<Drift>, Fault> {
         const OPERATION: &str = "DescribeStackDriftDetectionStatus";
-        let request = self.cloudformation().describe_stack_drift_detection_status();
+        let request = self.cloudformation.describe_stack_drift_detection_status();
         let answer = request.stack_drift_detection_id(detection).send().within(&self.session).await;
         let answer = answer.map_err(|error| self.fault(OPERATION, &error))?;
         match answer.detection_status().map_or("", |status| status.as_str()) {
@@ -341,7 +335,7 @@ impl TenantAccount for Account {
         let mut page = None;
         loop {
             let answer = self
-                .cloudformation()
+                .cloudformation
                 .describe_stack_resource_drifts()
                 .stack_name(stack)
                 .stack_resource_drift_status_filters(StackResourceDriftStatus::Modified)
@@ -361,7 +355,7 @@ impl TenantAccount for Account {
 
     async fn set_policy(&self, stack: &str, policy: &str) -> Result<(), Fault> {
         let answer = self
-            .cloudformation()
+            .cloudformation
             .set_stack_policy()
             .stack_name(stack)
             .stack_policy_body(policy)
@@ -393,11 +387,11 @@ impl TenantAccount for Account {
     }
 
     async fn deletable_data(&self, stack: &str) -> Result<Vec<DataResource>, Fault> {
-        data::deletable(&self.cloudformation(), stack).within(&self.session).await
+        data::deletable(&self.cloudformation, stack).within(&self.session).await
     }
 
     async fn protect(&self, stack: &str, protected: bool) -> Result<(), Fault> {
-        let request = self.cloudformation().update_termination_protection().stack_name(stack);
+        let request = self.cloudformation.update_termination_protection().stack_name(stack);
         let answer = request.enable_termination_protection(protected).send().within(&self.session).await;
         answer.map(drop).map_err(|error| self.fault("UpdateTerminationProtection", &error))
     }
@@ -407,7 +401,7 @@ impl TenantAccount for Account {
         let mut page = None;
         loop {
             let answer = self
-                .cloudformation()
+                .cloudformation
                 .describe_stack_events()
                 .stack_name(stack)
                 .set_next_token(page)
@@ -432,7 +426,7 @@ impl TenantAccount for Account {
         let mut page = None;
         loop {
             let answer = self
-                .cloudformation()
+                .cloudformation
                 .list_change_sets()
                 .stack_name(stack)
                 .set_next_token(page)
@@ -459,7 +453,7 @@ impl TenantAccount for Account {
         let mut events: Vec<StackEvent> = Vec::new();
         let mut page = None;
         loop {
-            let request = self.cloudformation().describe_events().stack_name(stack).filters(failed.clone());
+            let request = self.cloudformation.describe_events().stack_name(stack).filters(failed.clone());
             let request = request.set_change_set_name(change_set.map(str::to_owned)).set_next_token(page);
             let answer =
                 request.send().within(&self.session).await.map_err(|error| self.fault("DescribeEvents", &error))?;
@@ -474,7 +468,7 @@ impl TenantAccount for Account {
     }
 
     async fn newest_event(&self, stack: &str) -> Result<Option<Timestamp>, Fault> {
-        let answer = self.cloudformation().describe_stack_events().stack_name(stack).send().within(&self.session).await;
+        let answer = self.cloudformation.describe_stack_events().stack_name(stack).send().within(&self.session).await;
         match answer.map_err(|error| self.fault("DescribeStackEvents", &error)) {
             Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
             Err(fault) => Err(fault),

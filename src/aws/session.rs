@@ -162,10 +162,14 @@ impl Session {
             .build()
     }
 
-    /// Returns the client with which all tenants' sessions call CloudFormation in a region; none where the credentials are
+    /// Returns the client of CloudFormation in a region: the one of all tenants, or one of its own where the credentials are
     /// this process's own.
-    pub fn shared_client(&self, region: &str) -> Option<aws_sdk_cloudformation::Client> {
-        self.credentials.is_some().then(|| self.tooling.clients.get(&self.tooling, region))
+    pub fn cloudformation(&self, region: &str) -> aws_sdk_cloudformation::Client {
+        if self.credentials.is_some() {
+            return self.tooling.clients.get(&self.tooling, region);
+        }
+        let config = aws_sdk_cloudformation::config::Builder::from(&self.config(region));
+        aws_sdk_cloudformation::Client::from_conf(config.retry_partition(self.retries()).build())
     }
 
     /// Returns the session's credentials, as they are now.

@@ -56,15 +56,6 @@ impl Engine {
     }
 }
 
-impl Engine {
-    /// Tells the other shards how a target has ended, if there are any.
-    pub(super) async fn tell_shards(&self, target: &TargetId, outcome: &Outcome) {
-        if let Some(together) = &self.together {
-            together.ended(self, target, outcome).await;
-        }
-    }
-}
-
 /// How a plan's execution has ended.
 #[derive(Debug)]
 pub struct Applied {
@@ -180,9 +171,8 @@ impl Run {
 
     /// Brings a target to its outcome, unless other shards have come to what holds this one too; and tells them of it.
     async fn in_turn(self: Arc<Self>, ready: Ready) -> Tried {
-        let Some(together) = self.engine.together.clone() else { return self.target(ready).await };
         if !ready.begun
-            && let Some(why) = together.why_not(&self.engine).await
+            && let Some(why) = self.engine.held_by_shards().await
         {
             let outcome = Outcome::Skipped(Failure::because(format!("not started: {why}")));
             let progress = Progress::new(&ready.target.id, State::Planned, &self.engine.events);
@@ -283,11 +273,7 @@ impl Run {
         if again.is_empty() {
             return Vec::new();
         }
-        let held = match &self.engine.together {
-            Some(together) => together.why_not(&self.engine).await.is_some(),
-            None => false,
-        };
-        if held || self.why_not(brakes).is_some() {
+        if self.engine.held_by_shards().await.is_some() || self.why_not(brakes).is_some() {
             let end = |one: Again| (one.target.id, one.progress.finish(one.outcome));
             return again.into_iter().map(end).collect();
         }

@@ -48,9 +48,7 @@ impl Run {
     /// Plans a target that has failed anew, and executes that where it is what was approved.
     pub(super) async fn once_more(self: Arc<Self>, again: Again) -> Finished {
         let Again { target, account, mut progress, outcome } = again;
-        if let Some(together) = &self.engine.together
-            && together.why_not(&self.engine).await.is_some()
-        {
+        if self.engine.held_by_shards().await.is_some() {
             return (target.id, progress.finish(outcome));
         }
         let entered = Entered { target: target.clone(), account: Ok(account.clone()) };

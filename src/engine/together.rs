@@ -241,7 +241,7 @@ impl Together {
     }
 
     /// Says why nothing more is started, if what all shards together have come to is the reason.
-    pub(super) async fn why_not(&self, engine: &Engine) -> Option<String> {
+    async fn why_not(&self, engine: &Engine) -> Option<String> {
         if self.untold.load(Ordering::Relaxed) {
             return Some("a failure could not be told to the other shards".to_owned());
         }
@@ -253,7 +253,7 @@ impl Together {
     }
 
     /// Tells the others how a target has ended, where that counts, or where it has failed before and is well now.
-    pub(super) async fn ended(&self, engine: &Engine, target: &TargetId, outcome: &Outcome) {
+    async fn ended(&self, engine: &Engine, target: &TargetId, outcome: &Outcome) {
         let place = short(&target.to_string());
         if matches!(outcome, Outcome::Deployed | Outcome::Unchanged) {
             let known = self.look(engine, FRESH).await;
@@ -422,6 +422,20 @@ impl Failed {
         let wave = self.wave.map_or_else(|| "-".to_owned(), |wave| format!("{wave:03}"));
         let signature = self.signature.as_deref().unwrap_or("-");
         format!("{kind}/{target}/{:06}/{wave}/{signature}", self.number)
+    }
+}
+
+impl Engine {
+    /// Tells the other shards how a target has ended, if there are any.
+    pub(super) async fn tell_shards(&self, target: &TargetId, outcome: &Outcome) {
+        if let Some(together) = &self.together {
+            together.ended(self, target, outcome).await;
+        }
+    }
+
+    /// Says why nothing more is started, if what other shards have come to is the reason.
+    pub(super) async fn held_by_shards(&self) -> Option<String> {
+        self.together.as_ref()?.why_not(self).await
     }
 }
 

@@ -35,6 +35,10 @@ fn plan(fleet: &Fleet, project: &Project) -> String {
     plan["digest"].as_str().unwrap().to_owned()
 }
 
+fn all(of: u32) -> impl Iterator<Item = String> {
+    (1..=of).map(move |number| format!("{number}/{of}"))
+}
+
 fn deployed(answers: &[Value]) -> u64 {
     answers.iter().map(|answer| counts(answer)["deployed"].as_u64().unwrap_or_default()).sum()
 }
@@ -102,7 +106,7 @@ fn failures_are_counted_over_all_shards() {
     let fleet = Fleet::start(weather);
     let project = fleet::of(40, "rollout: { max-concurrency: 4, failure-tolerance: 2 }");
     let digest = plan(&fleet, &project);
-    let children: Vec<Child> = Shards::of(4).map(|shard| start(&fleet, &project, &digest, &shard)).collect();
+    let children: Vec<Child> = all(4).map(|shard| start(&fleet, &project, &digest, &shard)).collect();
     let ends: Vec<(Value, String, i32)> = children.into_iter().map(end).collect();
     assert!(ends.iter().all(|(answer, ..)| counts(answer).is_object()), "{ends:?}");
     let failed: u64 = ends.iter().map(|(answer, ..)| counts(answer)["rolled-back"].as_u64().unwrap_or_default()).sum();
@@ -115,14 +119,6 @@ fn failures_are_counted_over_all_shards() {
     let rollout = ends[0].0["stages"][0]["rollout"].as_str().unwrap();
     let report = fleet::tenantry(&fleet, &project, &["report", rollout]).exits(0).stdout;
     assert!(report.contains("skipped"), "{report}");
-}
-
-struct Shards;
-
-impl Shards {
-    fn of(of: u32) -> impl Iterator<Item = String> {
-        (1..=of).map(move |number| format!("{number}/{of}"))
-    }
 }
 
 #[test]
@@ -158,7 +154,7 @@ fn two_shards_release_to_two_customers() {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let ends: Vec<(Value, String, i32)> =
-        Shards::of(2).map(|shard| start(&shard)).collect::<Vec<_>>().into_iter().map(end).collect();
+        all(2).map(|shard| start(&shard)).collect::<Vec<_>>().into_iter().map(end).collect();
     for (answer, told, code) in &ends {
         assert_eq!(*code, 0, "{told}");
         assert!(counts(answer)["deployed"].as_u64().unwrap_or_default() <= 2, "{answer}");
