@@ -303,6 +303,27 @@ pub enum Command {
 }
 
 impl Command {
+    /// Tells whether it works with the folder as it is here. What is in the store was built elsewhere, and need not be
+    /// built again for being approved, promoted or looked at.
+    pub fn packages(&self) -> bool {
+        !matches!(
+            self,
+            Self::Approve { .. }
+                | Self::Reject { .. }
+                | Self::Apply { .. }
+                | Self::Resume { .. }
+                | Self::Promote { .. }
+                | Self::Rollback { .. }
+                | Self::Releases
+                | Self::Status { .. }
+                | Self::Report { .. }
+                | Self::Recover { .. }
+                | Self::Unlock { .. }
+                | Self::Destroy { .. }
+                | Self::Plan { release: Some(_), .. }
+        )
+    }
+
     /// Returns the command's name.
     pub fn name(&self) -> String {
         let all = format!("{self:?}");

@@ -19,7 +19,7 @@ use crate::source::Document;
 
 /// Returns the files of the project, with the tenants that AWS keeps.
 pub async fn files(args: &Args) -> Result<Files, CommandError> {
-    let files = Files::new(&args.config);
+    let files = Files { are_source: args.command.packages(), ..Files::new(&args.config) };
     if let Some(list) = &args.tenants {
         return Ok(files.with_tenants(list)?);
     }

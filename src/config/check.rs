@@ -34,8 +34,13 @@ pub(super) fn check(project: &Project) -> Vec<Problem> {
     let mut problems = Vec::new();
     names(project, &mut problems);
     foreign_names(project, &mut problems);
-    artifacts(project, &mut problems);
-    template(project, &mut problems);
+    if project.is_source {
+        artifacts(project, &mut problems);
+        problems.extend(project.unpackable.iter().cloned());
+    }
+    if project.has_template {
+        template(project, &mut problems);
+    }
     membership(project, &mut problems);
     stages(project, &mut problems);
     notify(project, &mut problems);
@@ -54,7 +59,9 @@ pub(super) fn check(project: &Project) -> Vec<Problem> {
         all.extend(resolved);
     }
     targets(project, &all, &mut problems);
-    parameters(project, &all, &mut problems);
+    if project.has_template {
+        parameters(project, &all, &mut problems);
+    }
     problems
 }
 
@@ -295,8 +302,9 @@ fn stages(project: &Project, problems: &mut Vec<Problem>) {
         }
         for (number, check) in stage.verify.iter().enumerate() {
             let outputs = &project.template.outputs;
-            if let Some(output) =
-                check.fetch.as_ref().filter(|output| !output.contains('{') && !outputs.contains(*output))
+            let is_missing =
+                |output: &&String| project.has_template && !output.contains('{') && !outputs.contains(*output);
+            if let Some(output) = check.fetch.as_ref().filter(is_missing)
             {
                 let bytes = config.value(&["stages", name, "verify", &number.to_string(), "fetch"]);
                 let problem = Problem::new(format!("the template has no output `{output}`")).at(CONFIG, bytes);
@@ -401,7 +409,6 @@ fn template(project: &Project, problems: &mut Vec<Problem>) {
             .at(TEMPLATE, document.key(&["Transform"]));
         problems.push(problem.hint("add it to `capabilities` in the configuration"));
     }
-    problems.extend(project.unpackable.iter().cloned());
     for (number, document) in project.templates() {
         problems.extend(super::cedar::check(document, number));
     }

@@ -14,6 +14,9 @@ pub struct Files {
     pub config: PathBuf,
     /// The list of tenants, where it is in neither the configuration nor a file that it names.
     pub tenants: Option<Document>,
+    /// Whether a release can be made of them: then the template and all that is packaged have to be there. Otherwise a release
+    /// that is in the store has all of it.
+    pub are_source: bool,
 }
 
 /// A list of tenants that AWS keeps.
@@ -30,7 +33,7 @@ pub struct Kept {
 impl Files {
     /// A configuration that says where all else is.
     pub fn new(config: impl Into<PathBuf>) -> Self {
-        Self { config: config.into(), tenants: None }
+        Self { config: config.into(), tenants: None, are_source: true }
     }
 
     /// Returns where AWS keeps the list of tenants, if it does.

@@ -36,6 +36,10 @@ pub struct Project {
     pub(super) cdk_region: Option<String>,
     /// What is wrong with that.
     pub(super) unpackable: Vec<Problem>,
+    /// Whether a release can be made of it.
+    pub(super) is_source: bool,
+    /// Whether its template is here.
+    pub(super) has_template: bool,
     /// What is zipped, by name.
     pub artifacts: BTreeMap<String, ArtifactSource>,
     /// The artifact bucket.
@@ -145,6 +149,11 @@ pub(super) fn read(files: &Files, environment: Environment, stack: Option<&str>)
 
     let mut documents = vec![document];
     let template = match Document::read(&template_path, "the template") {
+        // What is in the store was built elsewhere.
+        Err(_) if !files.are_source && is_file_name(&template_path) && !template_path.exists() => {
+            documents.push(Document::new(&template_path, String::new()));
+            None
+        }
         Err(problem) => {
             return Err(Problems::new(&documents, [problem.at(CONFIG, documents[CONFIG].value(&["template"]))]));
         }
@@ -159,10 +168,10 @@ pub(super) fn read(files: &Files, environment: Environment, stack: Option<&str>)
             };
             let parsed = Template::parse(&document.text);
             documents.push(document);
-            parsed.map_err(|why| {
+            Some(parsed.map_err(|why| {
                 let problem = Problem::new(format!("{} is not a template: {why}", documents[TEMPLATE].path.display()));
                 Problems::new(&documents, [problem.at(CONFIG, documents[CONFIG].value(&["template"]))])
-            })?
+            })?)
         }
     };
     let (tenants, tenants_at) = tenants_of(&root, &file.tenants, files.tenants.as_ref(), &mut documents)?;
@@ -191,7 +200,9 @@ pub(super) fn read(files: &Files, environment: Environment, stack: Option<&str>)
         application: file.application.clone(),
         artifacts: artifact_sources(&root, &file.artifacts),
         documents,
-        template,
+        is_source: files.are_source,
+        has_template: template.is_some(),
+        template: template.unwrap_or_default(),
         input,
         cdk_stack,
         cdk_region,
@@ -213,6 +224,12 @@ pub(super) fn read_file(path: &Path) -> Result<(Document, schema::File), Problem
     })?;
     let file = document.parse(CONFIG).map_err(|problem| Problems::new(std::slice::from_ref(&document), [problem]))?;
     Ok((document, file))
+}
+
+/// Tells whether a path is a template's by its name. What an assembly's stacks are called is told by itself alone.
+fn is_file_name(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    ["json", "template", "yaml", "yml"].contains(&extension)
 }
 
 /// Where the list of tenants is: a document's number and the keys that lead there.

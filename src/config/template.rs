@@ -8,7 +8,7 @@ use serde_yaml::Value;
 use crate::domain::Target;
 
 /// A template, read as far as a release needs it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Template {
     /// Its parameters by name.
     pub parameters: BTreeMap<String, Parameter>,

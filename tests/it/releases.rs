@@ -63,6 +63,24 @@ fn the_bytes_that_ran_in_dev_are_promoted() {
     assert_eq!(bed.actions("CreateChangeSet").len(), 0);
 }
 
+/// What was built is in the store: who promotes it, or looks at it, has nothing to build.
+#[test]
+fn what_is_in_the_store_is_promoted_where_nothing_was_built() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    let dev = tenantry(&bed, &project, &["deploy", "--stage", "dev", "--output", "json"]).exits(0).json();
+    let release = dev["release"].as_str().unwrap();
+    std::fs::remove_file(project.path().join("application.yaml")).unwrap();
+    std::fs::remove_dir_all(project.path().join("src")).unwrap();
+    let prod = approved(&bed, &project, &["promote", release, "--to", "prod"]);
+    assert_eq!(prod["release"], dev["release"]);
+    assert_eq!(prod["stages"][0]["counts"]["deployed"], 2);
+    let status = tenantry(&bed, &project, &["status"]).exits(0).stdout;
+    assert!(status.contains(release), "{status}");
+    // A release of what is not there is none.
+    let refused = tenantry(&bed, &project, &["package"]).exits(2).stderr;
+    assert!(refused.contains("cannot read the template application.yaml: it does not exist"), "{refused}");
+}
+
 #[test]
 fn one_tenant_goes_back_and_then_lags() {
     let (bed, project) = (Bed::start(), Project::hello());
