@@ -227,6 +227,11 @@ impl Events {
         Self { copy: Some(copy), ..self.clone() }
     }
 
+    /// Sends what has happened elsewhere.
+    pub fn pass_on(&self, event: Timed) {
+        let _ = self.sender.send(event);
+    }
+
     /// Sends a notice.
     pub fn notice(&self, message: impl Into<String>) {
         self.emit(Event::Notice { message: message.into() });

@@ -5,6 +5,7 @@ mod admin;
 mod alarms;
 mod data;
 mod directory;
+mod executions;
 mod fault;
 mod http;
 mod multipart;
@@ -22,6 +23,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 
 pub use admin::Administrators;
 pub use directory::Member;
+pub use executions::Execution;
 pub use session::{Sessions, Visit};
 pub use store::{ArtifactStore, StoreSettings};
 

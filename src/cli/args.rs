@@ -61,6 +61,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// What starts machines for a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Machines {
+    /// A state machine, which starts a build for each of them
+    StepFunctions,
+}
+
 /// How the answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -153,6 +160,12 @@ pub enum Command {
         /// Execute only this part of the targets, as 3/8: the other parts are executed elsewhere, as one rollout
         #[arg(long, value_name = "I/N")]
         shard: Option<Shard>,
+        /// Let machines execute it together, those of `tenantry bootstrap fleet`, and follow them to the end
+        #[arg(long, value_name = "ENGINE", conflicts_with = "shard", requires = "shards")]
+        engine: Option<Machines>,
+        /// How many machines execute it together
+        #[arg(long, value_name = "N", requires = "engine", value_parser = clap::value_parser!(u32).range(1..=i64::from(Shard::MOST)))]
+        shards: Option<u32>,
         #[command(flatten)]
         way: Way,
     },
@@ -378,6 +391,15 @@ pub enum BootstrapPart {
         #[command(flatten)]
         sure: Sure,
     },
+    /// Machines that execute a plan together, for `apply --engine step-functions`: a state machine and a build in the tooling
+    /// account, which runs this very binary
+    Fleet {
+        /// The binary that builds run: static, for Linux on x86-64; this one where none is given
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+        #[command(flatten)]
+        sure: Sure,
+    },
     /// Roles in the tooling account for workflows of GitHub: one that plans, one that releases, one that approves
     Github {
         /// The repository, as OWNER/NAME; where its tokens name owner and repository with their ids, too, as their `sub` has it
@@ -430,6 +452,8 @@ pub enum PartName {
     Pipeline,
     /// The roles for GitHub
     Github,
+    /// The machines
+    Fleet,
 }
 
 /// Whether a plan needs no confirmation.

@@ -304,8 +304,7 @@ fn stages(project: &Project, problems: &mut Vec<Problem>) {
             let outputs = &project.template.outputs;
             let is_missing =
                 |output: &&String| project.has_template && !output.contains('{') && !outputs.contains(*output);
-            if let Some(output) = check.fetch.as_ref().filter(is_missing)
-            {
+            if let Some(output) = check.fetch.as_ref().filter(is_missing) {
                 let bytes = config.value(&["stages", name, "verify", &number.to_string(), "fetch"]);
                 let problem = Problem::new(format!("the template has no output `{output}`")).at(CONFIG, bytes);
                 problems.push(problem.did_you_mean(output, outputs.iter().map(String::as_str)));

@@ -2,6 +2,7 @@
 //! any call leaves the machine.
 
 mod accounts;
+mod carried;
 mod cedar;
 mod check;
 mod files;

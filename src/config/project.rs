@@ -26,6 +26,10 @@ pub struct Project {
     pub documents: Vec<Document>,
     /// The application's name.
     pub application: String,
+    /// The application's name as it is written, without that of one of several stacks.
+    pub family: String,
+    /// Which of several stacks of an assembly it is.
+    pub stack: Option<String>,
     /// The template, as far as it was read.
     pub template: Template,
     /// The template with everything local that it names.
@@ -52,7 +56,7 @@ pub struct Project {
     pub(super) tenants: Vec<Tenant>,
     tenants_at: TenantsAt,
     environment: Environment,
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 /// Values that parameters can have from the environment of the process: all of them are treated as secrets.
@@ -130,6 +134,7 @@ pub(super) fn read(files: &Files, environment: Environment, stack: Option<&str>)
     };
     let stacks = stacks_of(&root, &file).map_err(at_template)?;
     let several = stacks.len() > 1;
+    let family = file.application.clone();
     if several && !["{application}", "{stack}"].iter().any(|name| file.stack.contains(name)) {
         let problem = Problem::new("all stacks of the assembly would be one stack in a tenant's account");
         let problem = problem.at(CONFIG, document.value(&["stack"])).hint("use {stack} or {application} in its name");
@@ -177,6 +182,7 @@ pub(super) fn read(files: &Files, environment: Environment, stack: Option<&str>)
     let (tenants, tenants_at) = tenants_of(&root, &file.tenants, files.tenants.as_ref(), &mut documents)?;
 
     let cdk_stack = cdk.as_ref().map(|stack| stack.name.clone());
+    let stack = cdk.as_ref().filter(|_| several).map(|stack| stack.id.clone());
     let cdk_region = cdk.as_ref().and_then(|stack| stack.region.clone());
     let (input, unpackable) = if let Some(stack) = cdk {
         let problems = stack.problems(&documents[TEMPLATE]);
@@ -198,6 +204,8 @@ pub(super) fn read(files: &Files, environment: Environment, stack: Option<&str>)
     let Some(store) = store.filter(|_| problems.is_empty()) else { return Err(Problems::new(&documents, problems)) };
     Ok(Project {
         application: file.application.clone(),
+        family,
+        stack,
         artifacts: artifact_sources(&root, &file.artifacts),
         documents,
         is_source: files.are_source,
@@ -554,6 +562,13 @@ impl Project {
         let texts = self.parameter_maps().flat_map(BTreeMap::values);
         let names = texts.flat_map(|text| text.0.split("{environment.").skip(1));
         names.filter_map(|rest| self.environment.0.get(rest.split('}').next()?).cloned())
+    }
+
+    /// Returns the names of the environment's variables that parameters ask for.
+    pub fn variables_asked(&self) -> BTreeSet<&str> {
+        let texts = self.parameter_maps().flat_map(BTreeMap::values);
+        let names = texts.flat_map(|text| text.0.split("{environment.").skip(1));
+        names.filter_map(|rest| rest.split('}').next()).collect()
     }
 
     /// Returns the names of parameters that have a value from the environment somewhere: they are secrets.

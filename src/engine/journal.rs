@@ -61,8 +61,22 @@ pub struct History {
     pub outcomes: BTreeMap<TargetId, Outcome>,
 }
 
-fn prefix(application: &str, rollout: &str) -> String {
+/// Returns with what the keys of a rollout's journal begin.
+pub(super) fn prefix(application: &str, rollout: &str) -> String {
     format!("tenantry/{application}/rollouts/{rollout}/")
+}
+
+/// Reads what a segment tells; nothing of one that has no events.
+pub(super) fn lines(key: &str, segment: &[u8]) -> Result<Vec<Timed>, Fault> {
+    if key.ends_with("-begun.json") || key.contains("-again-") {
+        return Ok(Vec::new());
+    }
+    let line = |line| serde_json::from_slice(line).map_err(|error| unreadable(key, &error));
+    segment.split(|byte| *byte == b'\n').map(line).collect()
+}
+
+fn unreadable(key: &str, error: &serde_json::Error) -> Fault {
+    edited(key, &format!("it cannot be read: {error}"))
 }
 
 /// Writes segments.
@@ -224,6 +238,21 @@ impl Engine {
         Ok(history.map(|history| (history, told)))
     }
 
+    /// Reads segments, in the order of their keys.
+    pub(super) async fn segments(&self, keys: Vec<String>) -> Result<Vec<(String, Vec<u8>)>, Fault> {
+        let read = |key: String| {
+            let (store, stop) = (self.store.clone(), self.stop.clone());
+            async move { patiently(&stop, || store.get(&key)).await.map(|found| (key, found)) }
+        };
+        let stopped = |_| Err(Fault::new(FaultKind::Unreachable, "GetObject", "the run was stopped"));
+        let mut segments = Vec::new();
+        for result in window::run(keys, READS, &self.stop, read, |_| Flow::Start).await {
+            let (key, found) = result.unwrap_or_else(stopped)?;
+            segments.extend(found.map(|(bytes, _)| (key, bytes)));
+        }
+        Ok(segments)
+    }
+
     /// Reads what is known of a rollout, and lets somebody hear all that was told.
     async fn hear(
         &self,
@@ -243,14 +272,8 @@ impl Engine {
                 rest.is_some_and(|rest| rest.starts_with(&shard) || rest.starts_with("again-"))
             });
         }
-        let read = |key: String| {
-            let (store, stop) = (self.store.clone(), self.stop.clone());
-            async move { patiently(&stop, || store.get(&key)).await.map(|found| (key, found)) }
-        };
-        let stopped = |_| Err(Fault::new(FaultKind::Unreachable, "GetObject", "the run was stopped"));
-        for result in window::run(keys, READS, &self.stop, read, |_| Flow::Start).await {
-            let (key, Some((bytes, _))) = result.unwrap_or_else(stopped)? else { continue };
-            let wrong = |error: serde_json::Error| edited(&key, &format!("it cannot be read: {error}"));
+        for (key, bytes) in self.segments(keys).await? {
+            let wrong = |error: serde_json::Error| unreadable(&key, &error);
             if key.contains("-again-") {
                 prepared.push(serde_json::from_slice(&bytes).map_err(wrong)?);
                 continue;
@@ -264,8 +287,7 @@ impl Engine {
                 history.begun = history.begun.min(at);
                 continue;
             }
-            for line in bytes.split(|byte| *byte == b'\n') {
-                let told: Timed = serde_json::from_slice(line).map_err(wrong)?;
+            for told in lines(&key, &bytes)? {
                 each(&told);
                 match told.event {
                     Event::Finished { target, outcome } => _ = outcomes.insert(target, outcome),

@@ -153,7 +153,7 @@ fn is_in_passing(fault: &Fault) -> bool {
 }
 
 /// Returns the key of a stage's lock.
-fn lock_key(application: &str, stage: &str) -> String {
+pub(super) fn lock_key(application: &str, stage: &str) -> String {
     format!("tenantry/{application}/locks/{stage}.json")
 }
 

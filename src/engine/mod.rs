@@ -12,6 +12,7 @@ mod destroy;
 mod digest_key;
 mod doctor;
 mod drift;
+mod elsewhere;
 mod execute;
 mod follow;
 mod journal;

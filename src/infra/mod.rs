@@ -28,6 +28,8 @@ pub enum Part {
     Pipeline,
     /// Roles for GitHub's workflows, in the tooling account.
     Github,
+    /// Machines that execute a plan together, in the tooling account.
+    Fleet,
 }
 
 impl Part {
@@ -38,6 +40,7 @@ impl Part {
             Self::Tenant => "tenant",
             Self::Pipeline => "pipeline",
             Self::Github => "github",
+            Self::Fleet => "fleet",
         }
     }
 
@@ -48,6 +51,7 @@ impl Part {
             Self::Tenant => include_str!("../../infra/tenant.yaml"),
             Self::Pipeline => include_str!("../../infra/pipeline.yaml"),
             Self::Github => include_str!("../../infra/github.yaml"),
+            Self::Fleet => include_str!("../../infra/fleet.yaml"),
         }
     }
 
@@ -69,7 +73,7 @@ mod tests {
     /// Source: TemplateBody in <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html>
     #[test]
     fn each_template_fits_into_a_request() {
-        for part in [Part::Tooling, Part::Tenant, Part::Pipeline, Part::Github] {
+        for part in [Part::Tooling, Part::Tenant, Part::Pipeline, Part::Github, Part::Fleet] {
             assert!(part.template().len() <= 51_200, "{}", part.name());
         }
     }

@@ -503,6 +503,9 @@ def main():
         small_pages(arguments.page_size)
     if arguments.empty:
         import enforce  # noqa: F401
+    from codebuild import run_builds
+
+    run_builds(port)
     log_requests(arguments.log, arguments.planted)
     make = set_up_empty if arguments.empty else set_up
     threading.Thread(target=wait_and_set_up, args=(port, make), daemon=True).start()

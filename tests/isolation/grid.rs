@@ -7,10 +7,10 @@ use crate::iam::{Caller, Request, Rule};
 use crate::spec::{self, Encryption, How, Wanted, Zone};
 use crate::world::{
     ACCESS, ACCESS_POLICY, ACCESS_TRUST, APPROVE_POLICY, APPROVER_TRUST, BOUNDARY, BUCKET, BUCKET_POLICY, DEPLOYMENT,
-    DEPLOYMENT_POLICY, DEPLOYMENT_TRUST, EXTERNAL_ID, GITHUB_APPROVE_TRUST, GITHUB_PLAN_TRUST, GITHUB_RELEASE_TRUST,
-    GNOME, KEY, KEY_POLICY, Mode, ORGANIZATION, OTHERS, OUTSIDE, PIPELINE, PLAN, PLAN_POLICY, Place, RELEASE_POLICY,
-    RELEASER_TRUST, ROLES, Role, TENANT_PLAN_POLICY, TENANT_PLAN_TRUST, TOOL_POLICY, TOOL_TRUST, TOOLING, UNICORN,
-    World, everything, put, text, texts,
+    DEPLOYMENT_POLICY, DEPLOYMENT_TRUST, EXTERNAL_ID, FLEET, GITHUB_APPROVE_TRUST, GITHUB_PLAN_TRUST,
+    GITHUB_RELEASE_TRUST, GNOME, KEY, KEY_POLICY, Mode, ORGANIZATION, OTHERS, OUTSIDE, PIPELINE, PLAN, PLAN_POLICY,
+    Place, RELEASE_POLICY, RELEASER_TRUST, ROLES, Role, TENANT_PLAN_POLICY, TENANT_PLAN_TRUST, TOOL_POLICY, TOOL_TRUST,
+    TOOLING, UNICORN, World, everything, put, text, texts,
 };
 
 /// A request, what is meant to become of it, and what does.
@@ -37,7 +37,7 @@ pub struct Layer {
     pub cases: Vec<Case>,
 }
 
-const ZONES: [Zone; 18] = [
+const ZONES: [Zone; 19] = [
     Zone::Shared,
     Zone::Of(GNOME),
     Zone::Of(UNICORN),
@@ -47,6 +47,7 @@ const ZONES: [Zone; 18] = [
     Zone::Record("uses"),
     Zone::Record("digest-key"),
     Zone::Record("finished"),
+    Zone::Record("fleet"),
     Zone::Record("ledger"),
     Zone::Record("locks"),
     Zone::Record("newest-plan"),
@@ -344,6 +345,31 @@ fn tooling(path: &'static str, who: Role, policy: Place, mode: Mode) -> Layer {
         let _ = here;
         ask(format!("alarms of {account}"), path == "release", "cloudwatch:DescribeAlarms", alarm, who.context());
     }
+    for (machine, account, ours) in
+        [("tenantry-Shop", TOOLING, true), ("tenantry-Shop", GNOME, false), ("other", TOOLING, false)]
+    {
+        let arn = format!("arn:aws:states:eu-west-1:{account}:stateMachine:{machine}");
+        for (action, needed) in [
+            ("states:StartExecution", true),
+            ("states:ListExecutions", true),
+            ("states:StartSyncExecution", false),
+            ("states:UpdateStateMachine", false),
+            ("states:DeleteStateMachine", false),
+        ] {
+            let allowed = ours && needed && path == "release";
+            ask(format!("{action} {machine} of {account}"), allowed, action, arn.clone(), who.context());
+        }
+        let arn = format!("arn:aws:states:eu-west-1:{account}:execution:{machine}:x");
+        for (action, needed) in [
+            ("states:DescribeExecution", true),
+            ("states:StopExecution", true),
+            ("states:GetExecutionHistory", false),
+            ("states:RedriveExecution", false),
+        ] {
+            let allowed = ours && needed && path == "release";
+            ask(format!("{action} {machine} of {account}"), allowed, action, arn.clone(), who.context());
+        }
+    }
     let name = match path {
         "plan" => "rights to plan",
         "tool" => "rights to put the binary",
@@ -576,6 +602,115 @@ fn github() -> Layer {
         places: vec![GITHUB_PLAN_TRUST, GITHUB_RELEASE_TRUST, GITHUB_APPROVE_TRUST],
         cases,
     }
+}
+
+/// The machines' roles: who becomes them, and what they may do beside releasing.
+fn fleet() -> Layer {
+    let mut cases = Vec::new();
+    let who = Role { account: TOOLING, name: "tenantry/pipeline/Shop-machines" };
+    let project = |name: &str| format!("arn:aws:codebuild:eu-west-1:{TOOLING}:project/Shop-{name}");
+    let machine = |name: &str| format!("arn:aws:states:eu-west-1:{TOOLING}:stateMachine:{name}");
+    let sources = [
+        ("codebuild.amazonaws.com", project("fleet"), Some(0)),
+        ("states.amazonaws.com", machine("tenantry-Shop"), Some(1)),
+        ("states.amazonaws.com", machine("tenantry-Shop/Shards"), Some(1)),
+        ("codebuild.amazonaws.com", project("release"), None),
+        ("states.amazonaws.com", machine("tenantry-Shop2"), None),
+        ("states.amazonaws.com", machine("other"), None),
+        ("codebuild.amazonaws.com", machine("tenantry-Shop"), None),
+        ("lambda.amazonaws.com", project("fleet"), None),
+    ];
+    for (number, (trust, rights)) in FLEET.into_iter().enumerate() {
+        for (service, source, whose) in sources.clone() {
+            for action in ["sts:AssumeRole", "sts:TagSession"] {
+                let allowed = whose == Some(number) && action == "sts:AssumeRole";
+                let source = source.clone();
+                let label = format!("machines: {trust:?} for {service} of {source} {action}");
+                cases.push(Case::new(label, allowed, move |world| {
+                    let context = Context::new().with_string("aws:SourceArn", source.clone());
+                    let resource = format!("arn:aws:iam::{TOOLING}:role/x");
+                    let request = Request { caller: Caller::Service(service.into()), action, resource, context };
+                    request.is_allowed(Decision::Allow, world.document(&trust), TOOLING, Rule::Both)
+                }));
+            }
+        }
+        let (builds, starts) = (number == 0, number == 1);
+        let mut ask = |allowed: bool, action: &'static str, resource: String| {
+            cases.push(Case::new(format!("machines: {rights:?} {action} {resource}"), allowed, move |world| {
+                let (resource, context) = (resource.clone(), who.context());
+                let request = Request { caller: who.caller(), action, resource, context };
+                request.by_identity(&[world.document(&rights)], None) == Decision::Allow
+            }));
+        };
+        for zone in ZONES {
+            let source = builds && zone == Zone::Record("fleet");
+            ask(source, "s3:GetObject", object(zone));
+            ask(source, "s3:GetObjectVersion", object(zone));
+            ask(false, "s3:PutObject", object(zone));
+            ask(false, "s3:GetObject", format!("arn:aws:s3:::another-bucket/{}", zone.key()));
+        }
+        for (bucket, ours) in [(BUCKET, true), ("another-bucket", false)] {
+            ask(ours && builds, "s3:GetBucketAcl", format!("arn:aws:s3:::{bucket}"));
+            ask(ours && builds, "s3:GetBucketLocation", format!("arn:aws:s3:::{bucket}"));
+            ask(false, "s3:PutBucketVersioning", format!("arn:aws:s3:::{bucket}"));
+        }
+        for (group, ours) in [("/tenantry/Shop-fleet", true), ("/tenantry/Shop", false)] {
+            let stream = format!("arn:aws:logs:eu-west-1:{TOOLING}:log-group:{group}:log-stream:x");
+            for (action, needed) in
+                [("logs:CreateLogStream", true), ("logs:PutLogEvents", true), ("logs:GetLogEvents", false)]
+            {
+                ask(ours && builds && needed, action, stream.clone());
+            }
+        }
+        for (name, ours) in [("fleet", true), ("release", false)] {
+            let group = format!("arn:aws:codebuild:eu-west-1:{TOOLING}:report-group/Shop-{name}-rollouts");
+            for (action, needed) in [
+                ("codebuild:CreateReportGroup", true),
+                ("codebuild:CreateReport", true),
+                ("codebuild:UpdateReport", true),
+                ("codebuild:BatchPutTestCases", true),
+                ("codebuild:DeleteReportGroup", false),
+            ] {
+                ask(ours && builds && needed, action, group.clone());
+            }
+            for (action, needed) in [
+                ("codebuild:StartBuild", true),
+                ("codebuild:StopBuild", true),
+                ("codebuild:BatchGetBuilds", true),
+                ("codebuild:UpdateProject", false),
+            ] {
+                ask(ours && starts && needed, action, project(name));
+            }
+        }
+        for (name, ours) in [("tenantry-Shop", true), ("tenantry-Shop2", false), ("other", false)] {
+            ask(ours && starts, "states:StartExecution", machine(name));
+            ask(false, "states:UpdateStateMachine", machine(name));
+            for run in ["", "/Shards"] {
+                let execution = format!("arn:aws:states:eu-west-1:{TOOLING}:execution:{name}{run}:x");
+                for (action, needed) in [
+                    ("states:DescribeExecution", true),
+                    ("states:StopExecution", true),
+                    ("states:RedriveExecution", false),
+                ] {
+                    ask(ours && starts && needed, action, execution.clone());
+                }
+            }
+        }
+        for (rule, ours) in [("StepFunctionsGetEventForCodeBuildStartBuildRule", true), ("other", false)] {
+            let rule = format!("arn:aws:events:eu-west-1:{TOOLING}:rule/{rule}");
+            for (action, needed) in [
+                ("events:DescribeRule", true),
+                ("events:PutRule", true),
+                ("events:PutTargets", true),
+                ("events:DeleteRule", false),
+                ("events:RemoveTargets", false),
+            ] {
+                ask(ours && starts && needed, action, rule.clone());
+            }
+        }
+    }
+    let places = FLEET.into_iter().flat_map(|(trust, rights)| [trust, rights]).collect();
+    Layer { name: "machines", places, cases }
 }
 
 /// The pipeline's roles: who becomes them, and what they may do beside planning, releasing and approving.
@@ -1263,6 +1398,7 @@ pub fn layers(mode: Mode) -> Vec<Layer> {
         deployment(),
         administered(),
         pipeline(),
+        fleet(),
         bounded(),
         opened(),
         whole(),

@@ -153,7 +153,7 @@ pub fn key(who: Role, action: &str, via: Option<&str>, object: Option<Zone>) -> 
 /// Whose own rights reach which objects, whatever the bucket says.
 pub fn objects(path: &str, action: &str, zone: Zone) -> bool {
     let planned = ["digest-key", "newest-plan", "plans", "releases"];
-    let released = ["finished", "ledger", "locks", "rollouts", "uses"];
+    let released = ["finished", "fleet", "ledger", "locks", "rollouts", "uses"];
     match (action, path) {
         ("s3:GetObject" | "s3:PutObject" | "s3:AbortMultipartUpload" | "s3:ListMultipartUploadParts", "tool") => {
             zone == Zone::Tool

@@ -34,6 +34,7 @@ pub struct World {
     pub gnome: Resolved,
     pub pipeline: Resolved,
     pub github: Resolved,
+    pub fleet: Resolved,
 }
 
 fn setting(account: &str, parameters: &[(&str, &str)]) -> Setting {
@@ -76,6 +77,13 @@ impl World {
             ("BinaryKey", "tenantry/tool/x"),
             ("BuildSpecKey", "tenantry/tool/x.yml"),
         ];
+        let fleet = [
+            ("Application", "Shop"),
+            ("Bucket", BUCKET),
+            ("KeyArn", KEY),
+            ("BinaryKey", "tenantry/tool/x"),
+            ("BuildSpecKey", "tenantry/tool/x.yml"),
+        ];
         let github = [
             ("Repository", "owner/name"),
             ("PlanSubjects", "repo:owner/name:ref:refs/heads/main,repo:owner/name:pull_request"),
@@ -89,6 +97,7 @@ impl World {
             gnome: of(Part::Tenant, &setting(GNOME, &tenant)),
             pipeline: of(Part::Pipeline, &setting(TOOLING, &pipeline)),
             github: of(Part::Github, &setting(TOOLING, &github)),
+            fleet: of(Part::Fleet, &setting(TOOLING, &fleet)),
         }
     }
 
@@ -99,6 +108,7 @@ impl World {
             Part::Tenant => &self.gnome,
             Part::Pipeline => &self.pipeline,
             Part::Github => &self.github,
+            Part::Fleet => &self.fleet,
         };
         stack[place.resource].pointer(&format!("/Properties/{}", place.pointer)).unwrap_or_else(|| panic!("{place:?}"))
     }
@@ -111,6 +121,7 @@ impl World {
             Part::Tenant => &mut world.gnome,
             Part::Pipeline => &mut world.pipeline,
             Part::Github => &mut world.github,
+            Part::Fleet => &mut world.fleet,
         };
         *stack.get_mut(place.resource).unwrap().pointer_mut(&format!("/Properties/{}", place.pointer)).unwrap() =
             document;
@@ -159,6 +170,12 @@ pub const PIPELINE: [(Place, Place); 4] = [
     (place(Part::Pipeline, "ReleaseRole", TRUST), place(Part::Pipeline, "ReleaseRole", INLINE)),
     (place(Part::Pipeline, "ApproveRole", TRUST), place(Part::Pipeline, "ApproveRole", INLINE)),
     (place(Part::Pipeline, "PipelineRole", TRUST), place(Part::Pipeline, "PipelineRole", INLINE)),
+];
+
+/// The two roles of machines: that of their builds, and that of what starts these.
+pub const FLEET: [(Place, Place); 2] = [
+    (place(Part::Fleet, "BuildRole", TRUST), place(Part::Fleet, "BuildRole", INLINE)),
+    (place(Part::Fleet, "MachineRole", TRUST), place(Part::Fleet, "MachineRole", INLINE)),
 ];
 
 /// A role of the grid.

@@ -8,10 +8,10 @@ use crate::bed::{Bed, Project, Ran, command, python, ran, snapshot};
 
 const TOOLING: &str = "111111111111";
 pub const RELEASER: &str = "arn:aws:iam::111111111111:role/tenantry/release/TenantryReleaser";
-const APPROVER: &str = "arn:aws:iam::111111111111:role/tenantry/approve/TenantryApprover";
+pub const APPROVER: &str = "arn:aws:iam::111111111111:role/tenantry/approve/TenantryApprover";
 
 /// The example as a starter has it: with neither bucket nor key, and with the tenants that are named.
-fn project(tenants: &str, bootstrap: &str) -> Project {
+pub fn project(tenants: &str, bootstrap: &str) -> Project {
     let project = Project::hello();
     project.replace("tenantry.yaml", "bucket: tenantry-artifacts-111111111111", "bucket: my-artifact-bucket");
     project.replace(
@@ -27,12 +27,12 @@ fn project(tenants: &str, bootstrap: &str) -> Project {
     project
 }
 
-const ORGANIZATION: &str =
+pub const ORGANIZATION: &str =
     "  organization: o-exampleorg1\n  organization-path: o-exampleorg1/r-abcd/ou-abcd-tenants/*\n";
 const TWO: &str = "- name: sandbox\n  account: \"222222222222\"\n\n- name: unicorn\n  account: \"333333333333\"\n";
 
 /// Tenants as a list has them, with accounts from a number on.
-fn listed(numbers: Range<u64>, first: u64) -> String {
+pub fn listed(numbers: Range<u64>, first: u64) -> String {
     let tenant = |number| format!("- name: t{number:03}\n  account: \"{}\"\n", first + number);
     numbers.map(tenant).collect::<Vec<_>>().concat()
 }
@@ -44,6 +44,11 @@ pub fn admin(bed: &Bed, project: &Project, arguments: &[&str]) -> Ran {
 
 /// The binary in a role that somebody has taken.
 pub fn taking(user: &str, role: &str, bed: &Bed, project: &Project, arguments: &[&str]) -> Ran {
+    ran(taking_command(user, role, bed, project, arguments))
+}
+
+/// The binary in a role that somebody has taken, to be run.
+pub fn taking_command(user: &str, role: &str, bed: &Bed, project: &Project, arguments: &[&str]) -> Command {
     let keys = &bed.facts[user];
     let output = Command::new(python())
         .arg("-c")
@@ -62,10 +67,10 @@ pub fn taking(user: &str, role: &str, bed: &Bed, project: &Project, arguments: &
     let [id, secret, token] = text.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{text}") };
     let mut command = command(project, Some(bed), arguments);
     command.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret).env("AWS_SESSION_TOKEN", token);
-    ran(command)
+    command
 }
 
-fn output(project: &Project, name: &str) -> String {
+pub fn output(project: &Project, name: &str) -> String {
     let text = fs::read_to_string(project.path().join("outputs")).unwrap();
     let start = format!("{name}=");
     text.lines().rev().find_map(|line| line.strip_prefix(&start)).unwrap().to_owned()

@@ -78,6 +78,12 @@ impl Bed {
         self.facts[name].as_str().unwrap()
     }
 
+    /// What the builds that state machines have started have said.
+    pub fn builds(&self) -> Vec<String> {
+        let folders = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        folders.filter_map(|folder| fs::read_to_string(folder.join("log")).ok()).collect()
+    }
+
     /// Every request that the emulator got so far.
     pub fn requests(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.folder.path().join("requests.jsonl")).unwrap_or_default();

@@ -12,6 +12,7 @@ mod docs;
 mod estate;
 mod examples;
 mod fleet;
+mod machines;
 mod notify;
 mod offline;
 mod packaging;

@@ -1,11 +1,8 @@
 //! The GitHub action and the CodeBuild step, executed as they are written.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use serde_yaml::Value;
 
 use crate::bed::{Bed, Project, assert_untold, binary, python, root, tenantry};
 
@@ -109,38 +106,12 @@ fn the_action_plans_in_one_job_and_applies_in_another() {
     assert!(page.contains("2 deployed") && page.contains("unicorn/eu-west-1"), "{page}");
 }
 
-/// Runs a buildspec's phases as CodeBuild does: all commands of version 0.2 in one shell, one after the other, the
-/// build failed by the first that fails; and tells the exported variables.
+/// Runs a buildspec's phases as CodeBuild does (`tests/bed/codebuild.py`), and tells the exported variables.
 fn codebuild(bed: &Bed, project: &Project, buildspec: &str, variables: &[(&str, &str)]) -> (String, bool) {
-    let spec: Value = serde_yaml::from_str(&fs::read_to_string(root().join(buildspec)).unwrap()).unwrap();
-    assert_eq!(spec["version"].as_f64(), Some(0.2));
-    assert_eq!(spec["env"]["shell"].as_str(), Some("bash"));
-    let mut script = String::new();
-    for (name, value) in spec["env"]["variables"].as_mapping().into_iter().flatten() {
-        let (name, value) = (name.as_str().unwrap(), value.as_str().unwrap());
-        let _ = writeln!(script, ": \"${{{name}={value}}}\"; export {name}");
-    }
-    // After a build that has failed comes its post_build, and after any other phase nothing.
-    // Source: https://docs.aws.amazon.com/codebuild/latest/userguide/view-build-details-phases.html
-    script.push_str("failed=; ");
-    for phase in ["install", "pre_build", "build", "post_build"] {
-        let commands =
-            spec["phases"].get(phase).and_then(|phase| phase["commands"].as_sequence().cloned()).unwrap_or_default();
-        let _ = writeln!(script, "ended=");
-        for command in commands {
-            let command = command.as_str().unwrap();
-            let _ = writeln!(script, "if [ -z \"$ended\" ]; then {{\n{command}\n}} || ended={phase}; fi");
-        }
-        let _ = writeln!(script, "[ -z \"$ended\" ] || {{ echo \"FAILED in {phase}\"; failed=$ended; }}");
-        if phase != "build" {
-            let _ = writeln!(script, "[ -z \"$ended\" ] || exit 1");
-        }
-    }
-    for name in spec["env"]["exported-variables"].as_sequence().unwrap() {
-        let name = name.as_str().unwrap();
-        let _ = writeln!(script, "echo \"EXPORTED {name}=${name}\"");
-    }
-    script.push_str("[ -z \"$failed\" ]\n");
+    let script = Command::new(python()).arg(root().join("tests/bed/codebuild.py")).arg(root().join(buildspec)).output();
+    let script = script.unwrap();
+    assert!(script.status.success(), "{}", String::from_utf8_lossy(&script.stderr));
+    let script = String::from_utf8(script.stdout).unwrap();
     // Each build begins with the sources alone.
     let _ = fs::remove_dir_all(project.path().join("tenantry-reports"));
     let _ = fs::remove_file(project.path().join("outputs"));

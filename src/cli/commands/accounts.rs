@@ -100,7 +100,7 @@ fn target(
     parameters: Parameters,
 ) -> Target {
     let stack = match part {
-        Part::Pipeline => format!("tenantry-pipeline-{name}"),
+        Part::Pipeline | Part::Fleet => format!("tenantry-{}-{name}", part.name()),
         other => format!("tenantry-{}", other.name()),
     };
     Target {
@@ -131,7 +131,7 @@ fn purpose(part: Part) -> &'static [&'static str] {
     match part {
         Part::Tenant => &["Tenant", "Application", "ToolingAccount"],
         Part::Github => &["Repository"],
-        Part::Tooling | Part::Pipeline => &[],
+        Part::Tooling | Part::Pipeline | Part::Fleet => &[],
     }
 }
 

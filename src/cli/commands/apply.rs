@@ -7,6 +7,7 @@ use super::answer::{Answer, StageEnd};
 use super::decide::read_plan;
 use super::deploy::stage_before;
 use super::gate::pass_gate;
+use super::machines;
 use super::stage::concluded;
 use super::subject::{Scope, Subject};
 use crate::cli::args::Way;
@@ -17,9 +18,34 @@ use crate::engine::{Execution, History};
 use crate::event::{Event, Events};
 use crate::plan::{Plan, Secrets};
 
+/// Who executes a plan.
+pub enum On {
+    /// This process, all of it.
+    Here,
+    /// This process a part, and others the rest.
+    Shard(Shard),
+    /// So many machines that are started for it.
+    Machines(u32),
+}
+
+impl On {
+    /// Returns what the command line says.
+    pub fn of(shard: Option<Shard>, machines: Option<u32>) -> Self {
+        match (shard, machines) {
+            (Some(shard), _) => Self::Shard(shard),
+            (None, Some(of)) => Self::Machines(of),
+            (None, None) => Self::Here,
+        }
+    }
+}
+
 /// Applies a plan that was made before.
-pub async fn apply(workspace: Workspace, digest: Digest, shard: Option<Shard>, way: Way) -> Result<Exit, CommandError> {
-    let part = shard.map(Part::Shard);
+pub async fn apply(workspace: Workspace, digest: Digest, on: On, way: Way) -> Result<Exit, CommandError> {
+    let part = match on {
+        On::Here => None,
+        On::Shard(shard) => Some(Part::Shard(shard)),
+        On::Machines(of) => Some(Part::Machines(of)),
+    };
     workspace.conduct(async |run| run_plan(run, digest, part, &way).await, |console, answer| answer.give(console)).await
 }
 
@@ -47,6 +73,8 @@ enum Part<'a> {
     Left(&'a str, History),
     /// The targets of one of several machines.
     Shard(Shard),
+    /// All, by so many machines that are started for it.
+    Machines(u32),
 }
 
 fn has_targets(plan: &Plan, shard: Shard) -> bool {
@@ -102,7 +130,8 @@ async fn run_plan(run: &Run<'_>, digest: Digest, part: Option<Part<'_>>, way: &W
         as_planned(&plan, &mut scope, &engine.events);
     }
     let part = match part {
-        // One machine is enough to find that there is nothing to execute.
+        // One machine is enough to find that there is nothing to execute, and this is one.
+        Some(Part::Machines(_)) if !plan.content.is_executable() => None,
         Some(Part::Shard(shard)) if !plan.content.is_executable() && shard.number == 1 => None,
         Some(Part::Shard(shard)) if !plan.content.is_executable() || !has_targets(&plan, shard) => {
             engine.events.notice(format!("shard {shard} has nothing to execute"));
@@ -117,6 +146,9 @@ async fn run_plan(run: &Run<'_>, digest: Digest, part: Option<Part<'_>>, way: &W
         scope.targets.retain(|target| shard.has(&target.id));
         scope.pinned.retain(|target| shard.has(&target.id));
     }
+    if let Some(Part::Machines(of)) = part {
+        check_shards(&plan, Shard { number: of, of })?;
+    }
     let request = subject.request(&stage, &scope, plan.content.origin.clone(), &secrets);
     engine.events.emit(Event::Planned { plan: plan.clone() });
 
@@ -125,7 +157,9 @@ async fn run_plan(run: &Run<'_>, digest: Digest, part: Option<Part<'_>>, way: &W
     let is_used = match part {
         None => false,
         Some(Part::Left(..)) => true,
-        Some(Part::Shard(shard)) => engine.shared_rollout(&plan, shard.of, &secrets).await?.is_some(),
+        Some(Part::Shard(Shard { of, .. }) | Part::Machines(of)) => {
+            engine.shared_rollout(&plan, of, &secrets).await?.is_some()
+        }
     };
     // Of many that wait for it, one tells.
     let tells = !matches!(part, Some(Part::Shard(shard)) if shard.number > 1);
@@ -145,12 +179,17 @@ async fn run_plan(run: &Run<'_>, digest: Digest, part: Option<Part<'_>>, way: &W
         answer.add(StageEnd::idle(&stage, Some(&plan), exit, fault.into()));
         return Ok(answer);
     }
+    if let Some(Part::Machines(of)) = part {
+        let wait = way.wait_for_lock.unwrap_or_default();
+        answer.add(machines::roll_out(run, &stage, &plan, of, wait).await?);
+        return Ok(answer);
+    }
     let entered = engine.enter(&stage.name, scope.targets).await;
     let before = stage_before(project, &plan.content.origin)?;
     let wait = way.wait_for_lock.unwrap_or_default();
     let execution = Execution { plan: &plan, request: &request, settled: None, before, wait };
     let result = match part {
-        None => engine.roll_out(execution, entered).await,
+        None | Some(Part::Machines(_)) => engine.roll_out(execution, entered).await,
         Some(Part::Left(rollout, history)) => engine.resume(rollout, history, execution, entered).await,
         Some(Part::Shard(shard)) => engine.roll_out_shard(shard, execution, entered).await,
     };

@@ -36,8 +36,6 @@ pub async fn bootstrap(args: &Args, files: &Files, part: BootstrapPart) -> Resul
         }
         BootstrapPart::Tenant { names, sure } => tenants(Site::open(args, files, None).await?, &names, sure).await,
         BootstrapPart::Pipeline { connection, repository, branch, build_command, binary, dev, prod, sure } => {
-            let binary = static_binary(binary)?;
-            let site = Site::open(args, files, None).await?;
             let parameters = [
                 ("ConnectionArn", connection),
                 ("Repository", repository),
@@ -46,8 +44,9 @@ pub async fn bootstrap(args: &Args, files: &Files, part: BootstrapPart) -> Resul
                 ("DevStage", dev),
                 ("ProdStage", prod),
             ];
-            pipeline(site, parameters.into(), binary, sure).await
+            with_tools(args, files, Part::Pipeline, parameters.into(), binary, sure).await
         }
+        BootstrapPart::Fleet { binary, sure } => with_tools(args, files, Part::Fleet, Vec::new(), binary, sure).await,
         BootstrapPart::Github {
             repository,
             branch,
@@ -82,6 +81,7 @@ impl PartName {
             Self::Tenant => Part::Tenant,
             Self::Pipeline => Part::Pipeline,
             Self::Github => Part::Github,
+            Self::Fleet => Part::Fleet,
         }
     }
 }
@@ -128,13 +128,17 @@ async fn tenants(site: Site, names: &[String], sure: Sure) -> Result<Exit, Comma
     .await
 }
 
-/// Sets the pipeline up, with this very binary and the steps of a build beside it.
-async fn pipeline(
-    site: Site,
+/// Sets up what runs builds, with this very binary and the steps of a build beside it.
+async fn with_tools(
+    args: &Args,
+    files: &Files,
+    part: Part,
     mut parameters: Vec<(&'static str, String)>,
-    binary: Vec<u8>,
+    binary: Option<PathBuf>,
     sure: Sure,
 ) -> Result<Exit, CommandError> {
+    let binary = static_binary(binary)?;
+    let site = Site::open(args, files, None).await?;
     let store = site.store()?.clone();
     site.conduct(
         async |site| {
@@ -146,8 +150,8 @@ async fn pipeline(
                 ("BinaryKey", tools.binary),
                 ("BuildSpecKey", tools.steps),
             ]);
-            let target = in_tooling(site, Part::Pipeline, &site.accounts.application, texts(parameters))?;
-            deploy_once(site, Part::Pipeline, vec![target], sure).await
+            let target = in_tooling(site, part, &site.accounts.application, texts(parameters))?;
+            deploy_once(site, part, vec![target], sure).await
         },
         |console, end| give(console, end, |_| {}),
     )

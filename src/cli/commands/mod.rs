@@ -11,6 +11,7 @@ mod doctor;
 mod estate;
 mod gate;
 mod history;
+mod machines;
 mod manual;
 mod notify;
 mod offline;
@@ -80,7 +81,9 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
             let wish = Wish { decision: Decision::Rejected { why }, comment: None, expires: None, whose: Whose::Own };
             decide::decide(open().await?, digest, wish).await
         }
-        Command::Apply { digest, shard, way } => apply::apply(open().await?, digest, shard, way).await,
+        Command::Apply { digest, shard, engine: _, shards, way } => {
+            apply::apply(open().await?, digest, apply::On::of(shard, shards), way).await
+        }
         Command::Resume { rollout, wait_for_lock } => apply::resume(open().await?, &rollout, wait_for_lock).await,
         Command::Deploy { stage, selectors, way } => {
             let selection: Selection = selectors.into();

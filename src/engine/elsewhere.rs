@@ -1,0 +1,181 @@
+//! A rollout that other machines execute, heard and followed to its end as if it were executed here.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::journal::prefix;
+use super::lock::{Lock, lock_key};
+use super::patience::patiently;
+use super::{Engine, RolledOut};
+use crate::domain::{Exit, Failure, Fault, Outcome, Tally};
+use crate::event::{Event, Phase, Timed};
+use crate::plan::{Intent, Plan};
+
+/// How often it is looked what has happened.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What was heard of a rollout so far.
+#[derive(Default)]
+struct Heard {
+    /// The segments of its journal that were read.
+    segments: BTreeSet<String>,
+    /// The waves that have begun, and those that are watched.
+    waves: BTreeSet<String>,
+    baking: BTreeSet<String>,
+}
+
+impl Heard {
+    /// Returns an event as one of the whole rollout, unless another shard has told the same.
+    fn of_all(&mut self, event: Event, plan: &Plan) -> Option<Event> {
+        match event {
+            Event::WaveStarted { wave, .. } => {
+                let number = plan.content.rollout.waves.iter().position(|policy| policy.name == wave);
+                let is_in_it = |number: usize| {
+                    let targets = plan.content.targets.iter().filter(move |target| target.wave as usize == number);
+                    targets.filter(|target| matches!(target.intent, Intent::Create(_) | Intent::Update(_))).count()
+                };
+                let targets = number.map(is_in_it).unwrap_or_default();
+                self.waves.insert(wave.clone()).then_some(Event::WaveStarted { wave, targets })
+            }
+            Event::Baking { wave, seconds } => {
+                self.baking.insert(wave.clone()).then_some(Event::Baking { wave, seconds })
+            }
+            Event::Moved { .. }
+            | Event::Stack { .. }
+            | Event::CheckPassed { .. }
+            | Event::Finished { .. }
+            | Event::Notice { .. } => Some(event),
+            _ => None,
+        }
+    }
+}
+
+impl Engine {
+    /// Returns the number of a stage's lock, which grows with every rollout of it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's fault.
+    pub async fn lock_number(&self, plan: &Plan) -> Result<u64, Fault> {
+        let key = lock_key(&plan.content.application, &plan.content.stage);
+        Ok(self.record::<Lock>(&key).await?.map_or(0, |lock| lock.fence))
+    }
+
+    /// Follows the rollout in which so many machines execute a plan, begun when the stage's lock had the number `before`,
+    /// until `is_over` says that none of them runs any more, or the run is stopped. None where they have begun nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns a fault of the store that lasts, or that of `is_over`: the machines go on.
+    pub async fn follow_elsewhere(
+        &self,
+        plan: &Plan,
+        of: u32,
+        before: u64,
+        is_over: impl AsyncFn() -> Result<bool, Fault>,
+    ) -> Result<Option<RolledOut>, Fault> {
+        let content = &plan.content;
+        let changed = content.targets.iter().filter(|target| !target.intent.changes().is_empty()).count();
+        self.events.emit(Event::PhaseStarted { phase: Phase::Apply, stage: content.stage.clone(), targets: changed });
+        let mut rollout = None;
+        let mut heard = Heard::default();
+        loop {
+            // Asked first, so that what was told before the end is heard.
+            let over = is_over().await?;
+            if rollout.is_none() {
+                rollout = self.begun_elsewhere(plan, of, before).await?;
+            }
+            if let Some(rollout) = &rollout {
+                self.hear_more(plan, rollout, &mut heard).await?;
+            }
+            if over || self.stop.is_requested() {
+                break;
+            }
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = self.stop.requested() => {}
+            }
+        }
+        let Some(rollout) = rollout else { return Ok(None) };
+        let done = self.end_elsewhere(plan, rollout).await?;
+        let tally = Tally::of(done.finished.iter().map(|(_, outcome)| outcome));
+        self.events.emit(Event::PhaseFinished { phase: Phase::Apply, stage: content.stage.clone(), tally });
+        Ok(Some(done))
+    }
+
+    /// Returns the rollout's name, once the first machine has the lock and has written what it is about to do.
+    async fn begun_elsewhere(&self, plan: &Plan, of: u32, before: u64) -> Result<Option<String>, Fault> {
+        let content = &plan.content;
+        let key = lock_key(&content.application, &content.stage);
+        let Some(lock) = patiently(&self.stop, || self.record::<Lock>(&key)).await? else { return Ok(None) };
+        let is_newer = lock.held || lock.fence > before;
+        let shards = lock.shards.filter(|shards| is_newer && (shards.plan, shards.of) == (plan.digest, of));
+        let Some(shards) = shards else { return Ok(None) };
+        let begun = patiently(&self.stop, || self.history(&content.application, &shards.rollout)).await?;
+        if begun.is_none() {
+            return Ok(None);
+        }
+        let (rollout, plan, fence) = (shards.rollout, plan.digest, lock.fence);
+        self.events.emit(Event::RolloutStarted { rollout: rollout.clone(), plan, fence });
+        Ok(Some(rollout))
+    }
+
+    /// Tells what was written into the journal since it was read last.
+    async fn hear_more(&self, plan: &Plan, rollout: &str, heard: &mut Heard) -> Result<(), Fault> {
+        let folder = prefix(&plan.content.application, rollout);
+        let mut keys = patiently(&self.stop, || self.store.list(&folder)).await?;
+        keys.retain(|key| !heard.segments.contains(key));
+        let mut told: Vec<Timed> = Vec::new();
+        for (key, bytes) in self.segments(keys).await? {
+            told.extend(super::journal::lines(&key, &bytes)?);
+            heard.segments.insert(key);
+        }
+        told.sort_by_key(|one| one.time);
+        for Timed { time, event } in told {
+            if let Some(event) = heard.of_all(event, plan) {
+                self.events.pass_on(Timed { time, event });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns how a rollout has ended: as its last machine has written it; or, where one of them did not come to its end,
+    /// as far as the journal tells.
+    async fn end_elsewhere(&self, plan: &Plan, rollout: String) -> Result<RolledOut, Fault> {
+        let application = &plan.content.application;
+        let tolerated = plan.content.tolerated();
+        let history = self.history(application, &rollout).await?;
+        if let Some(record) = self.rollout(application, &rollout).await? {
+            let finished: Vec<_> = record.targets.into_iter().map(|end| (end.target, end.outcome)).collect();
+            let exit = match record.well {
+                Some(false) => Exit::Failed,
+                _ => Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerated),
+            };
+            return Ok(RolledOut { rollout: Some(rollout), finished, exit, all: None });
+        }
+        let outcomes = history.as_ref().map(|history| history.outcomes.clone()).unwrap_or_default();
+        let begun: BTreeSet<_> = history.iter().flat_map(|history| &history.prepared).map(|one| &one.target).collect();
+        let meant = plan.content.targets.iter().filter(|target| !matches!(target.intent, Intent::Pinned));
+        let finished: Vec<_> = meant
+            .map(|target| {
+                let outcome = outcomes.get(&target.target).cloned().unwrap_or_else(|| {
+                    let hint = format!("`tenantry resume {rollout}` goes on with it");
+                    if begun.contains(&target.target) {
+                        Outcome::Detached(Failure::because("its machine ended before it did").hint(hint))
+                    } else {
+                        Outcome::Skipped(Failure::because("its machine did not come to it").hint(hint))
+                    }
+                });
+                (target.target.clone(), outcome)
+            })
+            .collect();
+        // Without a record nothing is over, whatever the outcomes are.
+        let exit = match Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerated) {
+            Exit::Done | Exit::Tolerated => Exit::Detached,
+            other => other,
+        };
+        Ok(RolledOut { rollout: Some(rollout), finished, exit, all: None })
+    }
+}

@@ -1,0 +1,111 @@
+//! Machines that a state machine starts: `infra/fleet.yaml` as it is, set up and executed by the emulator, with its policies
+//! enforced; the builds are processes that run `buildspec.yml` (`tests/bed/codebuild.py`).
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::accounts::{APPROVER, ORGANIZATION, RELEASER, admin, output, project, taking, taking_command};
+use crate::bed::{Bed, Project, assert_untold, binary};
+
+const THREE: &str = "- name: sandbox\n  account: \"222222222222\"\n\n- name: unicorn\n  account: \"333333333333\"\n\n\
+                     - name: gnome\n  account: \"444444444444\"\n";
+
+/// The static binary, which `make static` builds.
+fn tool() -> PathBuf {
+    let target = binary().parent().and_then(|folder| folder.parent()).unwrap().to_owned();
+    let tool = target.join(format!("{}-unknown-linux-gnu/dist/tenantry", std::env::consts::ARCH));
+    assert!(tool.exists(), "{} is not there: run `make static`", tool.display());
+    tool
+}
+
+/// Accounts, with machines or without, and a plan for production that is approved: its digest.
+fn planned(bed: &Bed, with_machines: bool) -> (Project, String) {
+    let project = project(THREE, ORGANIZATION);
+    admin(bed, &project, &["bootstrap", "tooling", "--yes"]).exits(0);
+    admin(bed, &project, &["bootstrap", "tenant", "--yes"]).exits(0);
+    if with_machines {
+        let tool = tool();
+        admin(bed, &project, &["bootstrap", "fleet", "--yes", "--binary", tool.to_str().unwrap()]).exits(0);
+    }
+    taking("alice", RELEASER, bed, &project, &["deploy", "--outputs-file", "outputs"]).exits(3);
+    let digest = output(&project, "plan-digest");
+    taking("bob", APPROVER, bed, &project, &["approve", &digest]).exits(0);
+    bed.forget();
+    (project, digest)
+}
+
+fn apply(digest: &str) -> [&str; 6] {
+    ["apply", digest, "--engine", "step-functions", "--shards", "4"]
+}
+
+#[test]
+fn machines_execute_a_plan_as_one_rollout() {
+    let bed = Bed::with(&["--empty"]);
+    let (project, digest) = planned(&bed, true);
+    let arguments = [&apply(&digest)[..], &["--output", "json", "--log-format", "plain"]].concat();
+    let done = taking("alice", RELEASER, &bed, &project, &arguments);
+    let builds = bed.builds();
+    for build in &builds {
+        assert_untold(build);
+    }
+    assert_eq!(done.code, 0, "{}\n{}", done.all(), builds.join("\n--- build\n"));
+    let stage = &done.json()["stages"][0];
+    assert_eq!(stage["counts"]["deployed"], 2, "{stage}");
+    assert!(stage["rollout"].as_str().unwrap().contains("-prod-"), "{stage}");
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 2);
+    // By their names, the second and the fourth have a target each, and the others nothing to execute.
+    assert_eq!(builds.len(), 4);
+    assert_eq!(builds.iter().filter(|build| build.contains("has nothing to execute")).count(), 2);
+    for build in &builds {
+        assert!(build.contains("EXPORTED TENANTRY_EXIT_CODE=0"), "{build}");
+    }
+    // What happens there is told here.
+    for target in ["unicorn/eu-west-1", "gnome/eu-west-1"] {
+        assert!(done.stderr.contains(&format!("[{target}] deployed")), "{}", done.stderr);
+    }
+    // Whoever has started it is who the tenants see.
+    assert!(bed.actions("AssumeRole").iter().any(|asked| asked["SourceIdentity"] == "alice"));
+    // A plan is executed once.
+    let again = taking("alice", RELEASER, &bed, &project, &apply(&digest)).exits(4);
+    assert!(again.stderr.contains("used"), "{}", again.stderr);
+}
+
+/// A stop reaches the machines, and the same command goes on.
+#[test]
+fn machines_that_are_stopped_go_on() {
+    let bed = Bed::with(&["--empty", "--delay", "4"]);
+    let (project, digest) = planned(&bed, true);
+    let mut command = taking_command("alice", RELEASER, &bed, &project, &apply(&digest));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for _ in 0..600 {
+        if !bed.actions("ExecuteChangeSet").is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let stopped = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&stopped.stderr).into_owned();
+    assert_eq!(stopped.status.code(), Some(6), "{stderr}");
+    let done = taking("alice", RELEASER, &bed, &project, &[&apply(&digest)[..], &["--wait-for-lock", "3m"]].concat());
+    let builds = bed.builds();
+    assert_eq!(done.code, 0, "{}\n{}", done.all(), builds.join("\n--- build\n"));
+    assert_eq!(bed.actions("ExecuteChangeSet").len(), 2);
+    assert_eq!(builds.len(), 8);
+    let detached = builds.iter().filter(|build| build.contains("EXPORTED TENANTRY_EXIT_CODE=6")).count();
+    assert_eq!(detached, 2, "{}", builds.join("\n--- build\n"));
+}
+
+#[test]
+fn machines_that_are_not_there_are_told_with_what_makes_them() {
+    let bed = Bed::with(&["--empty"]);
+    let (project, digest) = planned(&bed, false);
+    let refused = taking("alice", RELEASER, &bed, &project, &apply(&digest)).exits(2);
+    assert!(refused.stderr.contains("hint: `tenantry bootstrap fleet` makes"), "{}", refused.stderr);
+    let more = ["apply", &digest, "--engine", "step-functions", "--shards", "64"];
+    let more = taking("alice", RELEASER, &bed, &project, &more).exits(2);
+    assert!(more.stderr.contains("64 shards are more than the 50 targets"), "{}", more.stderr);
+    // Nothing was used up.
+    taking("alice", RELEASER, &bed, &project, &["apply", &digest]).exits(0);
+}
