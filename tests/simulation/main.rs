@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tenantry::domain::release::Provenance;
 use tenantry::domain::{
-    ApprovalPolicy, ConcurrencyMode, Digest, Gate, Identity, OnFailure, Outcome, Quota, Release, Rollout, Shard,
+    ApprovalPolicy, ConcurrencyMode, Digest, Exit, Gate, Identity, OnFailure, Outcome, Quota, Release, Rollout, Shard,
     StackOptions, TargetId, TemplateObject, Wave,
 };
 use tenantry::engine::{Engine, Execution, PlanRequest, Recorded, Refusal, RolledOut, Stop, StopHandle};
@@ -270,7 +270,13 @@ async fn play_shards(seed: u64) -> Told {
         Shard::all(of).map(|shard| (shard, fastrand::Rng::with_seed(random.u64(..)))).collect();
     let machines =
         machines.into_iter().map(|(shard, random)| machine(&world, &plan, &request, &targets, shard, random));
-    let ends = futures_util::future::join_all(machines).await;
+    let over = std::cell::Cell::new(false);
+    let machines = async {
+        let ends = futures_util::future::join_all(machines).await;
+        over.set(true);
+        ends
+    };
+    let (ends, ()) = tokio::join!(machines, follower(&world, &plan, of, &over));
     let mut told = Told::default();
     let mut late = BTreeSet::new();
     for end in ends {
@@ -314,6 +320,33 @@ async fn play_shards(seed: u64) -> Told {
         *told.outcomes.entry(outcome.name()).or_default() += 1;
     }
     told
+}
+
+/// Follows the machines, as `apply --engine` does: what it says of a target is so, and it says everything once.
+async fn follower(world: &World, plan: &Plan, of: u32, over: &std::cell::Cell<bool>) {
+    let Process { engine, mut heard, .. } = process(world, 95_000);
+    let followed = engine.follow_elsewhere(plan, of, 0, async || Ok(over.get())).await;
+    let (mut waves, mut finished) = (BTreeSet::new(), BTreeSet::new());
+    while let Ok(event) = heard.try_recv() {
+        match event.event {
+            Event::WaveStarted { wave, .. } => assert!(waves.insert(wave.clone()), "{wave} began twice"),
+            Event::Finished { target, .. } => _ = finished.insert(target),
+            _ => {}
+        }
+    }
+    // A store that fails for long is told, and so is that no machine has begun.
+    let Ok(Some(done)) = followed else { return };
+    let mut ends = BTreeSet::new();
+    for (target, outcome) in &done.finished {
+        assert!(ends.insert(target), "{target} has two outcomes");
+        if matches!(outcome, Outcome::Deployed) {
+            assert_eq!(world.truth(&target.tenant).unwrap().1.as_deref(), Some("t"), "{target} is not {outcome:?}");
+            assert!(finished.contains(target), "nothing was heard of {target}");
+        }
+    }
+    let open = |(_, outcome): &(TargetId, Outcome)| matches!(outcome, Outcome::Skipped(_) | Outcome::Detached(_));
+    let is_over = matches!(done.exit, Exit::Done | Exit::Tolerated);
+    assert!(!is_over || !done.finished.iter().any(open), "{done:?}");
 }
 
 /// Executes a shard until it has ended; tells also which targets were not started since nothing answered.
