@@ -1,4 +1,4 @@
-# What a developer runs, and what CI runs. Nothing has to be installed beforehand but Rust, Python 3 and make:
+# What a developer runs, and what CI runs. Nothing has to be installed beforehand but Rust, Python 3, npm, Chromium and make:
 # the targets fetch what they need into the cache folder, outside of the clone.
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tenantry
@@ -7,6 +7,7 @@ TOOLS := $(CACHE)/tools
 CLI := $(CACHE)/aws-cli
 SAM := $(CACHE)/sam-cli
 LINT := $(CACHE)/lint
+AXE := $(CACHE)/axe
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 AWS_CLI_VERSION := 1.46.3
 SAM_CLI_VERSION := 1.170.0
@@ -15,6 +16,7 @@ CHECKOV_VERSION := 3.3.30
 ZIZMOR_VERSION := 1.32.0
 JSONSCHEMA_VERSION := 0.39.0
 ACTION_VALIDATOR_VERSION := 0.6.0
+AXE_VERSION := 4.14.1
 WORKFLOWS := .github/workflows/*.yml examples/workflows/*.yml
 NEXTEST := 0.9.143
 DENY := 0.20.2
@@ -24,7 +26,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export TENANTRY_BED_PYTHON := $(BED)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: demo ci fmt clippy doc deny lint linters test simulate bench bench-package static bed cli tools schema permissions snapshots claim
+.PHONY: pictures demo ci fmt clippy doc deny lint linters test simulate bench bench-package static bed axe cli tools schema permissions snapshots claim
 .DEFAULT_GOAL := ci
 
 # Run the main job: a release to three accounts of a local AWS, from package to status.
@@ -70,8 +72,12 @@ lint: linters
 	  --skip-check CKV_AWS_115,CKV_AWS_116,CKV_AWS_117 -d examples/$$example || exit 1; done
 
 # Run all unit and integration tests. The tests of the action and the buildspec run the static binary.
-test: bed cli tools static claim
+test: bed axe cli tools static claim
 	cargo nextest run --locked
+
+# Take the README's pictures again, of a rollout to 400 accounts of the fleet server.
+pictures: claim
+	cargo nextest run --locked --run-ignored only -E 'test(pictures)'
 
 # Run the engine against a simulated fleet for as many seeds as wanted; SEED=17 replays one, and tells what happens.
 SEEDS ?= 100000
@@ -107,6 +113,11 @@ cli:
 	@test -f $(SAM)/$(SAM_CLI_VERSION) || { rm -rf $(SAM) && python3 -m venv $(SAM) && \
 		$(SAM)/bin/pip install --quiet --disable-pip-version-check aws-sam-cli==$(SAM_CLI_VERSION) && \
 		touch $(SAM)/$(SAM_CLI_VERSION); }
+
+# Fetch what judges whether a page shuts anybody out.
+axe:
+	@test "$$(cat $(AXE)/.installed 2>/dev/null)" = $(AXE_VERSION) || { rm -rf $(AXE) && mkdir -p $(AXE) && \
+		npm install --silent --prefix $(AXE) axe-core@$(AXE_VERSION) && echo $(AXE_VERSION) >$(AXE)/.installed; }
 
 # Install what checks templates and workflows, unless it is there. action-validator comes from npm.
 LINTERS := cfn-lint==$(CFN_LINT_VERSION) checkov==$(CHECKOV_VERSION) zizmor==$(ZIZMOR_VERSION) check-jsonschema==$(JSONSCHEMA_VERSION)

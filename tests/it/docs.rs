@@ -7,7 +7,9 @@ use std::process::Command;
 use crate::bed::{Bed, Project, Ran, binary, ran, root, tenantry};
 
 /// Commands that other tests run, against accounts that have nothing yet.
-const ELSEWHERE: [(&str, &str, &str); 3] = [
+const ELSEWHERE: [(&str, &str, &str); 5] = [
+    ("docs/scale.md", "tenantry bootstrap fleet", "machines.rs"),
+    ("docs/scale.md", "tenantry apply DIGEST --engine step-functions --shards 4", "machines.rs"),
     ("docs/accounts.md", "tenantry bootstrap tooling", "accounts.rs"),
     ("docs/accounts.md", "tenantry bootstrap tenant", "accounts.rs"),
     ("docs/accounts.md", "tenantry deploy", "accounts.rs"),

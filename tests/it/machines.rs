@@ -36,7 +36,8 @@ fn planned(bed: &Bed, with_machines: bool) -> (Project, String) {
 }
 
 fn apply(digest: &str) -> [&str; 6] {
-    ["apply", digest, "--engine", "step-functions", "--shards", "4"]
+    let words = ["apply", "DIGEST", "--engine", "step-functions", "--shards", "4"];
+    words.map(|word| if word == "DIGEST" { digest } else { word })
 }
 
 #[test]

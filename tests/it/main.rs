@@ -17,6 +17,7 @@ mod notify;
 mod offline;
 mod packaging;
 mod parity;
+mod pictures;
 mod refusals;
 mod releases;
 mod report;

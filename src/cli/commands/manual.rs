@@ -20,7 +20,10 @@ pub fn completions(shell: Shell) -> Result<Exit, CommandError> {
 
 /// Writes the manual's pages into a folder.
 pub fn man(folder: &Path) -> Result<Exit, CommandError> {
-    let unwritable = |error| CommandError::usage(format!("cannot write into {}: {error}", folder.display()));
+    let unwritable = |error| {
+        let error = CommandError::usage(format!("cannot write into {}: {error}", folder.display()));
+        error.hint("name a folder that is there, or can be made")
+    };
     fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Args::command(), folder)).map_err(unwritable)?;
     Ok(Exit::Done)
 }

@@ -45,7 +45,8 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
         Command::Man { folder } => return manual::man(folder),
         Command::Shards { of } => return shards::shards(*of, args.output),
         _ if matches!(args.output, Output::GithubMatrix | Output::CodebuildBatch) => {
-            return Err(CommandError::usage("only `tenantry shards` prints a matrix"));
+            let error = CommandError::usage("only `tenantry shards` prints a matrix");
+            return Err(error.hint("use `--output json` here, or `tenantry shards --of 4 --output github-matrix`"));
         }
         Command::Bootstrap { part: BootstrapPart::Template { part } } => return bootstrap::template(*part),
         Command::Doctor { policy: true, .. } => {

@@ -396,7 +396,7 @@ mod tests {
         "</script><script>alert(1)</script> | `x` @everyone ::error::y ##[add-mask]z https://evil.example \u{1b}[31m";
 
     /// A rollout to so many targets, of which each tenth fails, in its own words where they are hostile.
-    fn chronicle(targets: usize, reason: &str) -> Chronicle {
+    pub(super) fn chronicle(targets: usize, reason: &str) -> Chronicle {
         let names: Vec<String> = (0..targets).map(|number| format!("t{number:05}")).collect();
         let mut plan = plan(
             (0..)

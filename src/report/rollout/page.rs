@@ -277,3 +277,111 @@ fn length(from: Timestamp, to: Timestamp) -> f64 {
 fn time(at: Timestamp) -> Markup {
     html! { time datetime=(at) { (at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()) } }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process::Command;
+    use std::{env, fs};
+
+    use super::super::tests::chronicle;
+    use super::*;
+
+    const SAID: &str = "Resource handler returned message: \"The function's role cannot be assumed\"";
+
+    fn chromium() -> PathBuf {
+        let names = ["chromium", "chromium-browser", "google-chrome"];
+        let path = env::var_os("PATH").unwrap_or_default();
+        let found =
+            env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|one| one.exists());
+        found.expect("there is no Chromium: install it, as by `apt-get install chromium`")
+    }
+
+    /// axe-core, which `make axe` fetches.
+    fn axe() -> String {
+        let home = env::var("HOME").unwrap_or_default();
+        let cache = env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{home}/.cache"));
+        let path = format!("{cache}/tenantry/axe/node_modules/axe-core/axe.min.js");
+        fs::read_to_string(&path).unwrap_or_else(|_| panic!("{path} is not there: run `make axe`"))
+    }
+
+    /// Opens a page, lets scripts do what people do, and returns what came of it.
+    fn in_browser(page: &str, scripts: &[&str], flags: &[&str]) -> Value {
+        let folder = tempfile::tempdir().unwrap();
+        let scripts = scripts.join("</script><script>");
+        fs::write(folder.path().join("page.html"), format!("{page}<script>{scripts}</script>")).unwrap();
+        let output = Command::new(chromium())
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "--window-size=1280,900"])
+            .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+            .args(flags)
+            .arg(format!("file://{}", folder.path().join("page.html").display()))
+            .output()
+            .unwrap();
+        let dom = String::from_utf8_lossy(&output.stdout);
+        let told = dom.split("<pre id=\"told\">").nth(1).and_then(|rest| rest.split("</pre>").next());
+        let told = told
+            .unwrap_or_else(|| panic!("the page has not come to its end: {}", String::from_utf8_lossy(&output.stderr)));
+        let told = told.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+        serde_json::from_str(&told).unwrap()
+    }
+
+    const DRIVER: &str = include_str!("page.test.js");
+
+    #[test]
+    fn people_find_what_they_look_for() {
+        for (targets, failed) in [(2, 0), (400, 40), (10_000, 1000)] {
+            let page = page(&chronicle(targets, SAID));
+            let told = in_browser(&page, &[DRIVER], &[]);
+            let first = targets.min(100);
+            assert_eq!(told["first"], first);
+            assert_eq!(told["all"], format!("{first} of {targets} shown"));
+            let expected: &[&str] = if targets > 3 { &["t00003/eu-west-1"] } else { &[] };
+            assert_eq!(told["found"], json!(expected));
+            assert_eq!(told["nothing"], json!([0, format!("0 of 0 shown, {targets} in all")]));
+            if failed > 0 {
+                let all = format!("{} of {failed} shown, {targets} in all", failed.min(100));
+                assert_eq!(told["failed"], json!([all, true]));
+            }
+            assert_eq!(told["wave"], 1);
+            assert_eq!(told["earliest"], "t00000/eu-west-1");
+            if targets <= WITH_EVENTS || failed > 0 {
+                assert_eq!(told["events"], 6);
+            }
+            // Whoever goes by keyboard goes on at the first of the new rows.
+            assert_eq!(told["more"], if targets > 100 { json!([200, 100]) } else { Value::Null });
+            assert_eq!(told["wide"], false, "nothing is beyond the window's edge");
+        }
+    }
+
+    #[test]
+    fn nobody_is_shut_out() {
+        let page = page(&chronicle(400, SAID));
+        let axe = axe();
+        let look = |page: &str, flags: &[&str]| {
+            in_browser(page, &[&axe, DRIVER], &[&["--virtual-time-budget=60000"], flags].concat())
+        };
+        for (scheme, dark) in [("1", false), ("0", true)] {
+            let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
+            let told = look(&page, &[&scheme]);
+            assert_eq!(told["dark"], dark);
+            assert_eq!(told["violations"], json!([]), "dark: {dark}");
+        }
+        // It would have been noticed.
+        let told = look(&page.replace(" lang=\"en\"", ""), &[]);
+        assert!(told["violations"][0].as_str().unwrap().starts_with("html-has-lang"), "{told}");
+    }
+
+    /// The first rows, and that there are more, are there for whoever lets no script run.
+    #[test]
+    fn the_first_screen_needs_no_script() {
+        let page = page(&chronicle(400, SAID));
+        let without: Vec<&str> = page.split("<script").collect();
+        assert_eq!(without[0].matches("<tr class=\"rolled-back\">").count(), 40);
+        assert_eq!(
+            without[0].matches("<tr class=\"deployed\">").count(),
+            61,
+            "with the one of a wave without a failure"
+        );
+        assert!(without[0].contains("The first 100 of 400 targets"));
+    }
+}
