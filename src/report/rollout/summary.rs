@@ -123,13 +123,14 @@ pub fn in_markdown(chronicle: &Chronicle) -> String {
 /// A Gantt chart: a bar a target where they are few, and otherwise a bar a wave.
 /// Source: <https://mermaid.js.org/syntax/gantt.html>
 fn timeline(chronicle: &Chronicle, executed: &[&Story]) -> String {
-    let mut text = "```mermaid\ngantt\n  dateFormat X\n  axisFormat %H:%M:%S\n".to_owned();
+    // In milliseconds: of seconds (`X`), Mermaid reads beginnings as milliseconds all the same.
+    let mut text = "```mermaid\ngantt\n  dateFormat x\n  axisFormat %H:%M:%S\n  todayMarker off\n".to_owned();
     let times = |story: &Story| {
         let (from, to) = story.time().unwrap_or((chronicle.begun, None));
-        (from.as_second(), to.unwrap_or(chronicle.last).as_second())
+        (from.as_millisecond(), to.unwrap_or(chronicle.last).as_millisecond())
     };
     let bar = |name: &str, bad: bool, (from, to): (i64, i64)| {
-        format!("  {} :{}, {from}, {}\n", bar_name(name), if bad { "crit" } else { "active" }, to.max(from + 1))
+        format!("  {} :{}, {from}, {}\n", bar_name(name), if bad { "crit" } else { "active" }, to.max(from + 1000))
     };
     let mut sorted = executed.to_vec();
     sorted.sort_by_key(|story| (story.wave, times(story)));
@@ -141,7 +142,7 @@ fn timeline(chronicle: &Chronicle, executed: &[&Story]) -> String {
                 text.push_str(&bar(&story.target.to_string(), story.has_failed(), times(story)));
             }
         } else {
-            let end = chronicle.wave_end(of_wave[0].wave as usize).as_second();
+            let end = chronicle.wave_end(of_wave[0].wave as usize).as_millisecond();
             let name = format!("{name}, {}", count(of_wave.len(), "target"));
             text.push_str(&bar(&name, of_wave.iter().any(|story| story.has_failed()), (times(of_wave[0]).0, end)));
         }
