@@ -27,8 +27,12 @@ use measure::{Cost, run};
 use sha2::{Digest as _, Sha256};
 use tenantry::package::Packaging;
 
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs of which the median counts.
-const RUNS: usize = 3;
+const RUNS: usize = 5;
 
 /// What a run has cost, and how many bytes came of it.
 #[derive(Clone, Copy)]
@@ -179,9 +183,9 @@ fn main() {
         here(|| {
             on_all_cores(
                 &bytes,
-                || [7, 6].map(|level| Compressor::new(CompressionLvl::new(level).unwrap())),
-                |[small, large], bytes| {
-                    let compressor = if bytes.len() <= 256 << 10 { small } else { large };
+                || [6, 7].map(|level| Compressor::new(CompressionLvl::new(level).unwrap())),
+                |[most, middle], bytes| {
+                    let compressor = if (128 << 10..512 << 10).contains(&bytes.len()) { middle } else { most };
                     let mut out = vec![0; compressor.deflate_compress_bound(bytes.len())];
                     compressor.deflate_compress(bytes, &mut out).unwrap()
                 },

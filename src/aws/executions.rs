@@ -3,15 +3,15 @@
 use aws_sdk_sfn::types::ExecutionStatus;
 
 use super::{Tooling, fault};
-use crate::domain::{Fault, FaultKind};
+use crate::domain::Fault;
 
-/// An execution of a state machine.
+/// What is known of an execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Execution {
-    /// Its ARN.
-    pub arn: String,
-    /// Its name.
-    pub name: String,
+    /// How it has ended, as its status and why; none while it runs.
+    pub ended: Option<String>,
+    /// What it was started with.
+    pub input: String,
 }
 
 impl Tooling {
@@ -19,51 +19,36 @@ impl Tooling {
         aws_sdk_sfn::Client::new(&self.config)
     }
 
-    /// Starts an execution. Of the same name with the same input there is one, however often it is asked for.
+    /// Starts an execution, and tells whether there was none of that name: no other is started then.
     /// Source: <https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html>
     ///
     /// # Errors
     ///
     /// Returns Step Functions' fault.
-    pub async fn start_execution(&self, machine: &str, name: &str, input: String) -> Result<Execution, Fault> {
+    pub async fn start_execution(&self, machine: &str, name: &str, input: String) -> Result<bool, Fault> {
         let request = self.states().start_execution().state_machine_arn(machine).name(name).input(input);
-        let answer = request.send().await.map_err(|error| fault::read("StartExecution", &error))?;
-        Ok(Execution { arn: answer.execution_arn, name: name.to_owned() })
-    }
-
-    /// Returns an execution that runs, and whose name begins with a text.
-    /// Source: <https://docs.aws.amazon.com/step-functions/latest/apireference/API_ListExecutions.html>
-    ///
-    /// # Errors
-    ///
-    /// Returns Step Functions' fault.
-    pub async fn running_execution(&self, machine: &str, begin: &str) -> Result<Option<Execution>, Fault> {
-        let request =
-            self.states().list_executions().state_machine_arn(machine).status_filter(ExecutionStatus::Running);
-        let mut pages = request.into_paginator().items().send();
-        while let Some(found) = pages.next().await {
-            let found = found.map_err(|error| fault::read("ListExecutions", &error))?;
-            if found.name.starts_with(begin) {
-                return Ok(Some(Execution { arn: found.execution_arn, name: found.name }));
-            }
+        match request.send().await.map_err(|error| fault::read("StartExecution", &error)) {
+            Err(fault) if fault.code == "ExecutionAlreadyExists" => Ok(false),
+            other => other.map(|_| true),
         }
-        Ok(None)
     }
 
-    /// Returns how an execution has ended; none while it runs.
+    /// Returns what is known of an execution; none where there is none, or where it was started a moment ago.
     /// Source: <https://docs.aws.amazon.com/step-functions/latest/apireference/API_DescribeExecution.html>
     ///
     /// # Errors
     ///
     /// Returns Step Functions' fault.
-    pub async fn end_of_execution(&self, arn: &str) -> Result<Option<String>, Fault> {
+    pub async fn execution(&self, arn: &str) -> Result<Option<Execution>, Fault> {
         let answer = self.states().describe_execution().execution_arn(arn).send().await;
-        let answer = answer.map_err(|error| fault::read("DescribeExecution", &error))?;
-        if matches!(answer.status, ExecutionStatus::Running | ExecutionStatus::PendingRedrive) {
-            return Ok(None);
-        }
+        let answer = match answer.map_err(|error| fault::read("DescribeExecution", &error)) {
+            Err(fault) if fault.code == "ExecutionDoesNotExist" => return Ok(None),
+            other => other?,
+        };
+        let runs = matches!(answer.status, ExecutionStatus::Running | ExecutionStatus::PendingRedrive);
         let cause = answer.cause.or(answer.error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        Ok(Some(format!("{}{cause}", answer.status.as_str())))
+        let ended = (!runs).then(|| format!("{}{cause}", answer.status.as_str()));
+        Ok(Some(Execution { ended, input: answer.input.unwrap_or_default() }))
     }
 
     /// Stops an execution, and with it the builds that it has started.
@@ -71,12 +56,9 @@ impl Tooling {
     ///
     /// # Errors
     ///
-    /// Returns Step Functions' fault. One that has ended is no fault.
+    /// Returns Step Functions' fault.
     pub async fn stop_execution(&self, arn: &str, why: &str) -> Result<(), Fault> {
         let answer = self.states().stop_execution().execution_arn(arn).cause(why).send().await;
-        match answer.map_err(|error| fault::read("StopExecution", &error)) {
-            Err(fault) if fault.kind == FaultKind::Invalid => Ok(()),
-            other => other.map(drop),
-        }
+        answer.map(drop).map_err(|error| fault::read("StopExecution", &error))
     }
 }

@@ -317,7 +317,7 @@ pub enum Command {
 
 impl Command {
     /// Tells whether it works with the folder as it is here. What is in the store was built elsewhere, and need not be
-    /// built again for being approved, promoted or looked at.
+    /// built again for being approved, promoted or applied. What live stacks say is covered by the template that is here.
     pub fn packages(&self) -> bool {
         !matches!(
             self,
@@ -328,11 +328,8 @@ impl Command {
                 | Self::Promote { .. }
                 | Self::Rollback { .. }
                 | Self::Releases
-                | Self::Status { .. }
                 | Self::Report { .. }
-                | Self::Recover { .. }
                 | Self::Unlock { .. }
-                | Self::Destroy { .. }
                 | Self::Plan { release: Some(_), .. }
         )
     }

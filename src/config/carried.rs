@@ -4,7 +4,7 @@
 use std::path::{Component, Path};
 use std::{fs, io};
 
-use super::project::{CONFIG, Project};
+use super::project::{CONFIG, Project, is_file_name};
 
 /// The name of the list of tenants, where it has a file.
 const TENANTS: &str = "tenantry-tenants.yaml";
@@ -30,10 +30,15 @@ impl Project {
         let config = self.documents[CONFIG].path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut files = vec![(config.clone(), self.documents[CONFIG].text.clone().into_bytes())];
         let tenants = self.tenants_document();
-        let tenants = (tenants != CONFIG && !self.is_kept()).then(|| {
+        // A list that is a parameter's value is nobody's to keep elsewhere; machines read it themselves.
+        let tenants = (tenants != CONFIG && !self.documents[tenants].is_private).then(|| {
             files.push((TENANTS.to_owned(), self.documents[tenants].text.clone().into_bytes()));
             TENANTS.to_owned()
         });
+        if self.cdk_stack.is_none() && !is_file_name(Path::new(&self.file.template)) {
+            let why = "a template by whose name it is not known to be one cannot be left out: call it .yaml or .json";
+            return Err(io::Error::other(format!("{}: {why}", self.file.template)));
+        }
         if self.cdk_stack.is_some() {
             let inside = Path::new(&self.file.template);
             if !inside.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {

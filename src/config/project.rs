@@ -235,7 +235,7 @@ pub(super) fn read_file(path: &Path) -> Result<(Document, schema::File), Problem
 }
 
 /// Tells whether a path is a template's by its name. What an assembly's stacks are called is told by itself alone.
-fn is_file_name(path: &Path) -> bool {
+pub(super) fn is_file_name(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     ["json", "template", "yaml", "yml"].contains(&extension)
 }
@@ -572,11 +572,17 @@ impl Project {
     }
 
     /// Returns the names of parameters that have a value from the environment somewhere: they are secrets.
-    pub fn secret_parameters(&self) -> BTreeSet<String> {
+    pub fn parameters_of_environment(&self) -> BTreeSet<String> {
         let maps = self.parameter_maps();
         let secret = |(name, value): (&String, &Text)| value.0.contains("{environment.").then(|| name.clone());
-        let no_echo = self.template.no_echo().into_iter();
-        maps.flatten().filter_map(secret).chain(no_echo).collect()
+        maps.flatten().filter_map(secret).collect()
+    }
+
+    /// Returns the names of all parameters that are secrets where the template here is released.
+    pub fn secret_parameters(&self) -> BTreeSet<String> {
+        let mut names = self.parameters_of_environment();
+        names.extend(self.template.no_echo());
+        names
     }
 
     /// Returns the targets of a stage as far as they are known before anything is packaged.

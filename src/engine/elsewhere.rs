@@ -1,6 +1,7 @@
 //! A rollout that other machines execute, heard and followed to its end as if it were executed here.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -8,7 +9,7 @@ use tokio::time::sleep;
 use super::journal::prefix;
 use super::lock::{Lock, lock_key};
 use super::patience::patiently;
-use super::{Engine, RolledOut};
+use super::{Engine, RolledOut, Stop};
 use crate::domain::{Exit, Failure, Fault, Outcome, Tally};
 use crate::event::{Event, Phase, Timed};
 use crate::plan::{Intent, Plan};
@@ -64,18 +65,23 @@ impl Engine {
     }
 
     /// Follows the rollout in which so many machines execute a plan, begun when the stage's lock had the number `before`,
-    /// until `is_over` says that none of them runs any more, or the run is stopped. None where they have begun nothing.
+    /// until `is_over` says that none of them runs any more. None where they have begun nothing. How all of it has ended
+    /// is told only where the machines have written that.
+    ///
+    /// A wish to stop is for whoever says that it is over: what was told until then is still read.
     ///
     /// # Errors
     ///
-    /// Returns a fault of the store that lasts, or that of `is_over`: the machines go on.
-    pub async fn follow_elsewhere(
+    /// Returns a fault of the store, or of `is_over`, that lasts: the machines go on.
+    pub async fn follow_elsewhere<F: Future<Output = Result<bool, Fault>>>(
         &self,
         plan: &Plan,
         of: u32,
         before: u64,
-        is_over: impl AsyncFn() -> Result<bool, Fault>,
+        is_over: impl Fn() -> F,
     ) -> Result<Option<RolledOut>, Fault> {
+        let (_never, stop) = Stop::new();
+        let reader = Self { stop, ..self.clone() };
         let content = &plan.content;
         let changed = content.targets.iter().filter(|target| !target.intent.changes().is_empty()).count();
         self.events.emit(Event::PhaseStarted { phase: Phase::Apply, stage: content.stage.clone(), targets: changed });
@@ -83,23 +89,20 @@ impl Engine {
         let mut heard = Heard::default();
         loop {
             // Asked first, so that what was told before the end is heard.
-            let over = is_over().await?;
+            let over = patiently(&reader.stop, &is_over).await?;
             if rollout.is_none() {
-                rollout = self.begun_elsewhere(plan, of, before).await?;
+                rollout = reader.begun_elsewhere(plan, of, before).await?;
             }
             if let Some(rollout) = &rollout {
-                self.hear_more(plan, rollout, &mut heard).await?;
+                reader.hear_more(plan, rollout, &mut heard).await?;
             }
-            if over || self.stop.is_requested() {
+            if over {
                 break;
             }
-            tokio::select! {
-                () = sleep(LOOK) => {}
-                () = self.stop.requested() => {}
-            }
+            sleep(LOOK).await;
         }
         let Some(rollout) = rollout else { return Ok(None) };
-        let done = self.end_elsewhere(plan, rollout).await?;
+        let done = reader.end_elsewhere(plan, rollout).await?;
         let tally = Tally::of(done.finished.iter().map(|(_, outcome)| outcome));
         self.events.emit(Event::PhaseFinished { phase: Phase::Apply, stage: content.stage.clone(), tally });
         Ok(Some(done))
@@ -153,7 +156,8 @@ impl Engine {
                 Some(false) => Exit::Failed,
                 _ => Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerated),
             };
-            return Ok(RolledOut { rollout: Some(rollout), finished, exit, all: None });
+            let all = Some((finished.clone(), exit));
+            return Ok(RolledOut { rollout: Some(rollout), finished, exit, all });
         }
         let outcomes = history.as_ref().map(|history| history.outcomes.clone()).unwrap_or_default();
         let begun: BTreeSet<_> = history.iter().flat_map(|history| &history.prepared).map(|one| &one.target).collect();

@@ -70,6 +70,23 @@ pub type Parameters = BTreeMap<String, ParameterValue>;
 mod tests {
     use super::*;
 
+    /// CloudFormation takes no template with a null in it, wherever it stands; cfn-lint and the emulator do.
+    #[test]
+    fn no_template_has_a_null() {
+        fn nulls(value: &serde_yaml::Value) -> usize {
+            match value {
+                serde_yaml::Value::Null => 1,
+                serde_yaml::Value::Sequence(list) => list.iter().map(nulls).sum(),
+                serde_yaml::Value::Mapping(map) => map.iter().map(|(_, value)| nulls(value)).sum(),
+                serde_yaml::Value::Tagged(tagged) => nulls(&tagged.value),
+                _ => 0,
+            }
+        }
+        for part in [Part::Tooling, Part::Tenant, Part::Pipeline, Part::Github, Part::Fleet] {
+            assert_eq!(nulls(&serde_yaml::from_str(part.template()).unwrap()), 0, "{}", part.name());
+        }
+    }
+
     /// Source: TemplateBody in <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html>
     #[test]
     fn each_template_fits_into_a_request() {

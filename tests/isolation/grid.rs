@@ -47,7 +47,7 @@ const ZONES: [Zone; 19] = [
     Zone::Record("uses"),
     Zone::Record("digest-key"),
     Zone::Record("finished"),
-    Zone::Record("fleet"),
+    Zone::Fleet,
     Zone::Record("ledger"),
     Zone::Record("locks"),
     Zone::Record("newest-plan"),
@@ -351,7 +351,7 @@ fn tooling(path: &'static str, who: Role, policy: Place, mode: Mode) -> Layer {
         let arn = format!("arn:aws:states:eu-west-1:{account}:stateMachine:{machine}");
         for (action, needed) in [
             ("states:StartExecution", true),
-            ("states:ListExecutions", true),
+            ("states:ListExecutions", false),
             ("states:StartSyncExecution", false),
             ("states:UpdateStateMachine", false),
             ("states:DeleteStateMachine", false),
@@ -643,7 +643,7 @@ fn fleet() -> Layer {
             }));
         };
         for zone in ZONES {
-            let source = builds && zone == Zone::Record("fleet");
+            let source = builds && zone == Zone::Fleet;
             ask(source, "s3:GetObject", object(zone));
             ask(source, "s3:GetObjectVersion", object(zone));
             ask(false, "s3:PutObject", object(zone));

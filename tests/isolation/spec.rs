@@ -13,6 +13,8 @@ pub enum Zone {
     Record(&'static str),
     /// The binary that builds run.
     Tool,
+    /// What machines read when they begin: a configuration.
+    Fleet,
     /// What a pipeline hands from action to action.
     Handed,
     /// Elsewhere.
@@ -27,6 +29,7 @@ impl Zone {
             Self::Record("digest-key") => "tenantry/Shop/digest-key".into(),
             Self::Record(kind) => format!("tenantry/Shop/{kind}/prod/x.json"),
             Self::Tool => "tenantry/tool/0123".into(),
+            Self::Fleet => "tenantry/.fleet/Shop/x.zip".into(),
             Self::Handed => "tenantry-Shop/Built/x".into(),
             Self::Other => "elsewhere/x".into(),
         }
@@ -37,7 +40,7 @@ impl Zone {
     }
 
     fn is_ours(self) -> bool {
-        matches!(self, Self::Shared | Self::Of(_) | Self::Record(_) | Self::Tool)
+        matches!(self, Self::Shared | Self::Of(_) | Self::Record(_) | Self::Tool | Self::Fleet)
     }
 }
 
@@ -88,6 +91,10 @@ pub fn lets(who: Role, action: &str, zone: Zone, how: How) -> bool {
     let is_record = |kind| zone == Zone::Record(kind);
     let here = who.account == TOOLING;
     if writes && !here {
+        return false;
+    }
+    let reads_or_writes = action.starts_with("s3:GetObject") || action.starts_with("s3:PutObject");
+    if zone == Zone::Fleet && reads_or_writes && !who.is_below("release") {
         return false;
     }
     match action {
@@ -153,7 +160,7 @@ pub fn key(who: Role, action: &str, via: Option<&str>, object: Option<Zone>) -> 
 /// Whose own rights reach which objects, whatever the bucket says.
 pub fn objects(path: &str, action: &str, zone: Zone) -> bool {
     let planned = ["digest-key", "newest-plan", "plans", "releases"];
-    let released = ["finished", "fleet", "ledger", "locks", "rollouts", "uses"];
+    let released = ["finished", "ledger", "locks", "rollouts", "uses"];
     match (action, path) {
         ("s3:GetObject" | "s3:PutObject" | "s3:AbortMultipartUpload" | "s3:ListMultipartUploadParts", "tool") => {
             zone == Zone::Tool
@@ -162,6 +169,7 @@ pub fn objects(path: &str, action: &str, zone: Zone) -> bool {
         ("s3:PutObject" | "s3:AbortMultipartUpload" | "s3:ListMultipartUploadParts", "plan" | "release") => {
             match zone {
                 Zone::Shared | Zone::Of(_) => true,
+                Zone::Fleet => path == "release",
                 Zone::Record(kind) => planned.contains(&kind) || (path == "release" && released.contains(&kind)),
                 _ => false,
             }

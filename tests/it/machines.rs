@@ -89,7 +89,9 @@ fn machines_that_are_stopped_go_on() {
     let stopped = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&stopped.stderr).into_owned();
     assert_eq!(stopped.status.code(), Some(6), "{stderr}");
-    let done = taking("alice", RELEASER, &bed, &project, &[&apply(&digest)[..], &["--wait-for-lock", "3m"]].concat());
+    assert!(stderr.contains("the machines' execution: ABORTED"), "{stderr}");
+    assert!(stderr.contains("the same command starts the machines again"), "{stderr}");
+    let done = taking("alice", RELEASER, &bed, &project, &apply(&digest));
     let builds = bed.builds();
     assert_eq!(done.code, 0, "{}\n{}", done.all(), builds.join("\n--- build\n"));
     assert_eq!(bed.actions("ExecuteChangeSet").len(), 2);

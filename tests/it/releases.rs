@@ -63,7 +63,7 @@ fn the_bytes_that_ran_in_dev_are_promoted() {
     assert_eq!(bed.actions("CreateChangeSet").len(), 0);
 }
 
-/// What was built is in the store: who promotes it, or looks at it, has nothing to build.
+/// What was built is in the store: who promotes it has nothing to build.
 #[test]
 fn what_is_in_the_store_is_promoted_where_nothing_was_built() {
     let (bed, project) = (Bed::start(), Project::hello());
@@ -74,8 +74,10 @@ fn what_is_in_the_store_is_promoted_where_nothing_was_built() {
     let prod = approved(&bed, &project, &["promote", release, "--to", "prod"]);
     assert_eq!(prod["release"], dev["release"]);
     assert_eq!(prod["stages"][0]["counts"]["deployed"], 2);
-    let status = tenantry(&bed, &project, &["status"]).exits(0).stdout;
-    assert!(status.contains(release), "{status}");
+    let releases = tenantry(&bed, &project, &["releases"]).exits(0).stdout;
+    assert!(releases.contains("dev 1, prod 2"), "{releases}");
+    let report = tenantry(&bed, &project, &["report", prod["stages"][0]["rollout"].as_str().unwrap()]).exits(0).stdout;
+    assert!(report.contains("2 deployed"), "{report}");
     // A release of what is not there is none.
     let refused = tenantry(&bed, &project, &["package"]).exits(2).stderr;
     assert!(refused.contains("cannot read the template application.yaml: it does not exist"), "{refused}");

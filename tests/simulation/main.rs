@@ -325,7 +325,7 @@ async fn play_shards(seed: u64) -> Told {
 /// Follows the machines, as `apply --engine` does: what it says of a target is so, and it says everything once.
 async fn follower(world: &World, plan: &Plan, of: u32, over: &std::cell::Cell<bool>) {
     let Process { engine, mut heard, .. } = process(world, 95_000);
-    let followed = engine.follow_elsewhere(plan, of, 0, async || Ok(over.get())).await;
+    let followed = engine.follow_elsewhere(plan, of, 0, || async { Ok(over.get()) }).await;
     let (mut waves, mut finished) = (BTreeSet::new(), BTreeSet::new());
     while let Ok(event) = heard.try_recv() {
         match event.event {

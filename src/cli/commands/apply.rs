@@ -148,6 +148,11 @@ async fn run_plan(run: &Run<'_>, digest: Digest, part: Option<Part<'_>>, way: &W
     }
     if let Some(Part::Machines(of)) = part {
         check_shards(&plan, Shard { number: of, of })?;
+        if let Some(end) = machines::follow_running(run, &stage, &plan, of).await? {
+            let mut answer = Answer::new(&subject.release);
+            answer.add(end);
+            return Ok(answer);
+        }
     }
     let request = subject.request(&stage, &scope, plan.content.origin.clone(), &secrets);
     engine.events.emit(Event::Planned { plan: plan.clone() });
@@ -166,7 +171,9 @@ async fn run_plan(run: &Run<'_>, digest: Digest, part: Option<Part<'_>>, way: &W
     if !is_used && let Err(end) = pass_gate(run, &stage, &plan, &secrets, way, tells).await {
         // Another shard may have used the approval just now.
         let is_used = match part {
-            Some(Part::Shard(shard)) => engine.shared_rollout(&plan, shard.of, &secrets).await?.is_some(),
+            Some(Part::Shard(Shard { of, .. }) | Part::Machines(of)) => {
+                engine.shared_rollout(&plan, of, &secrets).await?.is_some()
+            }
             _ => false,
         };
         if !is_used {

@@ -1,15 +1,19 @@
 //! `tenantry apply --engine step-functions`: machines that a state machine starts, followed as one rollout.
 
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::pending;
 use std::io::{Cursor, Write as _};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::time::sleep;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use super::answer::StageEnd;
-use super::stage::concluded;
-use crate::aws::Execution;
+use super::answer::{StageAnswer, StageEnd};
+use super::notify;
+use super::stage::ended;
 use crate::cli::environment::session_text;
 use crate::cli::error::CommandError;
 use crate::cli::workspace::Run;
@@ -20,8 +24,34 @@ use crate::plan::Plan;
 
 /// Digits of the plan's digest in an execution's name, which has 80 characters at most.
 const DIGITS: usize = 40;
+/// Machines wait so long for a lock at least: those of one that was stopped give theirs back, or it runs out.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// Executions of one plan that are looked for.
+const MOST: u32 = 100;
 
-/// Lets so many machines execute a plan, and follows them to the end. Those that execute it already are followed.
+/// An execution of the state machine for a plan. Its name says which plan, on how many machines, and which try it is: so there
+/// is one of each, whoever starts it.
+struct Machines {
+    /// Its ARN.
+    arn: String,
+    /// The number that the stage's lock had before it.
+    before: u64,
+}
+
+/// Follows the machines that execute a plan already, if there are some.
+pub async fn follow_running(
+    run: &Run<'_>,
+    stage: &StageConfig,
+    plan: &Plan,
+    of: u32,
+) -> Result<Option<StageEnd>, CommandError> {
+    match find(run, plan, of).await? {
+        Ok(machines) => follow(run, stage, plan, of, machines).await.map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Lets so many machines execute a plan, and follows them to the end.
 pub async fn roll_out(
     run: &Run<'_>,
     stage: &StageConfig,
@@ -29,80 +59,64 @@ pub async fn roll_out(
     of: u32,
     wait: Duration,
 ) -> Result<StageEnd, CommandError> {
-    let Run { project, engine, tooling, .. } = run;
+    loop {
+        let machines = match find(run, plan, of).await? {
+            Ok(running) => Some(running),
+            Err(number) => start(run, plan, of, number, wait).await?,
+        };
+        match machines {
+            Some(machines) => return follow(run, stage, plan, of, machines).await,
+            // Somebody else has started it this moment.
+            None => sleep(Duration::from_secs(1)).await,
+        }
+    }
+}
+
+fn name(plan: &Plan, of: u32, number: u32) -> String {
+    format!("{}-{of}-{number}", &plan.digest.to_string()[..DIGITS])
+}
+
+/// Returns the ARN of the state machine, or with a name that of an execution.
+fn arn(project: &Project, execution: Option<&str>) -> String {
     let store = &project.store;
-    let machine = format!(
-        "arn:{}:states:{}:{}:stateMachine:tenantry-{}",
-        store.region.partition(),
-        store.region,
-        store.account,
-        project.family
-    );
-    let plan_in_name = plan.digest.to_string()[..DIGITS].to_owned();
-    let known =
-        tooling.running_execution(&machine, &plan_in_name).await.map_err(|fault| of_machines(fault, project))?;
-    let (execution, before) = if let Some(execution) = known {
-        let before = number_before(&execution, plan, of)?;
-        engine.events.notice(format!("machines execute the plan already: {}", execution.arn));
-        (execution, before)
-    } else {
-        let before = engine.lock_number(plan).await?;
-        let name = format!("{plan_in_name}-{of}-{before}-{}", &engine.run[..8]);
-        (start(run, plan, of, wait, &machine, &name).await?, before)
-    };
-    let is_over = async || Ok(tooling.end_of_execution(&execution.arn).await?.is_some());
-    let followed = engine.follow_elsewhere(plan, of, before, is_over).await;
-    if engine.stop.is_requested() {
-        let stopped = tooling.stop_execution(&execution.arn, "whoever has started it was stopped").await;
-        if let Err(fault) = stopped {
-            engine.events.notice(format!("the machines could not be stopped: {fault}"));
-        }
-    }
-    let go_on = "the same command follows the machines again, or starts them again where they were stopped";
-    let followed = followed
-        .map_err(|fault| CommandError::from(fault).exit(Exit::Detached).hint(format!("{go_on}; they go on")))?;
-    match followed {
-        Some(done) => Ok(concluded(run, stage, plan, Ok(done)).await),
-        None if engine.stop.is_requested() => {
-            Ok(concluded(run, stage, plan, Err(Refusal::Halted("the run was stopped"))).await)
-        }
-        None => {
-            let end = tooling.end_of_execution(&execution.arn).await?.unwrap_or_default();
-            let message = format!("no machine has begun to execute the plan; their execution ended: {end}");
-            let hint = format!("their builds say why: log group /tenantry/{}-fleet", project.family);
-            Ok(StageEnd::idle(stage, Some(plan), Exit::Refused, CommandError::usage(message).hint(hint)))
-        }
+    let begin = format!("arn:{}:states:{}:{}", store.region.partition(), store.region, store.account);
+    match execution {
+        None => format!("{begin}:stateMachine:tenantry-{}", project.family),
+        Some(name) => format!("{begin}:execution:tenantry-{}:{name}", project.family),
     }
 }
 
-/// Reads from its name which number the stage's lock had before an execution, where that is one of so many machines.
-fn number_before(execution: &Execution, plan: &Plan, of: u32) -> Result<u64, CommandError> {
-    let refused = |message: String| CommandError::usage(message).exit(Exit::Refused);
-    let [_, machines, before, _] = execution.name.split('-').collect::<Vec<_>>()[..] else {
-        return Err(refused(format!("execution {} was not started by Tenantry", execution.arn)));
-    };
-    if machines != of.to_string() {
-        let error = refused(format!("plan {} is executed by {machines} machines already", plan.digest.short()));
-        return Err(error.hint(format!("follow them with --shards {machines}")));
+/// Returns the execution that runs; or the number of the next one.
+async fn find(run: &Run<'_>, plan: &Plan, of: u32) -> Result<Result<Machines, u32>, CommandError> {
+    for number in 0..MOST {
+        let arn = arn(run.project, Some(&name(plan, of, number)));
+        let found = run.tooling.execution(&arn).await.map_err(|fault| of_machines(fault, run.project))?;
+        let Some(found) = found else { return Ok(Err(number)) };
+        if found.ended.is_none() {
+            let input: Value = serde_json::from_str(&found.input).unwrap_or_default();
+            let before = input["before"].as_u64().unwrap_or_default();
+            run.engine.events.notice(format!("machines execute the plan: {arn}"));
+            return Ok(Ok(Machines { arn, before }));
+        }
     }
-    Ok(before.parse().unwrap_or_default())
+    let error = CommandError::usage(format!("{MOST} executions of this plan have ended without its end"));
+    Err(error.exit(Exit::Refused).hint("plan again"))
 }
 
-/// Starts the machines, with the configuration as it was read here.
+/// Starts the machines, with the configuration as it was read here; none where somebody else has done so.
 async fn start(
     run: &Run<'_>,
     plan: &Plan,
     of: u32,
+    number: u32,
     wait: Duration,
-    machine: &str,
-    name: &str,
-) -> Result<Execution, CommandError> {
+) -> Result<Option<Machines>, CommandError> {
     let Run { project, engine, tooling, environment, .. } = run;
     let asked = project.variables_asked();
     if !asked.is_empty() {
-        let message = format!("parameters have values of this environment, which the machines do not: {asked:?}");
-        let error = CommandError::usage(message);
-        return Err(error.hint(
+        let names = asked.into_iter().collect::<Vec<_>>().join(", ");
+        let message = format!("parameters have values of this environment, which the machines do not have: {names}");
+        return Err(CommandError::usage(message).hint(
             "use a dynamic reference, as {{resolve:secretsmanager:...}}, or run `apply --shard` where the values are",
         ));
     }
@@ -113,9 +127,10 @@ async fn start(
         zip.write_all(bytes)?;
     }
     let zip = zip.finish().map_err(std::io::Error::other)?.into_inner();
-    // By this run's name: a digest of the content would tell who guesses a secret that stands in it that he was right.
-    let key = format!("tenantry/{}/fleet/{name}.zip", project.application);
+    // No application's name begins with a dot. The key tells nothing of the content, in which secrets may stand.
+    let key = format!("tenantry/.fleet/{}/{}.zip", project.application, engine.run);
     engine.store.put_once(&key, zip).await?;
+    let before = engine.lock_number(plan).await?;
     let initiator = environment.initiator.as_deref().or_else(|| engine.by.principal.rsplit('/').next());
     let input = json!({
         "plan": plan.digest,
@@ -124,13 +139,74 @@ async fn start(
         "config": carried.config,
         "tenants": carried.tenants.unwrap_or_default(),
         "stack": project.stack.clone().unwrap_or_default(),
-        "wait": format!("{}s", wait.as_secs()),
+        "wait": format!("{}s", wait.max(PATIENCE).as_secs()),
         "initiator": session_text(initiator.unwrap_or_default()),
+        "before": before,
     });
-    let execution = tooling.start_execution(machine, name, input.to_string()).await;
-    let execution = execution.map_err(|fault| of_machines(fault, project))?;
-    engine.events.notice(format!("{of} machines are started: {}", execution.arn));
-    Ok(execution)
+    let name = name(plan, of, number);
+    let is_new = tooling.start_execution(&arn(project, None), &name, input.to_string()).await;
+    if !is_new.map_err(|fault| of_machines(fault, project))? {
+        return Ok(None);
+    }
+    let arn = arn(project, Some(&name));
+    engine.events.notice(format!("{of} machines are started: {arn}"));
+    Ok(Some(Machines { arn, before }))
+}
+
+/// Follows machines to the end. Where this run is stopped, they are.
+async fn follow(
+    run: &Run<'_>,
+    stage: &StageConfig,
+    plan: &Plan,
+    of: u32,
+    machines: Machines,
+) -> Result<StageEnd, CommandError> {
+    let Run { project, engine, tooling, .. } = run;
+    let Machines { arn, before } = machines;
+    let let_go = Cell::new(false);
+    let stop = async {
+        engine.stop.requested().await;
+        if let Err(fault) = tooling.stop_execution(&arn, "whoever followed it was stopped").await {
+            engine.events.notice(format!("the machines could not be stopped, and go on: {fault}"));
+            let_go.set(true);
+        }
+        pending::<Infallible>().await
+    };
+    let is_over = || async {
+        // One that was started a moment ago may not be known yet.
+        let ended = tooling.execution(&arn).await?.and_then(|execution| execution.ended);
+        Ok(let_go.get() || ended.is_some())
+    };
+    let followed = tokio::select! {
+        followed = engine.follow_elsewhere(plan, of, before, is_over) => followed,
+        never = stop => match never {},
+    };
+    let followed = followed.map_err(|fault| {
+        let error = CommandError::from(fault).exit(Exit::Detached);
+        error.hint("the machines go on: the same command follows them again")
+    })?;
+    let status = async || {
+        let ended = tooling.execution(&arn).await.ok().flatten().and_then(|execution| execution.ended);
+        let ended = ended.unwrap_or_else(|| "it goes on".to_owned());
+        format!("the machines' execution: {ended}; what their builds say: log group /tenantry/{}-fleet", project.family)
+    };
+    let Some(done) = followed else {
+        if engine.stop.is_requested() {
+            return Ok(ended(stage, plan, Err(Refusal::Halted("the run was stopped"))));
+        }
+        let error = CommandError::usage("no machine has begun to execute the plan").hint(status().await);
+        return Ok(StageEnd::idle(stage, Some(plan), Exit::Refused, error));
+    };
+    if let Some((finished, exit)) = &done.all {
+        // Topics are told by the machine that was last; the variables with webhooks are here.
+        let mut answer = StageAnswer::new(&stage.name, Some(plan), *exit, finished.clone());
+        answer.rollout.clone_from(&done.rollout);
+        notify::ended(run, plan, &answer, notify::Whom::Webhooks).await;
+    } else {
+        engine.events.notice(status().await);
+        engine.events.notice("the same command starts the machines again, and they go on");
+    }
+    Ok(ended(stage, plan, Ok(done)))
 }
 
 /// Says what is missing where there is no state machine.

@@ -24,11 +24,20 @@ pub async fn waiting(run: &Run<'_>, plan: &Plan) {
         format!("read it: tenantry report {}", plan.digest),
         format!("approve it: tenantry approve {}", plan.digest),
     ];
-    tell(run, Occasion::Waiting, &content.stage, "a plan waits for approval", lines).await;
+    tell(run, Whom::All, Occasion::Waiting, &content.stage, "a plan waits for approval", lines).await;
+}
+
+/// Who is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    /// All that the configuration names.
+    All,
+    /// Webhooks alone.
+    Webhooks,
 }
 
 /// Tells how a rollout has ended.
-pub async fn ended(run: &Run<'_>, plan: &Plan, stage: &StageAnswer) {
+pub async fn ended(run: &Run<'_>, plan: &Plan, stage: &StageAnswer, whom: Whom) {
     let Some(rollout) = &stage.rollout else { return };
     let well = matches!(stage.exit, Exit::Done | Exit::Tolerated);
     let occasion = if well { Occasion::Finished } else { Occasion::Failed };
@@ -52,11 +61,11 @@ pub async fn ended(run: &Run<'_>, plan: &Plan, stage: &StageAnswer) {
         lines.push(format!("and {more} more causes"));
     }
     lines.push(format!("tenantry report {rollout}"));
-    tell(run, occasion, &plan.content.stage, &stage.counts.to_string(), lines).await;
+    tell(run, whom, occasion, &plan.content.stage, &stage.counts.to_string(), lines).await;
 }
 
 /// Tells everybody who is to be told of something. What tenants' stacks say is untrusted text (safety rule 7).
-async fn tell(run: &Run<'_>, occasion: Occasion, stage: &str, what: &str, lines: Vec<String>) {
+async fn tell(run: &Run<'_>, whom: Whom, occasion: Occasion, stage: &str, what: &str, lines: Vec<String>) {
     let application = &run.project.application;
     let headline = format!("{application} {stage}: {what}");
     let lines: Vec<String> = lines.iter().map(|line| run.console.covered(&clean(line))).collect();
@@ -67,7 +76,8 @@ async fn tell(run: &Run<'_>, occasion: Occasion, stage: &str, what: &str, lines:
         Occasion::Failed => "failed",
     };
     for notify in &run.project.notify {
-        if !notify.on.is_empty() && !notify.on.contains(&occasion) {
+        let is_meant = whom == Whom::All || notify.webhook.is_some();
+        if !is_meant || (!notify.on.is_empty() && !notify.on.contains(&occasion)) {
             continue;
         }
         if let Err(fault) =

@@ -35,7 +35,7 @@ pub async fn concluded(
     if let Some((finished, exit)) = all {
         let mut answer = StageAnswer::new(&stage.name, Some(plan), exit, finished);
         answer.rollout.clone_from(&end.answer.rollout);
-        notify::ended(run, plan, &answer).await;
+        notify::ended(run, plan, &answer, notify::Whom::All).await;
     }
     end
 }

@@ -132,7 +132,8 @@ impl Subject {
 
     /// Returns what covers the secrets of this release's template and of the configuration.
     pub async fn secrets(&self, project: &Project, engine: &Engine) -> Result<Secrets, CommandError> {
-        let mut names = project.secret_parameters();
+        // Whatever template is here: what a plan covers depends on what is released alone.
+        let mut names = project.parameters_of_environment();
         names.extend(self.template.no_echo());
         let values = Masks::new(project.secret_values(&names));
         Ok(Secrets::new(names, values, engine.digest_key(&self.release.application).await?))
