@@ -54,14 +54,17 @@ impl Heard {
 }
 
 impl Engine {
-    /// Returns the number of a stage's lock, which grows with every rollout of it.
+    /// Returns the number that a stage's lock had before so many machines have a plan's, or will have it: it grows with every
+    /// rollout of the stage.
     ///
     /// # Errors
     ///
     /// Returns the store's fault.
-    pub async fn lock_number(&self, plan: &Plan) -> Result<u64, Fault> {
+    pub async fn lock_number(&self, plan: &Plan, of: u32) -> Result<u64, Fault> {
         let key = lock_key(&plan.content.application, &plan.content.stage);
-        Ok(self.record::<Lock>(&key).await?.map_or(0, |lock| lock.fence))
+        let Some(lock) = self.record::<Lock>(&key).await? else { return Ok(0) };
+        let is_theirs = lock.held && lock.shards.is_some_and(|shards| (shards.plan, shards.of) == (plan.digest, of));
+        Ok(lock.fence - u64::from(is_theirs && lock.fence > 0))
     }
 
     /// Follows the rollout in which so many machines execute a plan, begun when the stage's lock had the number `before`,
@@ -150,12 +153,12 @@ impl Engine {
         let application = &plan.content.application;
         let tolerated = plan.content.tolerated();
         let history = self.history(application, &rollout).await?;
-        if let Some(record) = self.rollout(application, &rollout).await? {
+        if let Some(record) = patiently(&self.stop, || self.rollout(application, &rollout)).await? {
             let finished: Vec<_> = record.targets.into_iter().map(|end| (end.target, end.outcome)).collect();
-            let exit = match record.well {
-                Some(false) => Exit::Failed,
-                _ => Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerated),
-            };
+            // An alarm is in no outcome.
+            let known = [Exit::Done, Exit::Failed, Exit::Tolerated, Exit::Detached];
+            let exit = known.into_iter().find(|exit| Some(*exit as u8) == record.exit);
+            let exit = exit.unwrap_or_else(|| Exit::of(finished.iter().map(|(_, outcome)| outcome), tolerated));
             let all = Some((finished.clone(), exit));
             return Ok(RolledOut { rollout: Some(rollout), finished, exit, all });
         }
@@ -165,11 +168,11 @@ impl Engine {
         let finished: Vec<_> = meant
             .map(|target| {
                 let outcome = outcomes.get(&target.target).cloned().unwrap_or_else(|| {
-                    let hint = format!("`tenantry resume {rollout}` goes on with it");
+                    let hint = format!("the same command goes on with it, or `tenantry resume {rollout}`");
                     if begun.contains(&target.target) {
-                        Outcome::Detached(Failure::because("its machine ended before it did").hint(hint))
+                        Outcome::Detached(Failure::because("nothing was heard of its end").hint(hint))
                     } else {
-                        Outcome::Skipped(Failure::because("its machine did not come to it").hint(hint))
+                        Outcome::Skipped(Failure::because("nothing was heard of its beginning").hint(hint))
                     }
                 });
                 (target.target.clone(), outcome)

@@ -35,6 +35,9 @@ pub struct Rollout {
     /// Whether it ended well: done, with no more failures than are tolerated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub well: Option<bool>,
+    /// What the process answered for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<u8>,
     /// How every target ended.
     pub targets: Vec<Ended>,
 }
@@ -103,6 +106,7 @@ impl Engine {
             begun,
             ended: self.events.now(),
             well: Some(matches!(exit, Exit::Done | Exit::Tolerated)),
+            exit: Some(exit as u8),
             targets: finished.iter().map(ended).collect(),
         };
         let keep = async {

@@ -4,9 +4,10 @@
 
 prints the shell script of a buildspec's phases. `run_builds` lets the emulator's Step Functions know
 `codebuild:startBuild.sync`: the build's source is unpacked, its phases are run as a process with the credentials of the
-project's role, and a state machine that is stopped stops it as StopBuild does, by SIGTERM.
+project's role, and a state machine that is stopped stops it by SIGTERM; what StopBuild sends is not documented.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -150,7 +151,8 @@ def run_builds(port):
         answer = stop_own(data)
         with lock:
             for pid in running:
-                os.kill(pid, signal.SIGTERM)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
         return answer
 
     stepfunctions._stop_execution = stop

@@ -1,6 +1,7 @@
 //! Machines that a state machine starts: `infra/fleet.yaml` as it is, set up and executed by the emulator, with its policies
 //! enforced; the builds are processes that run `buildspec.yml` (`tests/bed/codebuild.py`).
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -72,29 +73,40 @@ fn machines_execute_a_plan_as_one_rollout() {
     assert!(again.stderr.contains("used"), "{}", again.stderr);
 }
 
-/// A stop reaches the machines, and the same command goes on.
+/// Whoever follows may be killed, and another one follows; a stop reaches the machines; and the same command goes on.
 #[test]
-fn machines_that_are_stopped_go_on() {
-    let bed = Bed::with(&["--empty", "--delay", "4"]);
+fn machines_are_lost_found_stopped_and_go_on() {
+    let bed = Bed::with(&["--empty", "--delay", "9"]);
     let (project, digest) = planned(&bed, true);
-    let mut command = taking_command("alice", RELEASER, &bed, &project, &apply(&digest));
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begin = || {
+        let mut command = taking_command("alice", RELEASER, &bed, &project, &apply(&digest));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut lost = begin();
     for _ in 0..600 {
-        if !bed.actions("ExecuteChangeSet").is_empty() {
+        if bed.actions("ExecuteChangeSet").len() == 2 {
             break;
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    let stopped = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&stopped.stderr).into_owned();
-    assert_eq!(stopped.status.code(), Some(6), "{stderr}");
-    assert!(stderr.contains("the machines' execution: ABORTED"), "{stderr}");
-    assert!(stderr.contains("the same command starts the machines again"), "{stderr}");
+    lost.kill().unwrap();
+    lost.wait().unwrap();
+
+    let mut found = begin();
+    let mut heard = String::new();
+    let mut lines = BufReader::new(found.stderr.take().unwrap());
+    while !heard.contains("machines execute the plan: ") && lines.read_line(&mut heard).unwrap() > 0 {}
+    assert!(Command::new("kill").arg(found.id().to_string()).status().unwrap().success());
+    lines.read_to_string(&mut heard).unwrap();
+    assert_eq!(found.wait().unwrap().code(), Some(6), "{heard}");
+    assert!(heard.contains("the machines' execution: ABORTED"), "{heard}");
+    assert!(heard.contains("the same command starts the machines again"), "{heard}");
+
     let done = taking("alice", RELEASER, &bed, &project, &apply(&digest));
     let builds = bed.builds();
     assert_eq!(done.code, 0, "{}\n{}", done.all(), builds.join("\n--- build\n"));
     assert_eq!(bed.actions("ExecuteChangeSet").len(), 2);
+    // Four machines twice, and not a third time for whoever found them.
     assert_eq!(builds.len(), 8);
     let detached = builds.iter().filter(|build| build.contains("EXPORTED TENANTRY_EXIT_CODE=6")).count();
     assert_eq!(detached, 2, "{}", builds.join("\n--- build\n"));

@@ -7,7 +7,7 @@ use std::io::{Cursor, Write as _};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -28,6 +28,10 @@ const DIGITS: usize = 40;
 const PATIENCE: Duration = Duration::from_mins(5);
 /// Executions of one plan that are looked for.
 const MOST: u32 = 100;
+/// How often it is looked for one that somebody else has started.
+const TRIES: u32 = 60;
+/// For how long one that was started need not be known.
+const UNKNOWN: Duration = Duration::from_mins(2);
 
 /// An execution of the state machine for a plan. Its name says which plan, on how many machines, and which try it is: so there
 /// is one of each, whoever starts it.
@@ -59,9 +63,10 @@ pub async fn roll_out(
     of: u32,
     wait: Duration,
 ) -> Result<StageEnd, CommandError> {
-    loop {
+    for _ in 0..TRIES {
         let machines = match find(run, plan, of).await? {
             Ok(running) => Some(running),
+            Err(_) if run.engine.stop.is_requested() => break,
             Err(number) => start(run, plan, of, number, wait).await?,
         };
         match machines {
@@ -70,6 +75,10 @@ pub async fn roll_out(
             None => sleep(Duration::from_secs(1)).await,
         }
     }
+    if run.engine.stop.is_requested() {
+        return Ok(ended(stage, plan, Err(Refusal::Halted("the run was stopped"))));
+    }
+    Err(CommandError::usage("machines were started by somebody else, and are not to be seen").exit(Exit::Refused))
 }
 
 fn name(plan: &Plan, of: u32, number: u32) -> String {
@@ -130,7 +139,7 @@ async fn start(
     // No application's name begins with a dot. The key tells nothing of the content, in which secrets may stand.
     let key = format!("tenantry/.fleet/{}/{}.zip", project.application, engine.run);
     engine.store.put_once(&key, zip).await?;
-    let before = engine.lock_number(plan).await?;
+    let before = engine.lock_number(plan, of).await?;
     let initiator = environment.initiator.as_deref().or_else(|| engine.by.principal.rsplit('/').next());
     let input = json!({
         "plan": plan.digest,
@@ -167,15 +176,19 @@ async fn follow(
     let stop = async {
         engine.stop.requested().await;
         if let Err(fault) = tooling.stop_execution(&arn, "whoever followed it was stopped").await {
-            engine.events.notice(format!("the machines could not be stopped, and go on: {fault}"));
+            engine.events.notice(format!("the machines could not be stopped: {fault}"));
             let_go.set(true);
         }
         pending::<Infallible>().await
     };
+    let since = Instant::now();
     let is_over = || async {
+        if let_go.get() {
+            return Ok(true);
+        }
         // One that was started a moment ago may not be known yet.
-        let ended = tooling.execution(&arn).await?.and_then(|execution| execution.ended);
-        Ok(let_go.get() || ended.is_some())
+        let found = tooling.execution(&arn).await?;
+        Ok(found.map_or(since.elapsed() > UNKNOWN, |execution| execution.ended.is_some()))
     };
     let followed = tokio::select! {
         followed = engine.follow_elsewhere(plan, of, before, is_over) => followed,
@@ -190,6 +203,10 @@ async fn follow(
         let ended = ended.unwrap_or_else(|| "it goes on".to_owned());
         format!("the machines' execution: {ended}; what their builds say: log group /tenantry/{}-fleet", project.family)
     };
+    if let_go.get() {
+        let error = CommandError::usage("the machines could not be stopped, and go on").exit(Exit::Detached);
+        return Err(error.hint("the same command follows them again"));
+    }
     let Some(done) = followed else {
         if engine.stop.is_requested() {
             return Ok(ended(stage, plan, Err(Refusal::Halted("the run was stopped"))));
@@ -197,15 +214,15 @@ async fn follow(
         let error = CommandError::usage("no machine has begun to execute the plan").hint(status().await);
         return Ok(StageEnd::idle(stage, Some(plan), Exit::Refused, error));
     };
-    if let Some((finished, exit)) = &done.all {
-        // Topics are told by the machine that was last; the variables with webhooks are here.
-        let mut answer = StageAnswer::new(&stage.name, Some(plan), *exit, finished.clone());
-        answer.rollout.clone_from(&done.rollout);
-        notify::ended(run, plan, &answer, notify::Whom::Webhooks).await;
-    } else {
+    // Topics are told by the machine that was last, if one was; the variables with webhooks are here.
+    let whom = if done.all.is_some() { notify::Whom::Webhooks } else { notify::Whom::All };
+    if done.all.is_none() {
         engine.events.notice(status().await);
         engine.events.notice("the same command starts the machines again, and they go on");
     }
+    let mut answer = StageAnswer::new(&stage.name, Some(plan), done.exit, done.finished.clone());
+    answer.rollout.clone_from(&done.rollout);
+    notify::ended(run, plan, &answer, whom).await;
     Ok(ended(stage, plan, Ok(done)))
 }
 

@@ -553,6 +553,7 @@ mod tests {
             begun: at(0),
             ended: at(seconds),
             well: Some(matches!(outcome, Outcome::Deployed)),
+            exit: None,
             targets: ids
                 .iter()
                 .map(|target| crate::engine::EndedTarget { target: target.clone(), outcome: outcome.clone() })
