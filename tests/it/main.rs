@@ -18,6 +18,7 @@ mod offline;
 mod packaging;
 mod parity;
 mod pictures;
+mod publishing;
 mod refusals;
 mod releases;
 mod report;
