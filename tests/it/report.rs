@@ -25,7 +25,7 @@ fn rollout(bed: &Bed, project: &Project) -> String {
 
 /// Leaves out what is otherwise in every run.
 fn timeless(text: &str) -> String {
-    let times = Regex::new("(?<=time=\")[0-9.]+|(?<=, )[0-9]{10}|\\b[0-9]+s\\b").unwrap();
+    let times = Regex::new("(?<=time=\")[0-9.]+|(?<=, )[0-9]{13}|\\b[0-9]+s\\b").unwrap();
     times.replace_all(text, "0").into_owned()
 }
 

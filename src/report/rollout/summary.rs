@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Cause, Chronicle, Story, named};
+use crate::plan::{Class, Row};
 use crate::report::text::{BAD, DIM, GOOD, clean, count, shorten, span, styled};
 
 /// Causes that are told; the rest is counted.
@@ -13,6 +14,9 @@ const NAMED: usize = 8;
 const BARS: usize = 40;
 /// Notices that are told where it has not ended well.
 const SAID: usize = 5;
+/// Classes of the plan that are told, and resources of each.
+const CLASSES: usize = 10;
+const RESOURCES: usize = 8;
 /// Rows of the table of targets.
 const ROWS: usize = 100;
 
@@ -96,6 +100,7 @@ pub fn in_markdown(chronicle: &Chronicle) -> String {
         text.push_str(&timeline(chronicle, &executed));
         text.push('\n');
     }
+    text.push_str(&planned(&chronicle.classes));
     let _ = write!(
         text,
         "<details><summary>{}</summary>\n\n| target | account | wave | outcome | took | why |\n|---|---|---:|---|---:|---|\n",
@@ -117,6 +122,34 @@ pub fn in_markdown(chronicle: &Chronicle) -> String {
         let _ = writeln!(text, "| and {} | | | | | |", count(targets.len() - ROWS, "more target"));
     }
     text.push_str("\n</details>\n");
+    text
+}
+
+/// What was planned, a row a class.
+fn planned(classes: &[Class]) -> String {
+    if classes.is_empty() {
+        return String::new();
+    }
+    let mut text = "### What was planned\n\n| targets | what | resources | which |\n|---:|---|---|---|\n".to_owned();
+    for class in classes.iter().take(CLASSES) {
+        let resource = |row: &Row| {
+            let risk = if row.endangers_data { ", **data at risk**" } else { "" };
+            let (name, kind) = (shorten(&row.logical_id, 80), shorten(&row.resource_type, 80));
+            format!("{} {} {}{risk}", plain(&row.mark.to_string()), plain(&name), plain(&kind))
+        };
+        let mut resources: Vec<String> = class.rows.iter().take(RESOURCES).map(resource).collect();
+        if class.rows.len() > RESOURCES {
+            resources.push(format!("and {}", count(class.rows.len() - RESOURCES, "more resource")));
+        }
+        let outlier = if class.outlier { ", outlier" } else { "" };
+        let (number, resources) = (class.targets.len(), resources.join("<br>"));
+        let which = plain(&named(&class.targets, NAMED));
+        let _ = writeln!(text, "| {number} | {}{outlier} | {resources} | {which} |", class.intent);
+    }
+    if classes.len() > CLASSES {
+        let _ = writeln!(text, "| | and {} | | |", count(classes.len() - CLASSES, "more distinct plan"));
+    }
+    text.push('\n');
     text
 }
 
