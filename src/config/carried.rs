@@ -35,17 +35,16 @@ impl Project {
             files.push((TENANTS.to_owned(), self.documents[tenants].text.clone().into_bytes()));
             TENANTS.to_owned()
         });
-        if self.cdk_stack.is_none() && !is_file_name(Path::new(&self.file.template)) {
-            let why = "a template by whose name it is not known to be one cannot be left out: call it .yaml or .json";
-            return Err(io::Error::other(format!("{}: {why}", self.file.template)));
-        }
+        let inside = Path::new(&self.file.template);
         if self.cdk_stack.is_some() {
-            let inside = Path::new(&self.file.template);
             if !inside.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
                 let why = format!("{} is not below the configuration's folder", inside.display());
                 return Err(io::Error::other(why));
             }
             descriptions(&self.root.join(inside), &self.file.template, &mut files)?;
+        } else if !is_file_name(inside) {
+            let why = "a template by whose name it is not known to be one cannot be left out: call it .yaml or .json";
+            return Err(io::Error::other(format!("{}: {why}", self.file.template)));
         }
         Ok(Carried { files, config, tenants })
     }

@@ -559,9 +559,7 @@ impl Project {
 
     /// Returns the values of the environment that parameters ask for, also within longer texts.
     fn asked_of_environment(&self) -> impl Iterator<Item = String> {
-        let texts = self.parameter_maps().flat_map(BTreeMap::values);
-        let names = texts.flat_map(|text| text.0.split("{environment.").skip(1));
-        names.filter_map(|rest| self.environment.0.get(rest.split('}').next()?).cloned())
+        self.variables_asked().into_iter().filter_map(|name| self.environment.0.get(name).cloned())
     }
 
     /// Returns the names of the environment's variables that parameters ask for.

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::journal::prefix;
+use super::journal::{is_begun, lines, prefix};
 use super::lock::{Lock, lock_key};
 use super::patience::patiently;
 use super::{Engine, RolledOut, Stop};
 use crate::domain::{Exit, Failure, Fault, Outcome, Tally};
 use crate::event::{Event, Phase, Timed};
-use crate::plan::{Intent, Plan};
+use crate::plan::{Intent, Plan, TargetContent};
 
 /// How often it is looked what has happened.
 const LOOK: Duration = Duration::from_secs(5);
@@ -33,11 +33,7 @@ impl Heard {
         match event {
             Event::WaveStarted { wave, .. } => {
                 let number = plan.content.rollout.waves.iter().position(|policy| policy.name == wave);
-                let is_in_it = |number: usize| {
-                    let targets = plan.content.targets.iter().filter(move |target| target.wave as usize == number);
-                    targets.filter(|target| matches!(target.intent, Intent::Create(_) | Intent::Update(_))).count()
-                };
-                let targets = number.map(is_in_it).unwrap_or_default();
+                let targets = executed(plan).filter(|target| Some(target.wave as usize) == number).count();
                 self.waves.insert(wave.clone()).then_some(Event::WaveStarted { wave, targets })
             }
             Event::Baking { wave, seconds } => {
@@ -53,6 +49,11 @@ impl Heard {
     }
 }
 
+/// Returns the targets in which a plan executes something.
+fn executed(plan: &Plan) -> impl Iterator<Item = &TargetContent> {
+    plan.content.targets.iter().filter(|target| target.intent.is_executable())
+}
+
 impl Engine {
     /// Returns the number that a stage's lock had before so many machines have a plan's, or will have it: it grows with every
     /// rollout of the stage.
@@ -63,7 +64,7 @@ impl Engine {
     pub async fn lock_number(&self, plan: &Plan, of: u32) -> Result<u64, Fault> {
         let key = lock_key(&plan.content.application, &plan.content.stage);
         let Some(lock) = self.record::<Lock>(&key).await? else { return Ok(0) };
-        let is_theirs = lock.held && lock.shards.is_some_and(|shards| (shards.plan, shards.of) == (plan.digest, of));
+        let is_theirs = lock.held && lock.shards.is_some_and(|shards| shards.is_for(plan.digest, of));
         Ok(lock.fence - u64::from(is_theirs && lock.fence > 0))
     }
 
@@ -86,8 +87,8 @@ impl Engine {
         let (_never, stop) = Stop::new();
         let reader = Self { stop, ..self.clone() };
         let content = &plan.content;
-        let changed = content.targets.iter().filter(|target| !target.intent.changes().is_empty()).count();
-        self.events.emit(Event::PhaseStarted { phase: Phase::Apply, stage: content.stage.clone(), targets: changed });
+        let (phase, stage, targets) = (Phase::Apply, content.stage.clone(), executed(plan).count());
+        self.events.emit(Event::PhaseStarted { phase, stage, targets });
         let mut rollout = None;
         let mut heard = Heard::default();
         loop {
@@ -117,10 +118,11 @@ impl Engine {
         let key = lock_key(&content.application, &content.stage);
         let Some(lock) = patiently(&self.stop, || self.record::<Lock>(&key)).await? else { return Ok(None) };
         let is_newer = lock.held || lock.fence > before;
-        let shards = lock.shards.filter(|shards| is_newer && (shards.plan, shards.of) == (plan.digest, of));
+        let shards = lock.shards.filter(|shards| is_newer && shards.is_for(plan.digest, of));
         let Some(shards) = shards else { return Ok(None) };
-        let begun = patiently(&self.stop, || self.history(&content.application, &shards.rollout)).await?;
-        if begun.is_none() {
+        let folder = prefix(&content.application, &shards.rollout);
+        let keys = patiently(&self.stop, || self.store.list(&folder)).await?;
+        if !keys.iter().any(|key| is_begun(key)) {
             return Ok(None);
         }
         let (rollout, plan, fence) = (shards.rollout, plan.digest, lock.fence);
@@ -135,7 +137,7 @@ impl Engine {
         keys.retain(|key| !heard.segments.contains(key));
         let mut told: Vec<Timed> = Vec::new();
         for (key, bytes) in self.segments(keys).await? {
-            told.extend(super::journal::lines(&key, &bytes)?);
+            told.extend(lines(&key, &bytes)?);
             heard.segments.insert(key);
         }
         told.sort_by_key(|one| one.time);
@@ -152,7 +154,6 @@ impl Engine {
     async fn end_elsewhere(&self, plan: &Plan, rollout: String) -> Result<RolledOut, Fault> {
         let application = &plan.content.application;
         let tolerated = plan.content.tolerated();
-        let history = self.history(application, &rollout).await?;
         if let Some(record) = patiently(&self.stop, || self.rollout(application, &rollout)).await? {
             let finished: Vec<_> = record.targets.into_iter().map(|end| (end.target, end.outcome)).collect();
             // An alarm is in no outcome.
@@ -162,6 +163,7 @@ impl Engine {
             let all = Some((finished.clone(), exit));
             return Ok(RolledOut { rollout: Some(rollout), finished, exit, all });
         }
+        let history = self.history(application, &rollout).await?;
         let outcomes = history.as_ref().map(|history| history.outcomes.clone()).unwrap_or_default();
         let begun: BTreeSet<_> = history.iter().flat_map(|history| &history.prepared).map(|one| &one.target).collect();
         let meant = plan.content.targets.iter().filter(|target| !matches!(target.intent, Intent::Pinned));

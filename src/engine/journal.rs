@@ -66,9 +66,14 @@ pub(super) fn prefix(application: &str, rollout: &str) -> String {
     format!("tenantry/{application}/rollouts/{rollout}/")
 }
 
+/// Tells whether a key is that of what was written before anything was executed.
+pub(super) fn is_begun(key: &str) -> bool {
+    key.ends_with("-begun.json")
+}
+
 /// Reads what a segment tells; nothing of one that has no events.
 pub(super) fn lines(key: &str, segment: &[u8]) -> Result<Vec<Timed>, Fault> {
-    if key.ends_with("-begun.json") || key.contains("-again-") {
+    if is_begun(key) || key.contains("-again-") {
         return Ok(Vec::new());
     }
     let line = |line| serde_json::from_slice(line).map_err(|error| unreadable(key, &error));
@@ -278,7 +283,7 @@ impl Engine {
                 prepared.push(serde_json::from_slice(&bytes).map_err(wrong)?);
                 continue;
             }
-            if key.ends_with("-begun.json") {
+            if is_begun(&key) {
                 let begun: Begun = serde_json::from_slice(&bytes).map_err(wrong)?;
                 prepared.extend(begun.prepared);
                 let Begun { plan, stage, at, by, .. } = begun;

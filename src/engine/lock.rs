@@ -60,9 +60,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Tells whether both are for the same.
-    fn is_for(&self, other: &Self) -> bool {
-        (self.plan, self.of) == (other.plan, other.of)
+    /// Tells whether it is held for a plan on so many shards.
+    pub(super) fn is_for(&self, plan: Digest, of: u32) -> bool {
+        (self.plan, self.of) == (plan, of)
     }
 }
 
@@ -277,8 +277,7 @@ impl Engine {
         let key = lock_key(&plan.content.application, &plan.content.stage);
         let lock = self.record::<Lock>(&key).await?.filter(|lock| lock.held);
         let shards = lock.and_then(|lock| lock.shards);
-        let ours = |shards: &Shared| (shards.plan, shards.of) == (plan.digest, of);
-        Ok(shards.filter(ours).map(|shards| shards.rollout))
+        Ok(shards.filter(|shards| shards.is_for(plan.digest, of)).map(|shards| shards.rollout))
     }
 
     fn both_clocks(&self) -> Until {
@@ -394,7 +393,8 @@ impl Engine {
                     let held = Held { key, lock: lock.clone(), version: version.clone(), with_others };
                     return Ok((held, Lease::new(lock.fence, taken_over, asked)));
                 }
-                let is_ours = |shared: &&Shared| lock.shards.as_ref().is_some_and(|shards| shards.is_for(shared));
+                let is_ours =
+                    |shared: &&Shared| lock.shards.as_ref().is_some_and(|shards| shards.is_for(shared.plan, shared.of));
                 if shared.as_ref().is_some_and(is_ours) {
                     let asked = self.both_clocks();
                     let lock = Lock { renewed: self.events.now(), ..lock.clone() };

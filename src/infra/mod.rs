@@ -70,6 +70,8 @@ pub type Parameters = BTreeMap<String, ParameterValue>;
 mod tests {
     use super::*;
 
+    const ALL: [Part; 5] = [Part::Tooling, Part::Tenant, Part::Pipeline, Part::Github, Part::Fleet];
+
     /// CloudFormation takes no template with a null in it, wherever it stands; cfn-lint and the emulator do.
     #[test]
     fn no_template_has_a_null() {
@@ -82,7 +84,7 @@ mod tests {
                 _ => 0,
             }
         }
-        for part in [Part::Tooling, Part::Tenant, Part::Pipeline, Part::Github, Part::Fleet] {
+        for part in ALL {
             assert_eq!(nulls(&serde_yaml::from_str(part.template()).unwrap()), 0, "{}", part.name());
         }
     }
@@ -90,7 +92,7 @@ mod tests {
     /// Source: TemplateBody in <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html>
     #[test]
     fn each_template_fits_into_a_request() {
-        for part in [Part::Tooling, Part::Tenant, Part::Pipeline, Part::Github, Part::Fleet] {
+        for part in ALL {
             assert!(part.template().len() <= 51_200, "{}", part.name());
         }
     }

@@ -18,34 +18,15 @@ use crate::engine::{Execution, History};
 use crate::event::{Event, Events};
 use crate::plan::{Plan, Secrets};
 
-/// Who executes a plan.
-pub enum On {
-    /// This process, all of it.
-    Here,
-    /// This process a part, and others the rest.
-    Shard(Shard),
-    /// So many machines that are started for it.
-    Machines(u32),
-}
-
-impl On {
-    /// Returns what the command line says.
-    pub fn of(shard: Option<Shard>, machines: Option<u32>) -> Self {
-        match (shard, machines) {
-            (Some(shard), _) => Self::Shard(shard),
-            (None, Some(of)) => Self::Machines(of),
-            (None, None) => Self::Here,
-        }
-    }
-}
-
 /// Applies a plan that was made before.
-pub async fn apply(workspace: Workspace, digest: Digest, on: On, way: Way) -> Result<Exit, CommandError> {
-    let part = match on {
-        On::Here => None,
-        On::Shard(shard) => Some(Part::Shard(shard)),
-        On::Machines(of) => Some(Part::Machines(of)),
-    };
+pub async fn apply(
+    workspace: Workspace,
+    digest: Digest,
+    shard: Option<Shard>,
+    machines: Option<u32>,
+    way: Way,
+) -> Result<Exit, CommandError> {
+    let part = shard.map(Part::Shard).or(machines.map(Part::Machines));
     workspace.conduct(async |run| run_plan(run, digest, part, &way).await, |console, answer| answer.give(console)).await
 }
 

@@ -75,10 +75,16 @@ pub async fn roll_out(
             None => sleep(Duration::from_secs(1)).await,
         }
     }
-    if run.engine.stop.is_requested() {
-        return Ok(ended(stage, plan, Err(Refusal::Halted("the run was stopped"))));
+    if let Some(end) = stopped(run, stage, plan) {
+        return Ok(end);
     }
     Err(CommandError::usage("machines were started by somebody else, and are not to be seen").exit(Exit::Refused))
+}
+
+/// Returns how a stage ends in which nothing was begun, where the run was stopped.
+fn stopped(run: &Run<'_>, stage: &StageConfig, plan: &Plan) -> Option<StageEnd> {
+    let halted = || ended(stage, plan, Err(Refusal::Halted("the run was stopped")));
+    run.engine.stop.is_requested().then(halted)
 }
 
 fn name(plan: &Plan, of: u32, number: u32) -> String {
@@ -208,8 +214,8 @@ async fn follow(
         return Err(error.hint("the same command follows them again"));
     }
     let Some(done) = followed else {
-        if engine.stop.is_requested() {
-            return Ok(ended(stage, plan, Err(Refusal::Halted("the run was stopped"))));
+        if let Some(end) = stopped(run, stage, plan) {
+            return Ok(end);
         }
         let error = CommandError::usage("no machine has begun to execute the plan").hint(status().await);
         return Ok(StageEnd::idle(stage, Some(plan), Exit::Refused, error));

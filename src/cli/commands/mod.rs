@@ -83,7 +83,7 @@ pub async fn run(args: Args) -> Result<Exit, CommandError> {
             decide::decide(open().await?, digest, wish).await
         }
         Command::Apply { digest, shard, engine: _, shards, way } => {
-            apply::apply(open().await?, digest, apply::On::of(shard, shards), way).await
+            apply::apply(open().await?, digest, shard, shards, way).await
         }
         Command::Resume { rollout, wait_for_lock } => apply::resume(open().await?, &rollout, wait_for_lock).await,
         Command::Deploy { stage, selectors, way } => {
