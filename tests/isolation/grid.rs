@@ -604,6 +604,56 @@ fn github() -> Layer {
     }
 }
 
+/// Asks whether a service becomes a role, for something of its own.
+fn becomes(cases: &mut Vec<Case>, trust: Place, service: &'static str, source: &str, allowed: bool) {
+    for action in ["sts:AssumeRole", "sts:TagSession"] {
+        let source = source.to_owned();
+        let label = format!("{trust:?} for {service} of {source} {action}");
+        cases.push(Case::new(label, allowed && action == "sts:AssumeRole", move |world| {
+            let context = Context::new().with_string("aws:SourceArn", source.clone());
+            let resource = format!("arn:aws:iam::{TOOLING}:role/x");
+            let request = Request { caller: Caller::Service(service.into()), action, resource, context };
+            request.is_allowed(Decision::Allow, world.document(&trust), TOOLING, Rule::Both)
+        }));
+    }
+}
+
+/// Returns what asks whether somebody may do something by some rights alone.
+fn may(cases: &mut Vec<Case>, who: Role, rights: Place) -> impl FnMut(bool, &'static str, String, Context) {
+    move |allowed, action, resource, context| {
+        cases.push(Case::new(format!("{rights:?} {action} {resource}"), allowed, move |world| {
+            let (resource, context) = (resource.clone(), context.clone());
+            let request = Request { caller: who.caller(), action, resource, context };
+            request.by_identity(&[world.document(&rights)], None) == Decision::Allow
+        }));
+    }
+}
+
+/// What every build does: it writes its log, and reports into a group of its own.
+fn writes(mut ask: impl FnMut(bool, &'static str, String), logs: &[(&str, bool)], reports: &[(&str, bool)]) {
+    for (group, ours) in logs {
+        let stream = format!("arn:aws:logs:eu-west-1:{TOOLING}:log-group:/tenantry/{group}:log-stream:x");
+        for (action, needed) in
+            [("logs:CreateLogStream", true), ("logs:PutLogEvents", true), ("logs:GetLogEvents", false)]
+        {
+            ask(*ours && needed, action, stream.clone());
+        }
+    }
+    for (project, ours) in reports {
+        let group = format!("arn:aws:codebuild:eu-west-1:{TOOLING}:report-group/Shop-{project}-rollouts");
+        for (action, needed) in [
+            ("codebuild:CreateReportGroup", true),
+            ("codebuild:CreateReport", true),
+            ("codebuild:UpdateReport", true),
+            ("codebuild:BatchPutTestCases", true),
+            ("codebuild:DeleteReportGroup", false),
+            ("codebuild:PutResourcePolicy", false),
+        ] {
+            ask(*ours && needed, action, group.clone());
+        }
+    }
+}
+
 /// The machines' roles: who becomes them, and what they may do beside releasing.
 fn fleet() -> Layer {
     let mut cases = Vec::new();
@@ -621,27 +671,12 @@ fn fleet() -> Layer {
         ("lambda.amazonaws.com", project("fleet"), None),
     ];
     for (number, (trust, rights)) in FLEET.into_iter().enumerate() {
-        for (service, source, whose) in sources.clone() {
-            for action in ["sts:AssumeRole", "sts:TagSession"] {
-                let allowed = whose == Some(number) && action == "sts:AssumeRole";
-                let source = source.clone();
-                let label = format!("machines: {trust:?} for {service} of {source} {action}");
-                cases.push(Case::new(label, allowed, move |world| {
-                    let context = Context::new().with_string("aws:SourceArn", source.clone());
-                    let resource = format!("arn:aws:iam::{TOOLING}:role/x");
-                    let request = Request { caller: Caller::Service(service.into()), action, resource, context };
-                    request.is_allowed(Decision::Allow, world.document(&trust), TOOLING, Rule::Both)
-                }));
-            }
+        for (service, source, whose) in &sources {
+            becomes(&mut cases, trust, service, source, *whose == Some(number));
         }
         let (builds, starts) = (number == 0, number == 1);
-        let mut ask = |allowed: bool, action: &'static str, resource: String| {
-            cases.push(Case::new(format!("machines: {rights:?} {action} {resource}"), allowed, move |world| {
-                let (resource, context) = (resource.clone(), who.context());
-                let request = Request { caller: who.caller(), action, resource, context };
-                request.by_identity(&[world.document(&rights)], None) == Decision::Allow
-            }));
-        };
+        let mut may = may(&mut cases, who, rights);
+        let mut ask = |allowed, action, resource| may(allowed, action, resource, who.context());
         for zone in ZONES {
             let source = builds && zone == Zone::Fleet;
             ask(source, "s3:GetObject", object(zone));
@@ -654,25 +689,8 @@ fn fleet() -> Layer {
             ask(ours && builds, "s3:GetBucketLocation", format!("arn:aws:s3:::{bucket}"));
             ask(false, "s3:PutBucketVersioning", format!("arn:aws:s3:::{bucket}"));
         }
-        for (group, ours) in [("/tenantry/Shop-fleet", true), ("/tenantry/Shop", false)] {
-            let stream = format!("arn:aws:logs:eu-west-1:{TOOLING}:log-group:{group}:log-stream:x");
-            for (action, needed) in
-                [("logs:CreateLogStream", true), ("logs:PutLogEvents", true), ("logs:GetLogEvents", false)]
-            {
-                ask(ours && builds && needed, action, stream.clone());
-            }
-        }
+        writes(&mut ask, &[("Shop-fleet", builds), ("Shop", false)], &[("fleet", builds), ("release", false)]);
         for (name, ours) in [("fleet", true), ("release", false)] {
-            let group = format!("arn:aws:codebuild:eu-west-1:{TOOLING}:report-group/Shop-{name}-rollouts");
-            for (action, needed) in [
-                ("codebuild:CreateReportGroup", true),
-                ("codebuild:CreateReport", true),
-                ("codebuild:UpdateReport", true),
-                ("codebuild:BatchPutTestCases", true),
-                ("codebuild:DeleteReportGroup", false),
-            ] {
-                ask(ours && builds && needed, action, group.clone());
-            }
             for (action, needed) in [
                 ("codebuild:StartBuild", true),
                 ("codebuild:StopBuild", true),
@@ -728,29 +746,10 @@ fn pipeline() -> Layer {
         ("lambda.amazonaws.com", project("plan")),
     ];
     for (number, (trust, rights)) in PIPELINE.into_iter().enumerate() {
-        for (place, (service, source)) in sources.clone().into_iter().enumerate() {
-            for action in ["sts:AssumeRole", "sts:TagSession"] {
-                let allowed = place == number && action == "sts:AssumeRole";
-                let source = source.clone();
-                cases.push(Case::new(
-                    format!("pipeline: {trust:?} for {service} of {source} {action}"),
-                    allowed,
-                    move |world| {
-                        let context = Context::new().with_string("aws:SourceArn", source.clone());
-                        let resource = format!("arn:aws:iam::{TOOLING}:role/x");
-                        let request = Request { caller: Caller::Service(service.into()), action, resource, context };
-                        request.is_allowed(Decision::Allow, world.document(&trust), TOOLING, Rule::Both)
-                    },
-                ));
-            }
+        for (place, (service, source)) in sources.iter().enumerate() {
+            becomes(&mut cases, trust, service, source, place == number);
         }
-        let mut ask = |allowed: bool, action: &'static str, resource: String, context: Context| {
-            cases.push(Case::new(format!("pipeline: {rights:?} {action} {resource}"), allowed, move |world| {
-                let request =
-                    Request { caller: who.caller(), action, resource: resource.clone(), context: context.clone() };
-                request.by_identity(&[world.document(&rights)], None) == Decision::Allow
-            }));
-        };
+        let mut ask = may(&mut cases, who, rights);
         let (plans, builds, records, runs) = (number == 0, number < 3, number == 2, number == 3);
         for zone in ZONES {
             let handed = zone == Zone::Handed;
@@ -761,27 +760,10 @@ fn pipeline() -> Layer {
             ask(false, "s3:DeleteObject", object(zone), who.context());
             ask(false, "s3:GetObject", format!("arn:aws:s3:::another-bucket/{}", zone.key()), who.context());
         }
-        for (group, ours) in [("/tenantry/Shop", true), ("/tenantry/Other", false)] {
-            let stream = format!("arn:aws:logs:eu-west-1:{TOOLING}:log-group:{group}:log-stream:x");
-            for (action, needed) in
-                [("logs:CreateLogStream", true), ("logs:PutLogEvents", true), ("logs:GetLogEvents", false)]
-            {
-                ask(ours && builds && needed, action, stream.clone(), who.context());
-            }
-        }
-        for (place, project) in ["plan", "release", "approve", "other"].into_iter().enumerate() {
-            let group = format!("arn:aws:codebuild:eu-west-1:{TOOLING}:report-group/Shop-{project}-rollouts");
-            for (action, needed) in [
-                ("codebuild:CreateReportGroup", true),
-                ("codebuild:CreateReport", true),
-                ("codebuild:UpdateReport", true),
-                ("codebuild:BatchPutTestCases", true),
-                ("codebuild:DeleteReportGroup", false),
-                ("codebuild:PutResourcePolicy", false),
-            ] {
-                ask(builds && place == number && needed, action, group.clone(), who.context());
-            }
-        }
+        let reports = ["plan", "release", "approve", "other"];
+        let reports: Vec<_> = (0..).zip(reports).map(|(place, name)| (name, builds && place == number)).collect();
+        let own = |allowed, action, resource| ask(allowed, action, resource, who.context());
+        writes(own, &[("Shop", builds), ("Other", false)], &reports);
         for (name, ours) in [("tenantry-Shop", true), ("other", false)] {
             let pipeline = format!("arn:aws:codepipeline:eu-west-1:{TOOLING}:{name}");
             ask(ours && records, "codepipeline:ListActionExecutions", pipeline.clone(), who.context());

@@ -32,7 +32,7 @@ pub const ORGANIZATION: &str =
 const TWO: &str = "- name: sandbox\n  account: \"222222222222\"\n\n- name: unicorn\n  account: \"333333333333\"\n";
 
 /// Tenants as a list has them, with accounts from a number on.
-pub fn listed(numbers: Range<u64>, first: u64) -> String {
+fn listed(numbers: Range<u64>, first: u64) -> String {
     let tenant = |number| format!("- name: t{number:03}\n  account: \"{}\"\n", first + number);
     numbers.map(tenant).collect::<Vec<_>>().concat()
 }

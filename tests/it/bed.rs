@@ -262,6 +262,25 @@ pub fn binary() -> PathBuf {
     assert_cmd::cargo::cargo_bin!("tenantry").into()
 }
 
+/// The target folder that the tests were built in.
+pub fn target() -> PathBuf {
+    binary().parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+/// The static binary, where `make static` has put it.
+pub fn static_binary() -> PathBuf {
+    target().join(format!("{}-unknown-linux-gnu/dist/tenantry", std::env::consts::ARCH))
+}
+
+/// What runs workflows, in a folder and with a home that nobody else has.
+pub fn act(folder: &Path, home: &Path) -> Command {
+    fs::create_dir_all(home.join("act")).unwrap();
+    fs::write(home.join("act/actrc"), "").unwrap();
+    let mut act = Command::new(python().with_file_name("act"));
+    act.current_dir(folder).env("XDG_CONFIG_HOME", home).env("XDG_CACHE_HOME", home);
+    act
+}
+
 /// The binary in a project, with nothing of this process's environment but a path.
 pub fn command(project: &Project, bed: Option<&Bed>, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());

@@ -2,23 +2,14 @@
 //! enforced; the builds are processes that run `buildspec.yml` (`tests/bed/codebuild.py`).
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::accounts::{APPROVER, ORGANIZATION, RELEASER, admin, output, project, taking, taking_command};
-use crate::bed::{Bed, Project, assert_untold, binary};
+use crate::bed::{Bed, Project, assert_untold, static_binary};
 
 const THREE: &str = "- name: sandbox\n  account: \"222222222222\"\n\n- name: unicorn\n  account: \"333333333333\"\n\n\
                      - name: gnome\n  account: \"444444444444\"\n";
-
-/// The static binary, which `make static` builds.
-fn tool() -> PathBuf {
-    let target = binary().parent().and_then(|folder| folder.parent()).unwrap().to_owned();
-    let tool = target.join(format!("{}-unknown-linux-gnu/dist/tenantry", std::env::consts::ARCH));
-    assert!(tool.exists(), "{} is not there: run `make static`", tool.display());
-    tool
-}
 
 /// Accounts, with machines or without, and a plan for production that is approved: its digest.
 fn planned(bed: &Bed, with_machines: bool) -> (Project, String) {
@@ -26,7 +17,8 @@ fn planned(bed: &Bed, with_machines: bool) -> (Project, String) {
     admin(bed, &project, &["bootstrap", "tooling", "--yes"]).exits(0);
     admin(bed, &project, &["bootstrap", "tenant", "--yes"]).exits(0);
     if with_machines {
-        let tool = tool();
+        let tool = static_binary();
+        assert!(tool.exists(), "{} is not there: run `make static`", tool.display());
         admin(bed, &project, &["bootstrap", "fleet", "--yes", "--binary", tool.to_str().unwrap()]).exits(0);
     }
     taking("alice", RELEASER, bed, &project, &["deploy", "--outputs-file", "outputs"]).exits(3);

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::bed::{Ran, python, ran, root};
+use crate::bed::{Ran, act, ran, root};
 
 fn git(folder: &Path, arguments: &[&str]) -> String {
     let git = Command::new("git").current_dir(folder).args(arguments).output().unwrap();
@@ -43,14 +43,11 @@ fn release(around: &Path, version: &str) -> Ran {
         fs::create_dir_all(&folder).unwrap();
         folder
     };
-    let (home, kept, programs) = (folder("home"), folder("kept"), folder("programs"));
-    fs::create_dir_all(home.join("act")).unwrap();
-    fs::write(home.join("act/actrc"), "").unwrap();
-    let mut act = Command::new(python().with_file_name("act"));
-    act.current_dir(around.join("repository")).args(["workflow_dispatch", "-W", ".github/workflows/release.yml"]);
+    let (kept, programs) = (folder("kept"), folder("programs"));
+    let mut act = act(&around.join("repository"), &folder("home"));
+    act.args(["workflow_dispatch", "-W", ".github/workflows/release.yml"]);
     act.args(["-P", "ubuntu-24.04=-self-hosted", "-P", "ubuntu-24.04-arm=-self-hosted"]);
     act.args(["--input", &format!("version={version}"), "-s", "GITHUB_TOKEN=ghs_token"]);
-    act.env("XDG_CONFIG_HOME", &home).env("XDG_CACHE_HOME", &home);
     let text = fs::read_to_string(root().join(".github/workflows/release.yml")).unwrap();
     for used in text.lines().filter_map(|line| line.split_once("uses: ")) {
         let reference = used.1.split(" #").next().unwrap();

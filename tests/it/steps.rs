@@ -1,15 +1,10 @@
 //! The GitHub action and the CodeBuild step, executed as they are written.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use crate::bed::{Bed, Project, assert_untold, binary, python, root, tenantry};
-
-/// The target folder that the tests were built in, so that the steps' own build finds its dependencies there.
-fn target() -> PathBuf {
-    binary().parent().and_then(Path::parent).unwrap().to_owned()
-}
+use crate::bed::{Bed, Project, act, assert_untold, binary, python, root, static_binary, target, tenantry};
 
 const WORKFLOW: &str = "
 on: workflow_dispatch
@@ -56,7 +51,7 @@ jobs:
 fn cache(folder: &Path) -> String {
     let text = fs::read_to_string(root().join("action.yml")).unwrap();
     let used = text.lines().find_map(|line| line.trim().strip_prefix("uses: actions/cache@")).unwrap();
-    let built = target().join(format!("{}-unknown-linux-gnu/dist/tenantry", std::env::consts::ARCH));
+    let built = static_binary();
     let script = format!(
         "[ ! -x {0} ] || {{ mkdir -p \"$TO\"; cp {0} \"$TO\"; echo hit=true >>\"$GITHUB_OUTPUT\"; }}",
         built.display()
@@ -81,14 +76,11 @@ fn the_action_plans_in_one_job_and_applies_in_another() {
         WORKFLOW.replace("PROJECT", project.path().to_str().unwrap()).replace("BINARY", binary().to_str().unwrap()),
     )
     .unwrap();
-    fs::create_dir_all(folder.path().join("act")).unwrap();
-    fs::write(folder.path().join("act/actrc"), "").unwrap();
-
     let cache = cache(folder.path());
-    let mut act = Command::new(python().with_file_name("act"));
-    act.current_dir(root()).args(["workflow_dispatch", "-P", "ubuntu-latest=-self-hosted", "-W"]).arg(&workflow);
-    act.env("XDG_CONFIG_HOME", folder.path()).env("XDG_CACHE_HOME", folder.path());
+    let mut act = act(root(), folder.path());
+    act.args(["workflow_dispatch", "-P", "ubuntu-latest=-self-hosted", "-W"]).arg(&workflow);
     act.args(["--local-repository", &cache]);
+    // The action's own build finds its dependencies in the tests' target folder.
     for (name, value) in
         bed.variables().into_iter().chain([("CARGO_TARGET_DIR", target().to_str().unwrap().to_owned())])
     {

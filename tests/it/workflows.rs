@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::approvals::answering;
-use crate::bed::{Bed, Project, Ran, assert_untold, binary, python, ran, root};
+use crate::bed::{Bed, Project, Ran, act, assert_untold, binary, ran, root};
 
 /// The action in the example workflows, to be replaced by the commit of a release.
 const RELEASE: &str = "OWNER/tenantry@0000000000000000000000000000000000000000";
@@ -39,8 +39,6 @@ impl Repository {
             let status = Command::new("git").current_dir(repository.project.path()).args(arguments).status().unwrap();
             assert!(status.success());
         }
-        repository.folder("home/act");
-        fs::write(repository.around.path().join("home/act/actrc"), "").unwrap();
         repository
     }
 
@@ -77,11 +75,9 @@ impl Repository {
     }
 
     fn act(&self, bed: &Bed, action: &Path, workflow: &str, event: &str, more: &[&str]) -> Ran {
-        let home = self.folder("home");
-        let mut act = Command::new(python().with_file_name("act"));
-        act.current_dir(self.project.path()).arg(event).args(["-P", "ubuntu-latest=-self-hosted"]);
+        let mut act = act(self.project.path(), &self.folder("home"));
+        act.arg(event).args(["-P", "ubuntu-latest=-self-hosted"]);
         act.args(["-W", &format!(".github/workflows/{workflow}")]).args(more);
-        act.env("XDG_CONFIG_HOME", &home).env("XDG_CACHE_HOME", &home);
         let text = fs::read_to_string(root().join("examples/workflows").join(workflow)).unwrap();
         let config = root().join("action.yml");
         let used = text + &fs::read_to_string(config).unwrap();
