@@ -169,6 +169,9 @@ pub trait TenantAccount: Send + Sync {
     /// or, without one, in the stack's operations. Such reasons are in no stack event.
     async fn validation_failures(&self, stack: &str, change_set: Option<&str>) -> Result<Vec<StackEvent>, Fault>;
 
+    /// Makes sure that there are credentials for the calls that come; where those are good for a while, nothing is called.
+    async fn renew(&self) -> Result<(), Fault>;
+
     /// Returns when a stack's newest event happened, by CloudFormation's clock.
     async fn newest_event(&self, stack: &str) -> Result<Option<Timestamp>, Fault>;
 

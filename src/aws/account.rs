@@ -16,6 +16,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::request_id::RequestId;
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use super::pool::Within as _;
 use super::session::Session;
@@ -75,9 +76,11 @@ impl Account {
     }
 }
 
-/// Returns the configuration of a call that begins an operation.
-fn soon() -> cfn::config::Builder {
-    cfn::Config::builder().timeout_config(TimeoutConfig::builder().operation_timeout(BEGIN).build())
+/// Makes a call that begins an operation. The bound stands around it: a configuration of its own is built anew each time.
+async fn soon<T, E>(
+    call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+) -> Result<T, SdkError<E, HttpResponse>> {
+    timeout(BEGIN, call).await.unwrap_or_else(|elapsed| Err(SdkError::timeout_error(elapsed)))
 }
 
 /// The change sets of nested stacks: the stack's logical id and the change set's ARN.
@@ -116,7 +119,8 @@ impl Account {
                     answer.status_reason().unwrap_or_default(),
                 );
                 let stack_id = answer.stack_id().unwrap_or_default().to_owned();
-                return Ok(Some((ChangeSet { stack_id, status, changes }, nested)));
+                let created = time(answer.creation_time());
+                return Ok(Some((ChangeSet { stack_id, created, status, changes }, nested)));
             }
         }
     }
@@ -242,17 +246,13 @@ impl TenantAccount for Account {
     }
 
     async fn execute_change_set(&self, stack: &str, name: &str, token: &str) -> Result<(), Fault> {
-        let answer = self
+        let request = self
             .cloudformation
             .execute_change_set()
             .stack_name(stack)
             .change_set_name(name)
-            .client_request_token(token)
-            .customize()
-            .config_override(soon())
-            .send()
-            .within(&self.session)
-            .await;
+            .client_request_token(token);
+        let answer = soon(request.send()).within(&self.session).await;
         answer.map(drop).map_err(|error| self.fault("ExecuteChangeSet", &error))
     }
 
@@ -272,17 +272,13 @@ impl TenantAccount for Account {
     }
 
     async fn delete_stack(&self, stack: &str, role_arn: Option<&str>, token: &str) -> Result<(), Fault> {
-        let answer = self
+        let request = self
             .cloudformation
             .delete_stack()
             .stack_name(stack)
             .set_role_arn(role_arn.map(str::to_owned))
-            .client_request_token(token)
-            .customize()
-            .config_override(soon())
-            .send()
-            .within(&self.session)
-            .await;
+            .client_request_token(token);
+        let answer = soon(request.send()).within(&self.session).await;
         answer.map(drop).map_err(|error| self.fault("DeleteStack", &error))
     }
 
@@ -293,18 +289,14 @@ impl TenantAccount for Account {
         skip: &[String],
         token: &str,
     ) -> Result<(), Fault> {
-        let answer = self
+        let request = self
             .cloudformation
             .continue_update_rollback()
             .stack_name(stack)
             .set_role_arn(role_arn.map(str::to_owned))
             .set_resources_to_skip((!skip.is_empty()).then(|| skip.to_vec()))
-            .client_request_token(token)
-            .customize()
-            .config_override(soon())
-            .send()
-            .within(&self.session)
-            .await;
+            .client_request_token(token);
+        let answer = soon(request.send()).within(&self.session).await;
         answer.map(drop).map_err(|error| self.fault("ContinueUpdateRollback", &error))
     }
 
@@ -465,6 +457,10 @@ impl TenantAccount for Account {
         }
         events.sort_by_key(|event| event.time);
         Ok(events)
+    }
+
+    async fn renew(&self) -> Result<(), Fault> {
+        self.session.renew().await
     }
 
     async fn newest_event(&self, stack: &str) -> Result<Option<Timestamp>, Fault> {

@@ -180,6 +180,15 @@ impl Session {
         }
     }
 
+    /// Renews the credentials where they end soon.
+    pub(super) async fn renew(&self) -> Result<(), Fault> {
+        match &self.credentials {
+            Some(credentials) => credentials.current().await.map(drop),
+            // The SDK renews those of this process.
+            None => Ok(()),
+        }
+    }
+
     /// Returns what bounds the requests in flight in the account.
     pub fn permits(&self) -> &Arc<Semaphore> {
         &self.permits

@@ -1,5 +1,6 @@
 //! What CloudFormation says it would do to one stack.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::stateful::is_stateful;
@@ -10,6 +11,8 @@ use super::stateful::is_stateful;
 pub struct ChangeSet {
     /// ARN of the stack, which exists (as REVIEW_IN_PROGRESS) from the first change set on.
     pub stack_id: String,
+    /// When it was made, by CloudFormation's clock.
+    pub created: Option<Timestamp>,
     /// Where the creation stands, and whether it can be executed.
     pub status: ChangeSetStatus,
     /// What would change, in CloudFormation's order.

@@ -8,7 +8,7 @@ use crate::domain::stack::Settled;
 use crate::domain::{Digest, Fault, Stack, StackStatus};
 use crate::ports::TenantAccount;
 
-/// How many looks a stack has to show that an operation has begun: about eight seconds.
+/// How many looks a stack has to show that an operation has begun: about nine seconds.
 pub(super) const LOOKS: u32 = 8;
 
 /// Returns the token of a plan's operation on a stack: the same plan and the same change set make the same token, so

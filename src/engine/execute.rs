@@ -182,7 +182,7 @@ impl Run {
 
     /// Executes a change set and follows its stack until it is deployed; any other end is an outcome.
     async fn execute(&self, ready: &Ready) -> Result<(), Outcome> {
-        let Ready { target, account, stack_id, change_set, .. } = ready;
+        let Ready { target, account, stack_id, change_set, since, .. } = ready;
         let account = account.as_ref();
         let stop = &self.engine.stop;
         let not_started = |fault: Fault| Outcome::Failed(Failure::because(format!("nothing was executed: {fault}")));
@@ -190,8 +190,8 @@ impl Run {
         let unstarted = |fault: &Fault| Outcome::Skipped(Failure::because(format!("not started: {fault}")));
         let token = token(self.plan.digest, stack_id, change_set);
         let until = Instant::now() + self.plan.content.rollout.deadline;
+        let operation = Operation { stack_id, token: &token, since: *since, until };
         if ready.begun {
-            let operation = Operation { stack_id, token: &token, since: ready.since, until };
             return self.followed(account, target, operation).await;
         }
         if let Some(policy) = self.plan.content.options.stack_policy.as_ref().filter(|_| !ready.creates) {
@@ -200,10 +200,11 @@ impl Run {
             let set = patiently(stop, || account.set_policy(stack_id, &policy)).await;
             set.map_err(|fault| if fault.passes() { unstarted(&fault) } else { not_started(fault) })?;
         }
-        let seen = patiently(stop, || account.newest_event(stack_id)).await;
-        let since = seen.map_err(|fault| if fault.passes() { unstarted(&fault) } else { not_started(fault) })?;
-        let operation = Operation { stack_id, token: &token, since, until };
-        // Reading took time: the run may have been stopped since, or its lock be somebody else's.
+        // A target may have waited for longer than its session lasts. What begins an operation is not the call to find that
+        // out by: whether it was taken is known only after many looks.
+        let renewed = patiently(stop, || account.renew()).await;
+        renewed.map_err(|fault| if fault.passes() { unstarted(&fault) } else { not_started(fault) })?;
+        // That took time: the run may have been stopped since, or its lock be somebody else's.
         if let Some(why) = self.engine.halted() {
             return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
         }

@@ -58,7 +58,7 @@ pub async fn follow(
     let mut history: Vec<StackEvent> = Vec::new();
     let mut last: Option<StackEvent> = None;
     let (mut quiet, mut failed) = (0, 0);
-    let mut pace = Pace::new();
+    let mut pace = Pace::of_a_stack();
     let begun = Instant::now();
     loop {
         // Reads are safe to drop: what is asked once more does no harm.

@@ -13,12 +13,18 @@ pub struct Pace {
 
 impl Pace {
     const FIRST: Duration = Duration::from_millis(250);
+    const FIRST_OF_A_STACK: Duration = Duration::from_millis(750);
     const SOON: Duration = Duration::from_millis(1500);
     const LATER: Duration = Duration::from_secs(5);
 
     /// Starts with the shortest pause.
     pub fn new() -> Self {
         Self { next: Self::FIRST, begun: Instant::now() }
+    }
+
+    /// Starts as an operation on a stack does, which is never over at once.
+    pub fn of_a_stack() -> Self {
+        Self { next: Self::FIRST_OF_A_STACK, ..Self::new() }
     }
 
     /// Makes the next pause at least a long one: somebody has asked for fewer requests.
@@ -31,7 +37,7 @@ impl Pace {
         sleep(self.next.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
         // The pause after a slow one is an ordinary one again.
         let longest = if self.begun.elapsed() < Duration::from_mins(1) { Self::SOON } else { Self::LATER };
-        self.next = longest.min(self.next.mul_f64(1.5));
+        self.next = longest.min(self.next * 2);
     }
 }
 
@@ -43,7 +49,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ends_are_known_soon_and_looks_are_few() {
         let mut ends = vec![];
-        let mut pace = Pace::new();
+        let mut pace = Pace::of_a_stack();
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_hours(1) {
             pace.pause().await;

@@ -46,7 +46,7 @@ pub struct Ready {
     pub ours: bool,
     /// Whether it was executed by an interrupted run, and is only to be followed.
     pub begun: bool,
-    /// From when on its events are of interest, where it was begun.
+    /// From when on its events are of interest, by CloudFormation's clock; all are where that is not known.
     pub since: Option<Timestamp>,
     /// Whether it has had all tries that it may have.
     pub last_try: bool,
@@ -393,23 +393,23 @@ impl Attempt {
             Err(failure) => return Tried { target, result: Err(Outcome::Failed(failure)) },
         };
         let (ours, created) = change_set(account.as_ref(), &request, stop).await;
-        if let Ok(Created::Ready { stack_id, changes }) = created {
+        if let Ok(Created::Ready(found)) = created {
             Progress::new(&target.id, State::Planning, events).take(Step::Ready);
             let (change_set, creates) = (request.name, request.creates);
             let protected = stack.is_some_and(|stack| stack.protected);
             let ready = Ready {
                 target: target.clone(),
                 account,
-                stack_id,
+                since: since(&found),
+                stack_id: found.stack_id,
                 change_set,
                 creates,
                 ours,
                 begun: false,
-                since: None,
                 last_try: false,
                 protected,
             };
-            return Tried { target, result: Ok(Planned::Ready(Box::new(ready), changes)) };
+            return Tried { target, result: Ok(Planned::Ready(Box::new(ready), found.changes)) };
         }
         if ours && created.is_err() {
             // What is still being created cannot be deleted. What was asked to stop still tidies up.
@@ -562,8 +562,14 @@ impl Probe<'_> {
     }
 }
 
+/// From when on a stack's events may be those of a change set's execution. No event of it is older than the change set;
+/// a little earlier costs nothing, whatever clocks there are within CloudFormation.
+pub(super) fn since(change_set: &ChangeSet) -> Option<Timestamp> {
+    change_set.created.and_then(|created| created.checked_sub(Duration::from_secs(10)).ok())
+}
+
 enum Created {
-    Ready { stack_id: String, changes: Vec<Change> },
+    Ready(ChangeSet),
     NoChanges,
 }
 
@@ -598,7 +604,7 @@ async fn change_set(
         };
         match found.status {
             ChangeSetStatus::Ready => {
-                return (ours, Ok(Created::Ready { stack_id: found.stack_id, changes: found.changes }));
+                return (ours, Ok(Created::Ready(found)));
             }
             // A change set without changes is of no use to anybody.
             ChangeSetStatus::NoChanges => return (true, Ok(Created::NoChanges)),

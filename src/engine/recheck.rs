@@ -7,7 +7,7 @@ use super::Engine;
 use super::access::Entered;
 use super::patience::patiently;
 use super::plan::{
-    Attempt, Looked, PlanRequest, Planned, Planning, Ready, Tried, WAIT_BRIEFLY, in_use, left_out, look, version,
+    Attempt, Looked, PlanRequest, Planned, Planning, Ready, Tried, WAIT_BRIEFLY, in_use, left_out, look, since, version,
 };
 use super::window::{self, Flow};
 use crate::domain::{ChangeSetStatus, Failure, Fault, Outcome, Stack, Target, TargetId};
@@ -131,13 +131,13 @@ impl Attempt {
         let ready = Ready {
             target: target.clone(),
             account: account.clone(),
+            since: since(&found),
             stack_id: found.stack_id,
             change_set: request.name,
             creates: request.creates,
             // Another plan may have taken up the same change set: nothing is deleted here.
             ours: false,
             begun: false,
-            since: None,
             last_try: false,
             protected: stack.is_some_and(|stack| stack.protected),
         };

@@ -317,7 +317,7 @@ async fn throttled_and_expired_reads_never_decide_an_outcome() {
 /// Credentials that cannot be renewed for a while pause a target, before its execution and during it.
 #[tokio::test(start_paused = true)]
 async fn a_failed_renewal_pauses_a_target_and_decides_nothing() {
-    for (operation, times) in [("NewestEvent", 100), ("DescribeStackEvents", 1000)] {
+    for (operation, times) in [("AssumeRole", 100), ("DescribeStackEvents", 1000)] {
         let faults = vec![(operation, FaultKind::Credentials); times];
         let fleet = Fleet::new([("a", script(|s| s.faults = faults))]);
         let finished = released(&fleet, rollout(1, 0)).await;

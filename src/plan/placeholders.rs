@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use fancy_regex::Regex;
 
 use super::TargetContent;
@@ -52,7 +52,9 @@ impl Placeholders {
                 names.push(name);
             }
         }
-        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values).ok();
+        // Little is searched with each, so that it has to be built soon.
+        let kind = Some(AhoCorasickKind::NoncontiguousNFA);
+        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).kind(kind).build(&values).ok();
         Self { search, names }
     }
 

@@ -406,7 +406,8 @@ impl TenantAccount for Account {
             if stack.change_sets.contains_key(&request.name) {
                 return Err(Fault::new(FaultKind::Conflict, "CreateChangeSet", "it exists"));
             }
-            let change_set = ChangeSet { stack_id: stack.id.clone(), status, changes: vec![change] };
+            let created = Some(clock);
+            let change_set = ChangeSet { stack_id: stack.id.clone(), created, status, changes: vec![change] };
             stack.change_sets.insert(request.name.clone(), change_set);
             Ok(())
         };
@@ -542,6 +543,10 @@ impl TenantAccount for Account {
 
     async fn validation_failures(&self, _: &str, _: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
         Ok(Vec::new())
+    }
+
+    async fn renew(&self) -> Result<(), Fault> {
+        self.world.call(&self.tenant, "AssumeRole", |_| Ok(())).await
     }
 
     async fn newest_event(&self, stack_id: &str) -> Result<Option<Timestamp>, Fault> {
