@@ -21,6 +21,11 @@ WORKFLOWS := .github/workflows/*.yml examples/workflows/*.yml
 NEXTEST := 0.9.143
 DENY := 0.20.2
 
+# Graviton's kernels come with pages of 4 and of 64 KiB, and an allocator that knows the larger ones works with both.
+ifneq (,$(filter aarch64-%,$(HOST)))
+export JEMALLOC_SYS_WITH_LG_PAGE := 16
+endif
+
 # A target folder outside of the clone: a fresh clone compiles its own crate and no dependency again.
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export TENANTRY_BED_PYTHON := $(BED)/bin/python

@@ -18,8 +18,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use aws_config::BehaviorVersion;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use fleet::{Fleet, Weather, account, project, tenant};
 use measure::{Cost, run};
+
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Requests that are in flight at most: the tool's own bound, and the concurrency of the rollouts measured.
 const IN_FLIGHT: usize = 256;
@@ -99,6 +106,45 @@ fn rollout(tenants: usize, path: &mut Option<(Duration, Duration)>) -> f64 {
     cpu
 }
 
+/// Tells the process that it is to make calls with the SDK, and how many.
+const CALLS: &str = "BENCH_CALLS";
+
+/// What a call costs with the SDK and nothing else: one client in one tenant's account, as many requests in flight.
+fn sdk_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    project(folder.path(), 1, "");
+    let fleet = Fleet::start(weather());
+    release(&fleet, folder.path());
+    let calls = 40 * IN_FLIGHT;
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env_clear().envs(fleet.variables()).env(CALLS, calls.to_string());
+    let cost = run(command);
+    println!("\nThe SDK alone: {:.0} us of CPU a call (DescribeStacks).", cost.cpu.as_secs_f64() * 1e6 / calls as f64);
+}
+
+async fn make_calls(calls: usize) {
+    let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let role = format!("arn:aws:iam::{}:role/CodePipelineCrossAccountRole", account(0));
+    let role = aws_sdk_sts::Client::new(&config).assume_role().role_arn(role).role_session_name("bench");
+    let session = role.send().await.unwrap().credentials.unwrap();
+    let credentials =
+        Credentials::new(session.access_key_id, session.secret_access_key, Some(session.session_token), None, "bench");
+    let config = config.to_builder().credentials_provider(SharedCredentialsProvider::new(credentials)).build();
+    let client = aws_sdk_cloudformation::Client::new(&config);
+    let stack = format!("app-{}", tenant(0));
+    let looks = (0..IN_FLIGHT).map(|_| {
+        let (client, stack) = (client.clone(), stack.clone());
+        tokio::spawn(async move {
+            for _ in 0..calls / IN_FLIGHT {
+                client.describe_stacks().stack_name(&stack).send().await.unwrap();
+            }
+        })
+    });
+    for look in looks.collect::<Vec<_>>() {
+        look.await.unwrap();
+    }
+}
+
 /// The same by assuming each role and running `aws cloudformation deploy`, sixteen at a time. Returns CPU a tenant in
 /// milliseconds.
 fn loop_over_the_cli(aws: &str, tenants: usize) -> f64 {
@@ -140,6 +186,10 @@ fn throttled(tenants: usize) {
 }
 
 fn main() {
+    if let Some(calls) = std::env::var(CALLS).ok().and_then(|calls| calls.parse().ok()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(make_calls(calls));
+    }
     let sizes: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     let sizes = if sizes.is_empty() { vec![10, 100, 1000, 10_000] } else { sizes };
     start();
@@ -150,6 +200,7 @@ fn main() {
     let mut path = None;
     rollout(1, &mut path);
     let cpu: Vec<f64> = sizes.iter().map(|tenants| rollout(*tenants, &mut path)).collect();
+    sdk_alone();
     if sizes.contains(&100) {
         throttled(100);
     }

@@ -1,8 +1,8 @@
 //! What packaging costs, side by side in one run: this binary, the AWS CLI, `zip -r -6`, and the bare work that cannot be
 //! spared (deflating all bytes on all cores; reading and hashing them).
 //!
-//! The tree is the AWS CLI's own installation: some 10,000 files from a registry, among them large ones and many that do
-//! not compress. Both programs upload to the fleet server of the tests, over HTTP on this machine.
+//! The tree is the AWS CLI's own installation: some 10,000 files from a registry, descriptions of services in JSON, Python,
+//! and small texts. Both programs upload to the fleet server of the tests, over HTTP on this machine.
 //!
 //! `make bench-package`; TENANTRY names the binary, AWS_CLI the `aws` program in its virtual environment.
 
@@ -29,10 +29,10 @@ use tenantry::package::Packaging;
 
 /// As the binary has it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Runs of which the median counts.
-const RUNS: usize = 5;
+/// Rounds of which the medians count.
+const ROUNDS: usize = 7;
 
 /// What a run has cost, and how many bytes came of it.
 #[derive(Clone, Copy)]
@@ -42,11 +42,36 @@ struct Result {
     size: usize,
 }
 
-/// Returns the run of median wall time.
-fn median(mut run: impl FnMut() -> Result) -> Result {
-    let mut costs: Vec<Result> = (0..RUNS).map(|_| run()).collect();
-    costs.sort_by_key(|cost| cost.wall);
-    costs[RUNS / 2]
+/// What is compared.
+#[derive(Default)]
+struct Contest<'a>(Vec<(String, Box<dyn FnMut() -> Result + 'a>)>);
+
+impl<'a> Contest<'a> {
+    fn with(mut self, name: impl Into<String>, run: impl FnMut() -> Result + 'a) -> Self {
+        self.0.push((name.into(), Box::new(run)));
+        self
+    }
+
+    /// Runs each once a round, so that what else the machine does hits all of them alike, and prints the runs of median
+    /// wall time.
+    fn hold(mut self) {
+        let mut costs: Vec<Vec<Result>> = vec![Vec::new(); self.0.len()];
+        for _ in 0..ROUNDS {
+            for ((_, run), costs) in self.0.iter_mut().zip(&mut costs) {
+                costs.push(run());
+            }
+        }
+        println!("\n| what | wall | wall / first row | peak memory | result |\n|---|---|---|---|---|");
+        let mut first = None;
+        for ((name, _), mut costs) in self.0.into_iter().zip(costs) {
+            costs.sort_by_key(|cost| cost.wall);
+            let cost = costs[ROUNDS / 2];
+            let ratio = cost.wall.as_secs_f64() / first.get_or_insert(cost).wall.as_secs_f64();
+            let memory = if cost.memory == 0 { "-".to_owned() } else { format!("{:.0} MB", cost.memory as f64 / 1e6) };
+            let (wall, size) = (cost.wall.as_secs_f64(), cost.size as f64 / 1e6);
+            println!("| {name} | {wall:.2} s | {ratio:.2} | {memory} | {size:.2} MB |");
+        }
+    }
 }
 
 fn process(command: Command, size: impl FnOnce() -> usize) -> Result {
@@ -134,20 +159,6 @@ fn zip(folder: &Path, what: &str) -> Result {
     cost
 }
 
-fn row(name: &str, cost: Result, base: Result) {
-    let memory = if cost.memory == 0 { "-".to_owned() } else { format!("{:.0} MB", cost.memory as f64 / 1e6) };
-    println!(
-        "| {name} | {:.2} s | {:.2} | {memory} | {:.2} MB |",
-        cost.wall.as_secs_f64(),
-        cost.wall.as_secs_f64() / base.wall.as_secs_f64(),
-        cost.size as f64 / 1e6
-    );
-}
-
-fn header() {
-    println!("\n| what | wall | wall / first row | peak memory | result |\n|---|---|---|---|---|");
-}
-
 fn main() {
     let aws_cli = PathBuf::from(std::env::var("AWS_CLI").unwrap());
     let library = fs::read_dir(aws_cli.ancestors().nth(2).unwrap().join("lib")).unwrap().next().unwrap().unwrap();
@@ -156,96 +167,84 @@ fn main() {
     let copied = Command::new("cp").arg("-rL").arg(library.path().join("site-packages")).arg(&tree).status().unwrap();
     assert!(copied.success());
     let all = files(&tree);
-    let total: u64 = all.iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    let bytes: Vec<Vec<u8>> = all.iter().map(|path| fs::read(path).unwrap()).collect();
+    let total: usize = bytes.iter().map(Vec::len).sum();
     println!("{} files, {:.0} MB, {} cores", all.len(), total as f64 / 1e6, threads());
     project(folder.path(), "tree");
-
-    // The tree.
-    let fresh = || Fleet::start(Weather::default());
-    let ours = median(|| tenantry(folder.path(), &fresh(), None));
-    let theirs = median(|| aws(folder.path(), &fresh()));
-    let zipped = median(|| zip(folder.path(), "tree"));
-    let again = again(folder.path(), &all);
-    let one = tempfile::tempdir().unwrap();
-    fs::create_dir(one.path().join("one")).unwrap();
-    for path in &all {
-        let file = fs::File::options().create(true).append(true).open(one.path().join("one/binary"));
-        std::io::copy(&mut fs::File::open(path).unwrap(), &mut file.unwrap()).unwrap();
-    }
-    project(one.path(), "one");
-    let large = median(|| tenantry(one.path(), &fresh(), None));
-    let large_zipped = median(|| zip(one.path(), "one"));
-
-    // What is measured within this process comes last: a child's peak memory counts what its parent had.
-    let alone = median(|| here(|| Packaging::default().package(&tree, &[], &[]).unwrap().bytes.len()));
-    let bytes: Vec<Vec<u8>> = all.iter().map(|path| fs::read(path).unwrap()).collect();
-    let deflate = median(|| {
-        here(|| {
-            on_all_cores(
-                &bytes,
-                || [6, 7].map(|level| Compressor::new(CompressionLvl::new(level).unwrap())),
-                |[most, middle], bytes| {
-                    let compressor = if (128 << 10..512 << 10).contains(&bytes.len()) { middle } else { most };
-                    let mut out = vec![0; compressor.deflate_compress_bound(bytes.len())];
-                    compressor.deflate_compress(bytes, &mut out).unwrap()
-                },
-            )
-        })
-    });
-    header();
-    row("tenantry package", ours, ours);
-    row("aws cloudformation package", theirs, ours);
-    row("zip -r -6 (no upload)", zipped, ours);
-    row("nothing but deflate, on all cores", deflate, ours);
-
-    row("the zip alone, within a process", alone, ours);
-
-    header();
-    let [again, theirs_again, hash] = again;
-    row("tenantry package --cache, nothing changed", again, again);
-    row("aws cloudformation package, nothing changed", theirs_again, again);
-    row("nothing but listing, reading and hashing", hash, again);
-
-    let binary: Vec<u8> = bytes.concat();
-    drop(bytes);
-    let blocks: Vec<&[u8]> = binary.chunks(1 << 20).collect();
-    let pigz = median(|| {
-        here(|| {
-            on_all_cores(
-                &blocks,
-                || (),
-                |(), block| {
-                    let mut out = Vec::with_capacity(block.len() + 1024);
-                    let mut stream = Compress::new(Compression::new(6), false);
-                    stream.compress_vec(block, &mut out, FlushCompress::Finish).unwrap();
-                    out.len()
-                },
-            )
-        })
-    });
-    header();
-    row(&format!("tenantry package of one file of {:.0} MB", binary.len() as f64 / 1e6), large, large);
-    row("nothing but blocks of 1 MiB by zlib-rs, on all cores", pigz, large);
-    row("zip -r -6 (no upload)", large_zipped, large);
+    whole(folder.path(), &tree, &bytes);
+    again(folder.path(), &all);
+    one_file(&bytes.concat());
 }
 
-/// Measures a second run with nothing changed: ours, the AWS CLI's, and what cannot be spared.
-fn again(folder: &Path, all: &[PathBuf]) -> [Result; 3] {
-    let (cache, fleet) = (folder.join("cache"), Fleet::start(Weather::default()));
-    tenantry(folder, &fleet, Some(&cache));
-    let ours = median(|| tenantry(folder, &fleet, Some(&cache)));
-    let hash = median(|| {
-        here(|| {
-            assert_eq!(files(&folder.join("tree")).len(), all.len());
-            on_all_cores(all, Vec::new, |buffer: &mut Vec<u8>, path| {
-                buffer.clear();
-                std::io::Read::read_to_end(&mut fs::File::open(path).unwrap(), buffer).unwrap();
-                usize::from(Sha256::digest(&buffer)[0])
-            });
-            0
+fn fresh() -> Fleet {
+    Fleet::start(Weather::default())
+}
+
+/// The tree as it is.
+fn whole(folder: &Path, tree: &Path, bytes: &[Vec<u8>]) {
+    let deflate = || {
+        let levels = || [6, 7].map(|level| Compressor::new(CompressionLvl::new(level).unwrap()));
+        on_all_cores(bytes, levels, |[most, middle], bytes| {
+            let compressor = if (128 << 10..512 << 10).contains(&bytes.len()) { middle } else { most };
+            let mut out = vec![0; compressor.deflate_compress_bound(bytes.len())];
+            compressor.deflate_compress(bytes, &mut out).unwrap()
         })
-    });
-    let fleet = Fleet::start(Weather::default());
-    aws(folder, &fleet);
-    [ours, median(|| aws(folder, &fleet)), hash]
+    };
+    Contest::default()
+        .with("tenantry package", || tenantry(folder, &fresh(), None))
+        .with("aws cloudformation package", || aws(folder, &fresh()))
+        .with("zip -r -6 (no upload)", || zip(folder, "tree"))
+        .with("nothing but deflate, on all cores", || here(deflate))
+        .with("the zip alone, within a process", || {
+            here(|| Packaging::default().package(tree, &[], &[]).unwrap().bytes.len())
+        })
+        .hold();
+}
+
+/// A second run with nothing changed: ours, the AWS CLI's, and what cannot be spared.
+fn again(folder: &Path, all: &[PathBuf]) {
+    let (cache, ours, theirs) = (folder.join("cache"), fresh(), fresh());
+    tenantry(folder, &ours, Some(&cache));
+    aws(folder, &theirs);
+    let hash = || {
+        assert_eq!(files(&folder.join("tree")).len(), all.len());
+        on_all_cores(all, Vec::new, |buffer: &mut Vec<u8>, path| {
+            buffer.clear();
+            std::io::Read::read_to_end(&mut fs::File::open(path).unwrap(), buffer).unwrap();
+            usize::from(Sha256::digest(&buffer)[0])
+        });
+        0
+    };
+    Contest::default()
+        .with("tenantry package --cache, nothing changed", || tenantry(folder, &ours, Some(&cache)))
+        .with("aws cloudformation package, nothing changed", || aws(folder, &theirs))
+        .with("nothing but listing, reading and hashing", || here(hash))
+        .hold();
+}
+
+/// All of it as one file.
+fn one_file(binary: &[u8]) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("one")).unwrap();
+    fs::write(folder.path().join("one/binary"), binary).unwrap();
+    project(folder.path(), "one");
+    let blocks: Vec<&[u8]> = binary.chunks(1 << 20).collect();
+    let pigz = || {
+        on_all_cores(
+            &blocks,
+            || (),
+            |(), block| {
+                let mut out = Vec::with_capacity(block.len() + 1024);
+                let mut stream = Compress::new(Compression::new(6), false);
+                stream.compress_vec(block, &mut out, FlushCompress::Finish).unwrap();
+                out.len()
+            },
+        )
+    };
+    let name = format!("tenantry package of one file of {:.0} MB", binary.len() as f64 / 1e6);
+    Contest::default()
+        .with(name, || tenantry(folder.path(), &fresh(), None))
+        .with("nothing but blocks of 1 MiB by zlib-rs, on all cores", || here(pigz))
+        .with("zip -r -6 (no upload)", || zip(folder.path(), "one"))
+        .hold();
 }

@@ -74,13 +74,22 @@ impl Account {
         }
         fault
     }
-}
 
-/// Makes a call that begins an operation. The bound stands around it: a configuration of its own is built anew each time.
-async fn soon<T, E>(
-    call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-) -> Result<T, SdkError<E, HttpResponse>> {
-    timeout(BEGIN, call).await.unwrap_or_else(|elapsed| Err(SdkError::timeout_error(elapsed)))
+    /// Makes a call that begins an operation. The bound on its time stands around it: a configuration of its own would be
+    /// built anew each time.
+    async fn begin<T, E>(
+        &self,
+        operation: &str,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<(), Fault>
+    where
+        E: ProvideErrorMetadata + RequestId + Error + 'static,
+    {
+        match timeout(BEGIN, call.within(&self.session)).await {
+            Ok(answer) => answer.map(drop).map_err(|error| self.fault(operation, &error)),
+            Err(_) => Err(Fault::new(FaultKind::Unreachable, operation, "no answer in time")),
+        }
+    }
 }
 
 /// The change sets of nested stacks: the stack's logical id and the change set's ARN.
@@ -252,8 +261,7 @@ impl TenantAccount for Account {
             .stack_name(stack)
             .change_set_name(name)
             .client_request_token(token);
-        let answer = soon(request.send()).within(&self.session).await;
-        answer.map(drop).map_err(|error| self.fault("ExecuteChangeSet", &error))
+        self.begin("ExecuteChangeSet", request.send()).await
     }
 
     async fn delete_change_set(&self, stack: &str, name: &str) -> Result<(), Fault> {
@@ -278,8 +286,7 @@ impl TenantAccount for Account {
             .stack_name(stack)
             .set_role_arn(role_arn.map(str::to_owned))
             .client_request_token(token);
-        let answer = soon(request.send()).within(&self.session).await;
-        answer.map(drop).map_err(|error| self.fault("DeleteStack", &error))
+        self.begin("DeleteStack", request.send()).await
     }
 
     async fn continue_rollback(
@@ -296,8 +303,7 @@ impl TenantAccount for Account {
             .set_role_arn(role_arn.map(str::to_owned))
             .set_resources_to_skip((!skip.is_empty()).then(|| skip.to_vec()))
             .client_request_token(token);
-        let answer = soon(request.send()).within(&self.session).await;
-        answer.map(drop).map_err(|error| self.fault("ContinueUpdateRollback", &error))
+        self.begin("ContinueUpdateRollback", request.send()).await
     }
 
     async fn detect_drift(&self, stack: &str) -> Result<String, Fault> {

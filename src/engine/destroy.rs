@@ -105,7 +105,7 @@ impl Engine {
         };
         let outcome = attempt.await.err().unwrap_or(Outcome::Deleted);
         if outcome == Outcome::Deleted {
-            self.remember(application, stage, &id, None, None).await;
+            self.remember(application, stage, &id, None, None, false).await;
         }
         (id, progress.finish(outcome))
     }

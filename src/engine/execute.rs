@@ -61,7 +61,7 @@ impl Run {
                 let Engine { events, stop, .. } = &self.engine;
                 match verify(account.as_ref(), &target, &version.stack_id, events, stop).await {
                     Ok(()) => {
-                        self.remember(&target.id).await;
+                        self.remember(&target.id, false).await;
                         Outcome::Deployed
                     }
                     Err(outcome) => outcome,
@@ -93,7 +93,7 @@ impl Run {
         match self.verified(ready, tried, progress).await {
             Outcome::Skipped(_) => first,
             Outcome::Deployed => {
-                self.remember(&ready.target.id).await;
+                self.remember(&ready.target.id, ready.creates).await;
                 Outcome::Deployed
             }
             other => other,
@@ -112,9 +112,9 @@ impl Run {
         progress.take(Step::Execute);
         let tried = self.execute(&ready).await;
         let outcome = self.verified(&ready, tried, &mut progress).await;
-        let Ready { target, account, last_try, .. } = ready;
+        let Ready { target, account, last_try, creates, .. } = ready;
         if outcome == Outcome::Deployed {
-            self.remember(&target.id).await;
+            self.remember(&target.id, creates).await;
         }
         let may_mend = matches!(outcome, Outcome::RolledBack(_) | Outcome::Failed(_));
         if may_mend && !last_try && self.plan.content.rollout.requeue && self.engine.halted().is_none() {
@@ -164,7 +164,7 @@ impl Run {
         let mut outcome = Outcome::Unchanged;
         if known.is_none_or(|(entry, _)| entry.release.as_ref() != Some(&self.release.id)) {
             match verify(account.as_ref(), &target, &target.stack, events, stop).await {
-                Ok(()) => self.remember(&target.id).await,
+                Ok(()) => self.remember(&target.id, false).await,
                 Err(other) => outcome = other,
             }
         }
@@ -174,10 +174,10 @@ impl Run {
     }
 
     /// Writes into the ledger that the target is on this release.
-    async fn remember(&self, target: &TargetId) {
+    async fn remember(&self, target: &TargetId, is_created: bool) {
         let Release { application, id, .. } = &self.release;
         let Plan { content, digest, .. } = self.plan.as_ref();
-        self.engine.remember(application, &content.stage, target, Some(id), Some(*digest)).await;
+        self.engine.remember(application, &content.stage, target, Some(id), Some(*digest), is_created).await;
     }
 
     /// Executes a change set and follows its stack until it is deployed; any other end is an outcome.

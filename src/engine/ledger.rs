@@ -61,8 +61,12 @@ pub fn key(application: &str, stage: &str, target: &TargetId) -> String {
     format!("tenantry/{application}/ledger/{stage}/{}/{}.json", target.tenant, target.region)
 }
 
-/// Writes a target's line, unless it names the release already.
-async fn write(store: &dyn Store, key: &str, entry: Entry) -> Result<(), Fault> {
+/// Writes a target's line, unless it names the release already. That of a stack that was just created is mostly the first,
+/// and needs no look at an older one.
+async fn write(store: &dyn Store, key: &str, entry: Entry, is_created: bool) -> Result<(), Fault> {
+    if is_created && store.put_once(key, written(&entry)).await? {
+        return Ok(());
+    }
     let known = read::<Entry>(store, key).await?;
     let entry = match &known {
         Some((known, _)) if known.release == entry.release => return Ok(()),
@@ -77,7 +81,7 @@ async fn write(store: &dyn Store, key: &str, entry: Entry) -> Result<(), Fault> 
 }
 
 impl Engine {
-    /// Writes into the ledger that a target is on a release, or on none. A ledger that cannot be written is told,
+    /// Writes into the ledger that a target is on a release (with a stack that was created for it, or not), or on none. A ledger that cannot be written is told,
     /// and does not make a deployed target a failed one.
     pub(super) async fn remember(
         &self,
@@ -86,6 +90,7 @@ impl Engine {
         target: &TargetId,
         release: Option<&ReleaseId>,
         plan: Option<Digest>,
+        is_created: bool,
     ) {
         let entry = Entry {
             release: release.cloned(),
@@ -94,7 +99,7 @@ impl Engine {
             fence: self.fence(),
             history: Vec::new(),
         };
-        if let Err(fault) = write(self.store.as_ref(), &key(application, stage, target), entry).await {
+        if let Err(fault) = write(self.store.as_ref(), &key(application, stage, target), entry, is_created).await {
             self.events.notice(format!("{target}: the ledger could not be written: {fault}"));
         }
     }
@@ -139,17 +144,28 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scratch::Scratch;
     use super::*;
+
+    fn on(release: &str) -> Entry {
+        Entry { release: Some(release.into()), since: Timestamp::UNIX_EPOCH, plan: None, fence: 0, history: Vec::new() }
+    }
+
+    /// Whatever is believed of the stack: nothing that is in the ledger is lost.
+    #[tokio::test]
+    async fn a_line_that_is_there_is_gone_on_with_where_the_stack_is_new() {
+        let store = Scratch::default();
+        for (release, fence) in [("a", 1), ("b", 2), ("b", 3)] {
+            write(&store, "line", Entry { fence, ..on(release) }, true).await.unwrap();
+        }
+        let (line, _) = read::<Entry>(&store, "line").await.unwrap().unwrap();
+        assert_eq!(line, Entry { fence: 2, history: vec!["a".into()], ..on("b") });
+        let late = write(&store, "line", Entry { fence: 1, ..on("c") }, true).await;
+        assert_eq!(late.unwrap_err().kind, FaultKind::Conflict);
+    }
 
     #[test]
     fn going_back_forgets_what_was_left() {
-        let on = |release: &str| Entry {
-            release: Some(release.into()),
-            since: Timestamp::UNIX_EPOCH,
-            plan: None,
-            fence: 0,
-            history: Vec::new(),
-        };
         let c = on("a").followed_by(on("b")).followed_by(on("c"));
         assert_eq!(c.previous(), Some(&"b".into()));
         let back = c.followed_by(on("b"));
