@@ -32,9 +32,11 @@ pub(super) enum Begun {
 pub(super) async fn has_begun(account: &dyn TenantAccount, operation: &Operation<'_>, stop: &Stop) -> Begun {
     let unread = |fault: Fault| Begun::Unknown(format!("then {fault}"));
     let mut pace = Pace::new();
-    for _ in 0..LOOKS {
+    for look in 1..=LOOKS {
         pace.pause().await;
-        let events = patiently(stop, || account.events(operation.stack_id, operation.since)).await;
+        // Before it is said that there is nothing, all is read: a time from when on is no proof.
+        let since = operation.since.filter(|_| look < LOOKS);
+        let events = patiently(stop, || account.events(operation.stack_id, since)).await;
         match events {
             Ok(events) if events.iter().any(|event| event.token.as_deref() == Some(operation.token)) => {
                 return Begun::Yes;

@@ -168,7 +168,11 @@ impl Engine {
             rollback_alarms: Vec::new(),
         };
         let probe = Probe { account: account.as_ref(), target, request: &request };
-        let created = probe.create(&self.stop).await;
+        let created = match probe.create(&self.stop).await {
+            // Without a stack's events a release could begin, and not be followed.
+            Ok(()) => account.newest_event(&request.stack).await.map(drop),
+            failed => failed,
+        };
         // What was asked to stop still tidies up.
         let (_handle, go_on) = Stop::new();
         if let Err(fault) = probe.clear_away(&go_on).await {

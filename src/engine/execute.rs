@@ -200,8 +200,8 @@ impl Run {
             let set = patiently(stop, || account.set_policy(stack_id, &policy)).await;
             set.map_err(|fault| if fault.passes() { unstarted(&fault) } else { not_started(fault) })?;
         }
-        // A target may have waited for longer than its session lasts. What begins an operation is not the call to find that
-        // out by: whether it was taken is known only after many looks.
+        // A target may have waited for longer than its session lasts, and what begins an operation is a bad call to find that
+        // out by: whether it was taken is known after many looks.
         let renewed = patiently(stop, || account.renew()).await;
         renewed.map_err(|fault| if fault.passes() { unstarted(&fault) } else { not_started(fault) })?;
         // That took time: the run may have been stopped since, or its lock be somebody else's.

@@ -28,7 +28,7 @@ pub struct Operation<'a> {
     pub stack_id: &'a str,
     /// The token of the request that began it. Whatever has another one is somebody else's, and decides nothing.
     pub token: &'a str,
-    /// The time of the newest event before it, if there was one.
+    /// From when on its events are read, by CloudFormation's clock; all are where that is not known.
     pub since: Option<Timestamp>,
     /// When it is followed no longer.
     pub until: Instant,
@@ -106,6 +106,10 @@ pub async fn follow(
         let last_status = last.as_ref().map(|event| StackStatus::read(&event.status));
         let settled = last_status.as_ref().map_or(Settled::NotYet, StackStatus::settled);
         let is_silent = quiet > 0 && quiet % QUIET_LOOKS == 0;
+        if is_silent && last.is_none() {
+            // The time from when on events are read may be a wrong one.
+            news = News::new(None);
+        }
         let status = match &last_status {
             Some(_) if settled == Settled::Failed => ask(account, stack_id).await,
             Some(_) if settled == Settled::NotYet && is_silent => ask(account, stack_id).await,

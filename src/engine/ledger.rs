@@ -64,8 +64,11 @@ pub fn key(application: &str, stage: &str, target: &TargetId) -> String {
 /// Writes a target's line, unless it names the release already. That of a stack that was just created is mostly the first,
 /// and needs no look at an older one.
 async fn write(store: &dyn Store, key: &str, entry: Entry, is_created: bool) -> Result<(), Fault> {
-    if is_created && store.put_once(key, written(&entry)).await? {
-        return Ok(());
+    if is_created {
+        match store.replace(key, written(&entry), None).await {
+            Err(fault) if fault.kind == FaultKind::Conflict => {}
+            other => return other.map(drop),
+        }
     }
     let known = read::<Entry>(store, key).await?;
     let entry = match &known {
@@ -81,8 +84,8 @@ async fn write(store: &dyn Store, key: &str, entry: Entry, is_created: bool) -> 
 }
 
 impl Engine {
-    /// Writes into the ledger that a target is on a release (with a stack that was created for it, or not), or on none. A ledger that cannot be written is told,
-    /// and does not make a deployed target a failed one.
+    /// Writes into the ledger that a target is on a release (with a stack that was created for it, or not), or on none. A
+    /// ledger that cannot be written is told, and does not make a deployed target a failed one.
     pub(super) async fn remember(
         &self,
         application: &str,

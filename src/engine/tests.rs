@@ -313,7 +313,6 @@ async fn throttled_and_expired_reads_never_decide_an_outcome() {
     assert!(fleet.count("following DescribeStackEvents") > 4 && fleet.count("planning DescribeChangeSet") > 4);
 }
 
-/// What lasts ends the following, but is told as what it is: the stack goes on.
 /// Credentials that cannot be renewed for a while pause a target, before its execution and during it.
 #[tokio::test(start_paused = true)]
 async fn a_failed_renewal_pauses_a_target_and_decides_nothing() {
@@ -326,6 +325,7 @@ async fn a_failed_renewal_pauses_a_target_and_decides_nothing() {
     }
 }
 
+/// What lasts ends the following, but is told as what it is: the stack goes on.
 #[tokio::test(start_paused = true)]
 async fn a_stack_that_may_not_be_looked_at_any_more_is_detached() {
     let fleet = Fleet::new([("a", script(|s| s.faults = vec![("DescribeStackEvents", FaultKind::Denied)]))]);

@@ -21,7 +21,8 @@ pub struct Stack {
     changed: Option<SystemTime>,
     /// What it runs.
     template: Option<String>,
-    change_sets: HashMap<String, String>,
+    /// Template and time of each.
+    change_sets: HashMap<String, (String, SystemTime)>,
     events: Vec<Event>,
     operation: Option<Operation>,
 }
@@ -111,7 +112,7 @@ pub fn answer(
         }
         // As the AWS CLI gives it where there is no URL.
         let template = if parameters.contains_key("TemplateURL") { "TemplateURL" } else { "TemplateBody" };
-        stack.change_sets.insert(change_set.clone(), parameter(template).to_owned());
+        stack.change_sets.insert(change_set.clone(), (parameter(template).to_owned(), now));
         return xml(
             action,
             &format!(
@@ -150,7 +151,7 @@ pub fn answer(
             )
         }
         "DescribeChangeSet" => {
-            let Some(template) = stack.change_sets.get(change_set) else {
+            let Some((template, created)) = stack.change_sets.get(change_set) else {
                 return error(404, "ChangeSetNotFound", "ChangeSet does not exist");
             };
             let unchanged = stack.template.as_ref() == Some(template);
@@ -165,11 +166,12 @@ pub fn answer(
                 action,
                 &format!(
                     "<ChangeSetName>{change_set}</ChangeSetName><StackId>{id}</StackId><StackName>{}</StackName>\
-                     <Status>{status}</Status>{reason}<ExecutionStatus>{execution}</ExecutionStatus><Changes><member>\
+                     <CreationTime>{}</CreationTime><Status>{status}</Status>{reason}<ExecutionStatus>{execution}</ExecutionStatus><Changes><member>\
                      <Type>Resource</Type><ResourceChange><Action>{verb}</Action><LogicalResourceId>Function\
                      </LogicalResourceId><ResourceType>AWS::Lambda::Function</ResourceType><Scope/><Details/>\
                      </ResourceChange></member></Changes>",
-                    stack.name
+                    stack.name,
+                    time(*created)
                 ),
             )
         }
@@ -181,7 +183,7 @@ pub fn answer(
             if stack.operation.is_some() {
                 return error(400, "InvalidChangeSetStatus", "the stack is being changed");
             }
-            let Some(template) = stack.change_sets.remove(change_set) else {
+            let Some((template, _)) = stack.change_sets.remove(change_set) else {
                 return error(404, "ChangeSetNotFound", "ChangeSet does not exist");
             };
             stack.change_sets.clear();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tenantry::domain::{
     AccountId, AccountQuota, AlarmState, Change, ChangeAction, ChangeSet, ChangeSetStatus, Check, DataResource, Digest,
     Drift, Fault, FaultKind, PropertyChange, Region, Replacement, Stack, StackEvent, StackStatus, Target, TargetId,
@@ -406,7 +406,9 @@ impl TenantAccount for Account {
             if stack.change_sets.contains_key(&request.name) {
                 return Err(Fault::new(FaultKind::Conflict, "CreateChangeSet", "it exists"));
             }
-            let created = Some(clock);
+            // By another clock than the events, within what is allowed for.
+            let ahead = state.random.i64(-9..=9);
+            let created = Some(clock + SignedDuration::from_secs(ahead));
             let change_set = ChangeSet { stack_id: stack.id.clone(), created, status, changes: vec![change] };
             stack.change_sets.insert(request.name.clone(), change_set);
             Ok(())
