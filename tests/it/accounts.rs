@@ -282,16 +282,16 @@ fn what_must_be_denied_is_denied_over_the_wire() {
     assert!(told.lines().count() >= 30, "{told}");
 }
 
-/// Eight accounts, each with something else wrong: what is missing is named for each.
+/// Nine accounts, each with something else wrong: what is missing is named for each.
 #[test]
-fn doctor_names_what_is_missing_in_each_of_eight_accounts() {
-    let bed = Bed::with(&["--empty", "--tenants", "8"]);
-    let further = listed(1..9, 500_000_000_000);
+fn doctor_names_what_is_missing_in_each_of_nine_accounts() {
+    let bed = Bed::with(&["--empty", "--tenants", "9"]);
+    let further = listed(1..10, 500_000_000_000);
     let project = project(&format!("{TWO}{further}"), "");
     admin(&bed, &project, &["bootstrap", "tooling", "--yes"]).exits(0);
     admin(&bed, &project, &["bootstrap", "tenant", "--yes"]).exits(0);
     let well = taking("alice", RELEASER, &bed, &project, &["doctor"]).exits(0);
-    assert!(well.stdout.contains("10 targets can be released to"), "{}", well.stdout);
+    assert!(well.stdout.contains("11 targets can be released to"), "{}", well.stdout);
 
     bed.boto3(TOOLING, include_str!("planted.py"));
     let told = taking("alice", RELEASER, &bed, &project, &["doctor", "--log-format", "plain"]).exits(1);
@@ -310,11 +310,12 @@ fn doctor_names_what_is_missing_in_each_of_eight_accounts() {
         ("t006", "kms:Decrypt"),
         ("t007", "iam:PassRole"),
         ("t008", "none"),
+        ("t009", "cloudformation:DescribeStackEvents"),
     ] {
         assert_eq!(missing(tenant), action, "{tenant}");
     }
     // Nothing is left of what was made to look.
-    for account in ["222222222222", "333333333333", "500000000008"] {
+    for account in ["222222222222", "333333333333", "500000000008", "500000000009"] {
         let stacks =
             bed.boto3(account, "print([s['StackName'] for s in client('cloudformation').describe_stacks()['Stacks']])");
         assert_eq!(stacks.trim(), "['tenantry-tenant']");

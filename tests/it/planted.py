@@ -1,4 +1,4 @@
-"""Breaks the accounts of t001 to t008, each in its own way."""
+"""Breaks the accounts of t001 to t009, each in its own way."""
 
 ROLE = "CodePipelineCrossAccountRole"
 
@@ -33,6 +33,12 @@ def without(number, sid):
     iam(number).put_role_policy(RoleName=ROLE, PolicyName="tenantry", PolicyDocument=json.dumps(document))
 
 
+def without_action(number, sid, action):
+    document = iam(number).get_role_policy(RoleName=ROLE, PolicyName="tenantry")["PolicyDocument"]
+    next(statement for statement in document["Statement"] if statement["Sid"] == sid)["Action"].remove(action)
+    iam(number).put_role_policy(RoleName=ROLE, PolicyName="tenantry", PolicyDocument=json.dumps(document))
+
+
 delete(1)
 trust(2, lambda text: text.replace("role/tenantry/release/*", "role/tenantry/another/*"))
 trust(3, lambda text: text.replace('"sts:TagSession"', '"sts:GetCallerIdentity"'))
@@ -41,3 +47,4 @@ without(5, "ReadArtifacts")
 without(6, "Decrypt")
 without(7, "PassDeployment")
 trust(8, lambda text: text.replace("cloudformation.amazonaws.com", "lambda.amazonaws.com"), "CloudFormationDeploymentRole")
+without_action(9, "Follow", "cloudformation:DescribeStackEvents")
