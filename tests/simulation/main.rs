@@ -206,6 +206,15 @@ async fn play(seed: u64) -> Told {
                     if std::env::var("SEED").is_ok() {
                         println!("process {number}, thawed: {thawed:?}");
                     }
+                    // Where nobody else has taken the lock meanwhile it goes on, but for what it found the lease over at.
+                    let over = |outcome: &Outcome| {
+                        let Outcome::Skipped(failure) = outcome else { return false };
+                        failure.reason.ends_with("the stage's lock is lost")
+                    };
+                    if let Ok(rolled_out) = thawed {
+                        let skipped = rolled_out.finished.into_iter().filter(|(_, outcome)| over(outcome));
+                        late.extend(skipped.map(|(target, _)| target.tenant));
+                    }
                     Some(ended)
                 }
             }
