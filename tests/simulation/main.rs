@@ -173,7 +173,7 @@ async fn play(seed: u64) -> Told {
     let crashes = random.usize(..4);
     let mut last: Option<RolledOut> = None;
     // Within the tolerance other waves go on without them, and whoever resumes starts them.
-    let mut late: BTreeSet<String> = BTreeSet::new();
+    let (mut late, mut held) = (BTreeSet::new(), BTreeSet::new());
     let meddled_later = (random.u8(..4) == 0).then(|| format!("t{:03}", random.usize(..count)));
     let scene = Scene { world: &world, plan: &plan, request: &request, targets: &targets };
     for number in 1..200 {
@@ -213,7 +213,7 @@ async fn play(seed: u64) -> Told {
                     };
                     if let Ok(rolled_out) = thawed {
                         let skipped = rolled_out.finished.into_iter().filter(|(_, outcome)| over(outcome));
-                        late.extend(skipped.map(|(target, _)| target.tenant));
+                        held.extend(skipped.map(|(target, _)| target.tenant));
                     }
                     Some(ended)
                 }
@@ -249,7 +249,7 @@ async fn play(seed: u64) -> Told {
     let last = last.expect("two hundred tries were not enough");
     // Whatever is detached may still be read too early: nothing may change any more.
     sleep(Duration::from_hours(1)).await;
-    check(&world, &plan, &rollout, &last, &late, meddled || meddled_later.is_some(), false);
+    check(&world, &plan, &rollout, &last, (&late, &held), meddled || meddled_later.is_some(), false);
     told.executions = world.state().executions.len();
     for (_, outcome) in &last.finished {
         *told.outcomes.entry(outcome.name()).or_default() += 1;
@@ -323,7 +323,7 @@ async fn play_shards(seed: u64) -> Told {
     }
     let last = last.expect("a hundred tries were not enough");
     sleep(Duration::from_hours(1)).await;
-    check(&world, &plan, &rollout, &last, &late, meddled, true);
+    check(&world, &plan, &rollout, &last, (&late, &BTreeSet::new()), meddled, true);
     told.executions = world.state().executions.len();
     for (_, outcome) in &last.finished {
         *told.outcomes.entry(outcome.name()).or_default() += 1;
@@ -494,7 +494,7 @@ fn check(
     plan: &Plan,
     rollout: &Rollout,
     last: &RolledOut,
-    late: &BTreeSet<String>,
+    (late, held): (&BTreeSet<String>, &BTreeSet<String>),
     meddled: bool,
     shards: bool,
 ) {
@@ -536,7 +536,7 @@ fn check(
         };
         assert!(failed <= may, "{failed} failed, {may} may");
     }
-    let stopped_by = check_waves(world, plan, rollout, &executions, late);
+    let stopped_by = check_waves(world, plan, rollout, &executions, (late, held));
 
     // Every target has exactly one outcome: the one that its last execution has led to.
     let mut ends: BTreeMap<&TargetId, &Outcome> = BTreeMap::new();
@@ -583,9 +583,11 @@ fn check_waves(
     plan: &Plan,
     rollout: &Rollout,
     executions: &[world::Execution],
-    late: &BTreeSet<String>,
+    (late, held): (&BTreeSet<String>, &BTreeSet<String>),
 ) -> Option<String> {
     let hangs = |one: &world::Execution| one.ends > one.began + rollout.deadline;
+    // What a process found its lease over at for a moment was begun later, by another.
+    let in_time = |one: &&&world::Execution| !held.contains(&one.tenant);
     let mut stopped_by = None;
     let (mut failures, mut alike, mut hanging) = (0, 0, 0);
     let mut before: Option<(tokio::time::Instant, Duration)> = None;
@@ -600,11 +602,12 @@ fn check_waves(
         if let Some(why) = stopped_by.as_ref().filter(|_| !executed.is_empty()) {
             panic!("wave {wave} was begun although {why}");
         }
-        if let (Some((ended, bake)), Some(began)) = (before, executed.iter().map(|one| one.began).min()) {
+        if let (Some((ended, bake)), Some(began)) = (before, executed.iter().filter(in_time).map(|one| one.began).min())
+        {
             assert!(began >= ended + bake, "wave {wave} came {:?} after the one before", began - ended);
         }
         let policy = rollout.waves.get(wave as usize);
-        let ended = executed.iter().filter(|one| !hangs(one)).map(|one| one.ends).max();
+        let ended = executed.iter().filter(in_time).filter(|one| !hangs(one)).map(|one| one.ends).max();
         before = ended.map(|ended| (ended, policy.map_or(Duration::ZERO, |policy| policy.bake))).or(before);
 
         let is_bad = |target: &&&tenantry::plan::TargetContent| {
