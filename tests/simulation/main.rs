@@ -207,12 +207,11 @@ async fn play(seed: u64) -> Told {
                         println!("process {number}, thawed: {thawed:?}");
                     }
                     // Where nobody else has taken the lock meanwhile it goes on, but for what it found the lease over at.
-                    let over = |outcome: &Outcome| {
-                        let Outcome::Skipped(failure) = outcome else { return false };
-                        failure.reason.ends_with("the stage's lock is lost")
-                    };
                     if let Ok(rolled_out) = thawed {
-                        let skipped = rolled_out.finished.into_iter().filter(|(_, outcome)| over(outcome));
+                        let skipped = rolled_out
+                            .finished
+                            .into_iter()
+                            .filter(|end| is_skipped_for(end, &["the stage's lock is lost"]));
                         held.extend(skipped.map(|(target, _)| target.tenant));
                     }
                     Some(ended)
@@ -258,10 +257,14 @@ async fn play(seed: u64) -> Told {
 }
 
 /// Whether CloudFormation did not answer for minutes: then somebody resumes.
-fn unanswered((_, outcome): &(TargetId, Outcome)) -> bool {
-    let faults = ["as the seed wants it", "the session has ended", "the answer was lost"];
+fn unanswered(end: &(TargetId, Outcome)) -> bool {
+    is_skipped_for(end, &["as the seed wants it", "the session has ended", "the answer was lost"])
+}
+
+/// Tells whether a target was not started for one of some reasons.
+fn is_skipped_for((_, outcome): &(TargetId, Outcome), reasons: &[&str]) -> bool {
     match outcome {
-        Outcome::Skipped(failure) => faults.iter().any(|fault| failure.reason.ends_with(fault)),
+        Outcome::Skipped(failure) => reasons.iter().any(|reason| failure.reason.ends_with(reason)),
         _ => false,
     }
 }
