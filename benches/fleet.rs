@@ -83,13 +83,14 @@ fn rollout(tenants: usize, path: &mut Option<(Duration, Duration)>) -> f64 {
     let median = delays[delays.len() / 2];
     let rounds = u32::try_from(tenants.div_ceil(IN_FLIGHT)).unwrap();
     // The first row tells how long one tenant takes. What of that is the tenant's own, and not what a run does once: its
-    // calls one after the other with its line in the ledger, its stack, and the last look after the stack's end.
+    // calls one after the other with its line in the ledger, its stack, and the last look after the stack's end. How late
+    // that comes differs, and is taken from each row.
     let (one, own) = *path.get_or_insert_with(|| {
         let looks = calls["DescribeStackEvents"];
         let own = u32::try_from(aws - calls["s3"] - looks - calls["GetCallerIdentity"]).unwrap() + 1 + 1;
-        (cost.wall, LATENCY * own + STACK + median)
+        (cost.wall - median, LATENCY * own + STACK)
     });
-    let ideal = one + own * (rounds - 1);
+    let ideal = one + median + (own + median) * (rounds - 1);
     let cpu = cost.cpu.as_secs_f64() * 1000.0 / tenants as f64;
     println!(
         "| {tenants} | {:.2} s | {:.2} s | {:.2} | {cpu:.2} ms | {:.0} us | {:.1} | {:.2} | {:.0} MB | {:.2} s |",

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::mem::take;
 use std::pin::pin;
 use std::sync::mpsc;
 use std::thread;
@@ -28,19 +29,22 @@ pub async fn conduct<T>(
     let mut work = pin!(work);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let (speaker, heard) = mpsc::channel();
+    // What happens at once is told at once: waking a thread costs as much as a line does.
+    let (speaker, heard) = mpsc::channel::<Vec<Timed>>();
     let voice = thread::spawn(move || {
-        for event in heard {
+        for event in heard.into_iter().flatten() {
             show(reporter.as_mut(), &event);
         }
         reporter.finish();
     });
-    let tell_reporter = |event: Timed| _ = speaker.send(event);
+    let mut news = Vec::new();
     let mut asked = false;
     let result = loop {
         tokio::select! {
             biased;
-            Some(event) = events.recv() => tell_reporter(event),
+            1.. = events.recv_many(&mut news, usize::MAX) => {
+                let _ = speaker.send(take(&mut news));
+            }
             name = next(&mut interrupt, &mut terminate) => {
                 if asked {
                     break None;
@@ -52,9 +56,8 @@ pub async fn conduct<T>(
             result = &mut work => break Some(result),
         }
     };
-    while let Ok(event) = events.try_recv() {
-        tell_reporter(event);
-    }
+    news.extend(std::iter::from_fn(|| events.try_recv().ok()));
+    let _ = speaker.send(news);
     drop(speaker);
     if result.is_some() {
         let _ = voice.join();

@@ -9,6 +9,7 @@ use super::execute::{Again, Tried};
 use super::follow::still_running;
 use super::patience::patiently;
 use super::plan::{Attempt, PlanRequest, Planning, Ready};
+use super::usual::Usual;
 use super::watch::Watched;
 use super::window::{self, Flow};
 use super::{Engine, Progress};
@@ -75,13 +76,18 @@ pub(super) struct Run {
     pub(super) plan: Arc<Plan>,
     pub(super) release: Release,
     pub(super) attempt: Arc<Attempt>,
+    /// How long its stacks take to be created, and to be updated.
+    pub(super) creating: Usual,
+    pub(super) updating: Usual,
 }
 
 impl Run {
     fn new(engine: &Engine, rollout: &str, request: &PlanRequest, plan: Arc<Plan>) -> Self {
         let attempt = Arc::new(Attempt::new(engine, request));
         let rollout = rollout.to_owned();
-        Self { engine: engine.clone(), rollout, plan, release: request.release.clone(), attempt }
+        let release = request.release.clone();
+        let (creating, updating) = (Usual::default(), Usual::default());
+        Self { engine: engine.clone(), rollout, plan, release, attempt, creating, updating }
     }
 
     /// Brings all targets to their outcomes, wave by wave: first those of a wave that need no change, since what is

@@ -190,7 +190,10 @@ impl Run {
         let unstarted = |fault: &Fault| Outcome::Skipped(Failure::because(format!("not started: {fault}")));
         let token = token(self.plan.digest, stack_id, change_set);
         let until = Instant::now() + self.plan.content.rollout.deadline;
-        let operation = Operation { stack_id, token: &token, since: *since, until };
+        // When an operation that is found again has begun is not known.
+        let usual = if ready.creates { &self.creating } else { &self.updating };
+        let usual = (!ready.begun).then_some(usual);
+        let operation = Operation { stack_id, token: &token, since: *since, until, usual };
         if ready.begun {
             return self.followed(account, target, operation).await;
         }

@@ -9,6 +9,7 @@ use super::Stop;
 use super::causes::failure_of;
 use super::news::News;
 use super::pace::Pace;
+use super::usual::Usual;
 use crate::domain::stack::Settled;
 use crate::domain::{Failure, Fault, FaultKind, StackEvent, StackStatus, TargetId};
 use crate::event::{Event, Events};
@@ -32,6 +33,8 @@ pub struct Operation<'a> {
     pub since: Option<Timestamp>,
     /// When it is followed no longer.
     pub until: Instant,
+    /// How long its like usually takes, where that is of use.
+    pub usual: Option<&'a Usual>,
 }
 
 /// After so many looks without news the stack itself is asked: an event may have come in behind the last one seen.
@@ -52,19 +55,22 @@ pub async fn follow(
     events: &Events,
     stop: &Stop,
 ) -> Ending {
-    let Operation { stack_id, token, since, until } = operation;
+    let Operation { stack_id, token, since, until, usual } = operation;
     let mut news = News::new(since);
     // What may be needed to say why it has failed.
     let mut history: Vec<StackEvent> = Vec::new();
     let mut last: Option<StackEvent> = None;
     let (mut quiet, mut failed) = (0, 0);
     let mut pace = Pace::of_a_stack();
-    let begun = Instant::now();
+    let (begun, began) = (Instant::now(), events.now());
+    // How far the operation had come at least, when it was looked at last.
+    let mut running = Duration::ZERO;
     loop {
         // Reads are safe to drop: what is asked once more does no harm.
         let look = async {
-            pace.pause().await;
-            account.events(stack_id, news.from()).await
+            pace.pause_for_a_stack(events.now(), usual).await;
+            let asked = begun.elapsed();
+            account.events(stack_id, news.from()).await.map(|new| (asked, new))
         };
         let new = tokio::select! {
             biased;
@@ -72,7 +78,7 @@ pub async fn follow(
             () = stop.requested() => return Ending::Detached(still_running("the run was stopped")),
             () = sleep_until(until) => return Ending::Detached(still_running("it has not ended within its deadline")),
         };
-        let new = match new {
+        let (asked, new) = match new {
             Ok(new) => new,
             // However long: only the deadline ends it.
             Err(fault) if fault.passes() => {
@@ -118,12 +124,19 @@ pub async fn follow(
             _ => None,
         };
         if let Some(status) = status.filter(|status| status.settled() != Settled::NotYet) {
+            let end = last.as_ref().and_then(|event| event.time);
+            if let (Settled::Done, Some(usual), Some(end)) = (status.settled(), usual, end) {
+                // By CloudFormation's clock it is known exactly, but for what two clocks differ by.
+                let took = Duration::try_from(end.duration_since(began)).unwrap_or_default();
+                usual.learn(took.clamp(running, begun.elapsed()));
+            }
             let failure = match status.settled() {
                 Settled::Done => Failure::because(format!("the stack is {status}")),
                 _ => failure_of(account, target, stack_id, &history, &status, events, stop).await,
             };
             return Ending::Settled(status.settled(), failure);
         }
+        running = asked;
         if last_status.is_none() && begun.elapsed() > SILENCE {
             return Ending::Detached(still_running(
                 "CloudFormation took the request, but no event shows that it began",

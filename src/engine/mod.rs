@@ -35,6 +35,7 @@ mod shards;
 mod status;
 mod stop;
 mod together;
+mod usual;
 mod verify;
 mod watch;
 mod window;

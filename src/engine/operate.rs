@@ -52,7 +52,7 @@ impl Engine {
             return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
         }
         progress.take(Step::Execute);
-        let operation = Operation { stack_id, token: &token, since, until };
+        let operation = Operation { stack_id, token: &token, since, until, usual: None };
         if let Err(fault) = call(&token).await {
             match has_begun(account, &operation, &self.stop).await {
                 Begun::Yes => {}

@@ -63,6 +63,7 @@ impl Stack {
     /// Lets time do its work; returns since when the operation is over, if it is just now.
     fn settle(&mut self, now: SystemTime) -> Option<Instant> {
         let ends = self.operation.as_ref()?.ends.filter(|ends| *ends <= Instant::now())?;
+        let now = now - ends.elapsed();
         let Operation { token, template, creates, fails, .. } = self.operation.take()?;
         let verb = if creates { "CREATE" } else { "UPDATE" };
         let name = self.name.clone();

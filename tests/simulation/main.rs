@@ -256,9 +256,10 @@ async fn play(seed: u64) -> Told {
     told
 }
 
-/// Whether CloudFormation did not answer for minutes: then somebody resumes.
+/// Whether CloudFormation did not answer for minutes, or did not tell how far a target has come: then somebody resumes.
 fn unanswered(end: &(TargetId, Outcome)) -> bool {
-    is_skipped_for(end, &["as the seed wants it", "the session has ended", "the answer was lost"])
+    let unread = matches!(&end.1, Outcome::Detached(failure) if failure.reason.starts_with("how far it has come cannot be read"));
+    unread || is_skipped_for(end, &["as the seed wants it", "the session has ended", "the answer was lost"])
 }
 
 /// Tells whether a target was not started for one of some reasons.
