@@ -88,7 +88,7 @@ fn rollout(tenants: usize, path: &mut Option<(Duration, Duration)>) -> f64 {
     let (one, own) = *path.get_or_insert_with(|| {
         let looks = calls["DescribeStackEvents"];
         let own = u32::try_from(aws - calls["s3"] - looks - calls["GetCallerIdentity"]).unwrap() + 1 + 1;
-        (cost.wall - median, LATENCY * own + STACK)
+        (cost.wall.saturating_sub(median), LATENCY * own + STACK)
     });
     let ideal = one + median + (own + median) * (rounds - 1);
     let cpu = cost.cpu.as_secs_f64() * 1000.0 / tenants as f64;

@@ -62,15 +62,14 @@ pub async fn follow(
     let mut last: Option<StackEvent> = None;
     let (mut quiet, mut failed) = (0, 0);
     let mut pace = Pace::of_a_stack();
-    let (begun, began) = (Instant::now(), events.now());
-    // How far the operation had come at least, when it was looked at last.
-    let mut running = Duration::ZERO;
+    let begun = Instant::now();
+    // When its first event was, by CloudFormation's clock.
+    let mut began: Option<Timestamp> = None;
     loop {
         // Reads are safe to drop: what is asked once more does no harm.
         let look = async {
             pace.pause_for_a_stack(events.now(), usual).await;
-            let asked = begun.elapsed();
-            account.events(stack_id, news.from()).await.map(|new| (asked, new))
+            account.events(stack_id, news.from()).await
         };
         let new = tokio::select! {
             biased;
@@ -78,7 +77,7 @@ pub async fn follow(
             () = stop.requested() => return Ending::Detached(still_running("the run was stopped")),
             () = sleep_until(until) => return Ending::Detached(still_running("it has not ended within its deadline")),
         };
-        let (asked, new) = match new {
+        let new = match new {
             Ok(new) => new,
             // However long: only the deadline ends it.
             Err(fault) if fault.passes() => {
@@ -97,6 +96,7 @@ pub async fn follow(
         quiet += 1;
         for event in news.take(new).into_iter().filter(|event| event.token.as_deref() == Some(token)) {
             quiet = 0;
+            began = began.or(event.time);
             events.emit(Event::Stack { target: target.clone(), stack_event: event.clone() });
             // One that appears late says nothing about how the stack is now.
             if event.is_stack && last.as_ref().is_none_or(|last| last.time <= event.time) {
@@ -124,11 +124,9 @@ pub async fn follow(
             _ => None,
         };
         if let Some(status) = status.filter(|status| status.settled() != Settled::NotYet) {
-            let end = last.as_ref().and_then(|event| event.time);
-            if let (Settled::Done, Some(usual), Some(end)) = (status.settled(), usual, end) {
-                // By CloudFormation's clock it is known exactly, but for what two clocks differ by.
-                let took = Duration::try_from(end.duration_since(began)).unwrap_or_default();
-                usual.learn(took.clamp(running, begun.elapsed()));
+            let ended = last.as_ref().and_then(|event| event.time);
+            if let (Settled::Done, Some(usual), Some((began, ended))) = (status.settled(), usual, began.zip(ended)) {
+                usual.learn(Duration::try_from(ended.duration_since(began)).unwrap_or_default());
             }
             let failure = match status.settled() {
                 Settled::Done => Failure::because(format!("the stack is {status}")),
@@ -136,7 +134,6 @@ pub async fn follow(
             };
             return Ending::Settled(status.settled(), failure);
         }
-        running = asked;
         if last_status.is_none() && begun.elapsed() > SILENCE {
             return Ending::Detached(still_running(
                 "CloudFormation took the request, but no event shows that it began",

@@ -7,13 +7,15 @@ use tokio::time::{Instant, sleep};
 
 use super::usual::Usual;
 
-/// Short pauses at first, since many updates take seconds, longer ones after a minute, and never the same for all targets.
-/// Within the first minute an end is known after three quarters of a second in the median.
+/// Short pauses at first, since many updates take seconds, longer ones after a minute. Of a stack of which nothing is known
+/// beforehand, an end within the first minute is known after three quarters of a second in the median.
 pub struct Pace {
     next: Duration,
     begun: Instant,
     /// Whether the moment from when on a look tells something has been waited for.
     awaited: bool,
+    /// Whether somebody has asked for fewer requests, since the last pause.
+    slowed: bool,
 }
 
 impl Pace {
@@ -26,7 +28,7 @@ impl Pace {
 
     /// Starts with the shortest pause.
     pub fn new() -> Self {
-        Self { next: Self::FIRST, begun: Instant::now(), awaited: false }
+        Self { next: Self::FIRST, begun: Instant::now(), awaited: false, slowed: false }
     }
 
     /// Starts as an operation on a stack does, which is never over at once.
@@ -37,7 +39,7 @@ impl Pace {
     /// Makes the next pause at least a long one: somebody has asked for fewer requests.
     pub fn slow_down(&mut self) {
         self.next = Self::LATER;
-        self.awaited = true;
+        self.slowed = true;
     }
 
     /// Pauses, and makes the next pause longer.
@@ -53,10 +55,12 @@ impl Pace {
     /// takes twice the CPU of one that follows another.
     pub async fn pause_for_a_stack(&mut self, now: Timestamp, usual: Option<&Usual>) {
         let mut pause = self.take();
-        let worth_it = usual.filter(|_| !self.awaited).and_then(Usual::worth_a_look);
+        let slowed = std::mem::take(&mut self.slowed);
+        let worth_it = usual.filter(|_| !self.awaited && !slowed).and_then(Usual::worth_a_look);
         if let Some(left) = worth_it.and_then(|at| at.checked_sub(self.begun.elapsed())) {
-            self.awaited = left <= Self::LATER;
-            pause = left.min(Self::LATER);
+            let pauses = left.div_duration_f64(Self::LATER).ceil();
+            self.awaited = pauses <= 1.0;
+            pause = left.div_f64(pauses.max(1.0));
             self.next = Self::FIRST;
         }
         let now = now.as_millisecond().unsigned_abs();
@@ -104,7 +108,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stack_is_looked_at_when_its_like_were_over() {
-        for (seconds, most) in [(3, 1), (20, 4), (62, 13)] {
+        for (seconds, most) in [(3, 1), (20, 4), (21, 5), (62, 13)] {
             let (length, usual) = (Duration::from_secs(seconds), Usual::default());
             (0..40).for_each(|_| usual.learn(length));
             let looks = looks(length, Some(&usual)).await;
@@ -123,8 +127,24 @@ mod tests {
             let within = |pair: &&[Duration]| pair[0].as_secs() >= from && pair[1].as_secs() < to;
             looks.windows(2).filter(within).map(|pair| pair[1].saturating_sub(pair[0])).collect::<Vec<_>>()
         };
-        assert!(pauses(0, 14).iter().all(|pause| pause.as_secs_f64() > 4.8), "{looks:?}");
+        assert!(looks[0].as_secs() >= 4 && pauses(4, 14).iter().all(|pause| pause.as_secs() >= 4), "{looks:?}");
         assert!(pauses(22, 40).iter().all(|pause| pause.as_secs_f64() < 2.0), "{looks:?}");
+    }
+
+    /// Also where its like take longer, it is looked at closely only then.
+    #[tokio::test(start_paused = true)]
+    async fn a_wish_for_fewer_requests_is_granted_and_the_rest_stays_as_it_was() {
+        let usual = Usual::default();
+        (0..40).for_each(|_| usual.learn(Duration::from_secs(30)));
+        for known in [None, Some(&usual)] {
+            let begun = Instant::now();
+            let mut pace = Pace::of_a_stack();
+            pace.slow_down();
+            pace.pause_for_a_stack(Timestamp::UNIX_EPOCH, known).await;
+            assert!(begun.elapsed().as_secs_f64() > 3.7, "{:?}", begun.elapsed());
+            pace.pause_for_a_stack(Timestamp::UNIX_EPOCH, known).await;
+            assert_eq!(begun.elapsed().as_secs_f64() > 8.0, known.is_some(), "{:?}", begun.elapsed());
+        }
     }
 
     #[tokio::test(start_paused = true)]

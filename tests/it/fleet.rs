@@ -78,6 +78,18 @@ fn a_clock_that_is_hours_wrong_is_no_obstacle() {
     }
 }
 
+/// How long the stacks take is learned from those that have ended, whatever the time is here.
+#[test]
+fn fewer_looks_are_needed_once_the_first_have_ended() {
+    let weather = Weather { stack: Duration::from_secs(2), ahead: 3 * 3600, ..Weather::default() };
+    let (fleet, project) = (Fleet::start(weather), of(40, "rollout: { max-concurrency: 10 }"));
+    let answer = tenantry(&fleet, &project, &["deploy", "--output", "json"]).exits(0).json();
+    assert_eq!(counts(&answer)["deployed"], 40, "{answer}");
+    // Whoever knows nothing looks twice at least: the first look comes too early.
+    assert!(fleet.calls()["DescribeStackEvents"] < 80, "{:?}", fleet.calls());
+    assert!(fleet.delays().iter().filter(|late| late.as_secs_f64() < 1.0).count() > 30, "{:?}", fleet.delays());
+}
+
 #[test]
 fn a_tenant_that_hangs_is_let_go_and_told() {
     let fleet = Fleet::start(Weather { hanging: vec![1], ..Weather::default() });

@@ -230,7 +230,9 @@ async fn play(seed: u64) -> Told {
             Some(Ok(rolled_out)) => {
                 let skipped = rolled_out.finished.iter().filter(|end| unanswered(end));
                 late.extend(skipped.map(|(target, _)| target.tenant.clone()));
-                if !handle.is_requested() && !rolled_out.finished.iter().any(unanswered) {
+                let unread: Vec<_> = rolled_out.finished.iter().filter(|end| unread(end)).collect();
+                held.extend(unread.iter().map(|(target, _)| target.tenant.clone()));
+                if !handle.is_requested() && unread.is_empty() && !rolled_out.finished.iter().any(unanswered) {
                     last = Some(rolled_out);
                     break;
                 }
@@ -256,10 +258,15 @@ async fn play(seed: u64) -> Told {
     told
 }
 
-/// Whether CloudFormation did not answer for minutes, or did not tell how far a target has come: then somebody resumes.
+/// Whether CloudFormation did not answer for minutes: then somebody resumes.
 fn unanswered(end: &(TargetId, Outcome)) -> bool {
-    let unread = matches!(&end.1, Outcome::Detached(failure) if failure.reason.starts_with("how far it has come cannot be read"));
-    unread || is_skipped_for(end, &["as the seed wants it", "the session has ended", "the answer was lost"])
+    is_skipped_for(end, &["as the seed wants it", "the session has ended", "the answer was lost"])
+}
+
+/// Whether CloudFormation did not tell for minutes how far a target had come: then somebody resumes, too.
+fn unread((_, outcome): &(TargetId, Outcome)) -> bool {
+    let why = "how far it has come cannot be read";
+    matches!(outcome, Outcome::Detached(failure) if failure.reason.starts_with(why))
 }
 
 /// Tells whether a target was not started for one of some reasons.
@@ -298,7 +305,7 @@ async fn play_shards(seed: u64) -> Told {
         late.extend(end.1);
     }
     let scene = Scene { world: &world, plan: &plan, request: &request, targets: &targets };
-    let mut last = None;
+    let (mut last, mut held) = (None, BTreeSet::new());
     for number in 1..100 {
         let Process { engine, mut heard, .. } = process(&world, 90_000 + number);
         let ended = scene.go_on(&engine).await;
@@ -312,7 +319,9 @@ async fn play_shards(seed: u64) -> Told {
                 late.extend(
                     rolled_out.finished.iter().filter(|end| unanswered(end)).map(|(target, _)| target.tenant.clone()),
                 );
-                if !rolled_out.finished.iter().any(unanswered) {
+                let unread: Vec<_> = rolled_out.finished.iter().filter(|end| unread(end)).collect();
+                held.extend(unread.iter().map(|(target, _)| target.tenant.clone()));
+                if unread.is_empty() && !rolled_out.finished.iter().any(unanswered) {
                     last = Some(rolled_out);
                     break;
                 }
@@ -327,7 +336,7 @@ async fn play_shards(seed: u64) -> Told {
     }
     let last = last.expect("a hundred tries were not enough");
     sleep(Duration::from_hours(1)).await;
-    check(&world, &plan, &rollout, &last, (&late, &BTreeSet::new()), meddled, true);
+    check(&world, &plan, &rollout, &last, (&late, &held), meddled, true);
     told.executions = world.state().executions.len();
     for (_, outcome) in &last.finished {
         *told.outcomes.entry(outcome.name()).or_default() += 1;

@@ -90,9 +90,10 @@ pub struct World(Arc<Mutex<State>>);
 
 /// Returns a tenant's stack after what time has done to it.
 fn now(state: &mut State, tenant: &str) -> Option<SimulatedStack> {
-    let clock = Timestamp::UNIX_EPOCH + state.begun.elapsed();
+    let begun = state.begun;
     let stack = state.stacks.get_mut(tenant)?;
     if let Some(operation) = stack.operation.clone().filter(|operation| operation.ends <= Instant::now()) {
+        let clock = Timestamp::UNIX_EPOCH + operation.ends.duration_since(begun);
         let (status, failed) = match (operation.fate, operation.creates) {
             (Fate::Succeeds, true) => ("CREATE_COMPLETE", false),
             (Fate::Succeeds, false) => ("UPDATE_COMPLETE", false),
