@@ -230,9 +230,11 @@ async fn play(seed: u64) -> Told {
             Some(Ok(rolled_out)) => {
                 let skipped = rolled_out.finished.iter().filter(|end| unanswered(end));
                 late.extend(skipped.map(|(target, _)| target.tenant.clone()));
-                let unread: Vec<_> = rolled_out.finished.iter().filter(|end| unread(end)).collect();
-                held.extend(unread.iter().map(|(target, _)| target.tenant.clone()));
-                if !handle.is_requested() && unread.is_empty() && !rolled_out.finished.iter().any(unanswered) {
+                held.extend(unread(&rolled_out));
+                if !handle.is_requested()
+                    && unread(&rolled_out).next().is_none()
+                    && !rolled_out.finished.iter().any(unanswered)
+                {
                     last = Some(rolled_out);
                     break;
                 }
@@ -263,10 +265,14 @@ fn unanswered(end: &(TargetId, Outcome)) -> bool {
     is_skipped_for(end, &["as the seed wants it", "the session has ended", "the answer was lost"])
 }
 
-/// Whether CloudFormation did not tell for minutes how far a target had come: then somebody resumes, too.
-fn unread((_, outcome): &(TargetId, Outcome)) -> bool {
-    let why = "how far it has come cannot be read";
-    matches!(outcome, Outcome::Detached(failure) if failure.reason.starts_with(why))
+/// Tenants of which CloudFormation did not tell for minutes how far they had come: then somebody resumes, too.
+fn unread(rolled_out: &RolledOut) -> impl Iterator<Item = String> {
+    let is_unread = |outcome: &Outcome| {
+        let why = "how far it has come cannot be read";
+        matches!(outcome, Outcome::Detached(failure) if failure.reason.starts_with(why))
+    };
+    let unread = rolled_out.finished.iter().filter(move |(_, outcome)| is_unread(outcome));
+    unread.map(|(target, _)| target.tenant.clone())
 }
 
 /// Tells whether a target was not started for one of some reasons.
@@ -319,9 +325,8 @@ async fn play_shards(seed: u64) -> Told {
                 late.extend(
                     rolled_out.finished.iter().filter(|end| unanswered(end)).map(|(target, _)| target.tenant.clone()),
                 );
-                let unread: Vec<_> = rolled_out.finished.iter().filter(|end| unread(end)).collect();
-                held.extend(unread.iter().map(|(target, _)| target.tenant.clone()));
-                if unread.is_empty() && !rolled_out.finished.iter().any(unanswered) {
+                held.extend(unread(&rolled_out));
+                if unread(&rolled_out).next().is_none() && !rolled_out.finished.iter().any(unanswered) {
                     last = Some(rolled_out);
                     break;
                 }
@@ -599,7 +604,7 @@ fn check_waves(
     (late, held): (&BTreeSet<String>, &BTreeSet<String>),
 ) -> Option<String> {
     let hangs = |one: &world::Execution| one.ends > one.began + rollout.deadline;
-    // What a process found its lease over at for a moment was begun later, by another.
+    // What a process found its lease over at for a moment, or could not read, was begun later, by another.
     let in_time = |one: &&&world::Execution| !held.contains(&one.tenant);
     let mut stopped_by = None;
     let (mut failures, mut alike, mut hanging) = (0, 0, 0);
