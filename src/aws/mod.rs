@@ -16,6 +16,7 @@ mod retained;
 mod session;
 mod store;
 
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::{BehaviorVersion, Region as SdkRegion, SdkConfig};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
@@ -139,6 +140,11 @@ async fn caller(sts: &aws_sdk_sts::Client) -> Result<Caller, Fault> {
     let account = AccountId::new(answer.account().unwrap_or_default())
         .map_err(|error| Fault::new(FaultKind::Mismatch, OPERATION, error.to_string()))?;
     Ok(Caller { account, arn: answer.arn().unwrap_or_default().to_owned() })
+}
+
+/// Requests of some kilobytes are sent at once, and have [`timeouts`]: nobody has to watch how fast each of them is sent.
+fn small_requests() -> StalledStreamProtectionConfig {
+    StalledStreamProtectionConfig::enabled().upload_enabled(false).build()
 }
 
 /// The SDK has no limit on the time of a call; without one, a lost answer holds a target for ever.

@@ -49,6 +49,7 @@ impl Clients {
             .region(Region::new(region.to_owned()))
             .http_client(http::bounded_by(tooling.bounded.clone(), permits))
             .retry_partition(retries)
+            .stalled_stream_protection(super::small_requests())
             .credentials_provider(SharedCredentialsProvider::new(OfTheCaller))
             // Sessions keep their credentials themselves.
             .identity_cache(IdentityCache::no_cache())

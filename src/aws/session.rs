@@ -94,8 +94,8 @@ impl Sessions {
 pub(super) fn sts(tooling: &Tooling) -> aws_sdk_sts::Client {
     let retries = RetryPartition::custom("sts").token_bucket(TokenBucket::unlimited()).build();
     let sts = tooling.config.to_builder().http_client(tooling.bounded.clone()).build();
-    let sts = aws_sdk_sts::config::Builder::from(&sts).retry_partition(retries).build();
-    aws_sdk_sts::Client::from_conf(sts)
+    let sts = aws_sdk_sts::config::Builder::from(&sts).retry_partition(retries);
+    aws_sdk_sts::Client::from_conf(sts.stalled_stream_protection(super::small_requests()).build())
 }
 
 impl Session {

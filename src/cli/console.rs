@@ -166,6 +166,11 @@ impl Console {
         self.outputs(&[])
     }
 
+    /// Tells whether a file for `key=value` lines was asked for.
+    pub fn has_outputs(&self) -> bool {
+        self.outputs_file.is_some()
+    }
+
     /// Appends `key=value` lines to the file that was asked for, if one was.
     pub fn outputs(&self, values: &[(&str, String)]) -> io::Result<()> {
         let Some(path) = &self.outputs_file else { return Ok(()) };

@@ -1,5 +1,6 @@
 //! Folding the change sets of many targets into the few that differ.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -134,7 +135,8 @@ impl Row {
 pub fn classes(content: &Content) -> Vec<Class> {
     let mut found: BTreeMap<(&'static str, Option<ReleaseId>, Vec<Row>), Class> = BTreeMap::new();
     for target in &content.targets {
-        let placeholders = Placeholders::of(target);
+        // Where there is no value to show, as in a first release, nothing is searched for.
+        let placeholders = LazyCell::new(|| Placeholders::of(target));
         let changes = target.intent.changes();
         let normal: Vec<Row> =
             changes.iter().map(|change| Row::new(change, &|value| placeholders.apply(value))).collect();

@@ -146,6 +146,9 @@ const SUMMARY: usize = 512;
 
 /// Writes what an approval action shows: the plan in a few words, and where to read it.
 pub fn plan_outputs(console: &Console, plan: &Plan, store: &StoreConfig) -> Result<(), CommandError> {
+    if !console.has_outputs() {
+        return Ok(());
+    }
     let classes = classes(&plan.content);
     let mut text = format!(
         "plan {} of release {} for {}: {}",
