@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{Cursor, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Cursor, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -104,13 +104,14 @@ impl Job<'_> {
         match (&self.part, &self.entry.kind) {
             (Part::Link, Kind::Link(target)) => Ok(Piece::stored(target.clone().into_bytes())),
             (Part::Link | Part::Whole, _) => {
-                read(&self.path, self.entry.size, &mut tools.read).map_err(failed)?;
+                let read = read(&self.path, self.entry.size, &mut tools.read).map_err(failed)?;
+                let file = &tools.read[..read];
                 let mut crc = Hasher::new();
-                crc.update(&tools.read);
-                let size = tools.read.len() as u64;
-                Ok(match tools.deflate.whole(&tools.read) {
+                crc.update(file);
+                let size = file.len() as u64;
+                Ok(match tools.deflate.whole(file) {
                     Some(bytes) => Piece { bytes, crc, size, deflated: true },
-                    None => Piece { bytes: tools.read.clone(), crc, size, deflated: false },
+                    None => Piece { bytes: file.to_vec(), crc, size, deflated: false },
                 })
             }
             (Part::Some(offset, length), _) => {
@@ -139,11 +140,22 @@ impl Job<'_> {
     }
 }
 
-/// Reads a file whose size is known, without a look at it for each of ten thousand.
-fn read(path: &Path, size: u64, buffer: &mut Vec<u8>) -> std::io::Result<usize> {
-    buffer.clear();
-    buffer.reserve(usize::try_from(size).unwrap_or_default() + 1);
-    File::open(path)?.take(u64::MAX).read_to_end(buffer)
+/// Reads a file that had so many bytes when it was listed. Returns how many of the buffer are the file's.
+fn read(path: &Path, size: u64, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let size = usize::try_from(size).unwrap_or_default();
+    let (mut file, mut room, mut all) = (File::open(path)?, size + 1, 0);
+    loop {
+        if buffer.len() < room {
+            buffer.resize(room, 0);
+        }
+        let read = file.read(&mut buffer[all..room])?;
+        all += read;
+        // There was room for one more: this is the end, and no call has to find that out.
+        if read == 0 || (read == size && all == size) {
+            return Ok(all);
+        }
+        room = room.max(2 * all);
+    }
 }
 
 /// Returns the parts of a length.
@@ -457,6 +469,21 @@ mod tests {
             file.read_to_end(&mut bytes).unwrap();
             assert_eq!(bytes, fs::read(files::path(folder.path(), entry)).unwrap(), "{}", entry.name);
         }
+    }
+
+    #[test]
+    fn a_file_is_read_whole_also_where_it_has_changed_since_it_was_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let content: Vec<u8> = (0..100_000).map(|number: u32| number.to_le_bytes()[0]).collect();
+        fs::write(&path, &content).unwrap();
+        let mut buffer = Vec::new();
+        for size in [100_000, 0, 1, 99_999, 100_001, 1 << 20] {
+            let all = read(&path, size, &mut buffer).unwrap();
+            assert!(buffer[..all] == content, "{size}");
+        }
+        fs::write(&path, "").unwrap();
+        assert_eq!(read(&path, 7, &mut buffer).unwrap(), 0);
     }
 
     #[test]

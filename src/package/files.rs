@@ -1,13 +1,14 @@
 //! Which files of a folder are packaged, and in which order.
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use walkdir::{DirEntry, WalkDir};
+use ignore::{DirEntry, WalkBuilder, WalkState};
 
 use super::Error;
-use super::ordered::in_order;
 
 /// A file or a link within a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,54 +54,86 @@ pub fn collect(
     leave_out: &[PathBuf],
 ) -> Result<Vec<Entry>, Error> {
     let (included, excluded) = (globs(include)?, globs(exclude)?);
-    let is_left_out = |path: &Path| leave_out.iter().any(|other| same(other, path));
-    let keeps = |path: &Path| {
-        !is_left_out(path) && name(folder, path).map_or(true, |name| name.is_empty() || !excluded.is_match(&name))
+    let (root, leave_out) = (folder.to_owned(), leave_out.to_owned());
+    let keeps = move |entry: &DirEntry| {
+        let path = entry.path();
+        !leave_out.iter().any(|other| same(other, path))
+            && name(&root, path).map_or(true, |name| name.is_empty() || !excluded.is_match(name))
     };
-
-    let walk = WalkDir::new(folder).into_iter().filter_entry(|entry| keeps(entry.path()));
-    entries_of(folder, walk, |name| include.is_empty() || included.is_match(name))
+    let wants = |name: &str| include.is_empty() || included.is_match(name);
+    entries_of(folder, WalkBuilder::new(folder).filter_entry(keeps), wants)
 }
 
 /// Returns all files of a folder with links followed, ordered by the bytes of their names.
 pub fn follow(folder: &Path, leave_out: &[PathBuf]) -> Result<Vec<Entry>, Error> {
-    let is_left_out = |entry: &DirEntry| {
-        leave_out
-            .iter()
-            .any(|path| same(path, entry.path()) || (entry.path_is_symlink() && same_place(path, entry.path())))
+    let leave_out = leave_out.to_owned();
+    let keeps = move |entry: &DirEntry| {
+        let path = entry.path();
+        !leave_out.iter().any(|other| same(other, path) || (entry.path_is_symlink() && same_place(other, path)))
     };
-    let walk = WalkDir::new(folder).follow_links(true).into_iter();
-    entries_of(folder, walk.filter_entry(|entry| !is_left_out(entry)), |_| true)
+    entries_of(folder, WalkBuilder::new(folder).follow_links(true).filter_entry(keeps), |_| true)
 }
 
-/// Returns what a walk finds and `wants` takes, ordered by the bytes of the names. All cores look at the files.
-fn entries_of(
-    folder: &Path,
-    walk: impl Iterator<Item = walkdir::Result<DirEntry>>,
-    wants: impl Fn(&str) -> bool,
-) -> Result<Vec<Entry>, Error> {
-    let mut found = Vec::new();
-    for entry in walk {
-        let entry = entry
-            .map_err(|error| Error::Read { path: error.path().unwrap_or(folder).to_owned(), source: error.into() })?;
-        if !entry.file_type().is_dir() {
-            let name = name(folder, entry.path())?;
-            if wants(&name) {
-                found.push((name, entry));
-            }
-        }
-    }
+/// Returns what a walk finds and `wants` takes, ordered by the bytes of the names. All cores walk.
+fn entries_of(folder: &Path, walk: &mut WalkBuilder, wants: impl Fn(&str) -> bool + Sync) -> Result<Vec<Entry>, Error> {
+    let (sender, receiver) = mpsc::channel();
+    walk.standard_filters(false).threads(super::cores()).build_parallel().run(|| {
+        let (sender, wants) = (sender.clone(), &wants);
+        Box::new(move |found| {
+            // Nobody has stopped listening.
+            let _ = entry_of(folder, found, wants).map(|entry| sender.send(entry));
+            WalkState::Continue
+        })
+    });
+    drop(sender);
+    let mut found: Vec<(String, Result<Entry, Error>)> = receiver.into_iter().collect();
     if found.is_empty() {
         return Err(Error::Empty(folder.to_owned()));
     }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut entries = Vec::with_capacity(found.len());
-    let work = |(): &mut (), (name, entry): &(String, DirEntry)| {
-        kind(folder, entry, name).map(|(kind, size)| Entry { name: name.clone(), kind, size })
+    // Of several errors always the same one is told.
+    found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    found.into_iter().map(|(_, entry)| entry).collect()
+}
+
+/// Returns what a walk came to, with its place in the order; none for a folder, and for what nobody wants.
+fn entry_of(
+    folder: &Path,
+    found: Result<DirEntry, ignore::Error>,
+    wants: impl Fn(&str) -> bool,
+) -> Option<(String, Result<Entry, Error>)> {
+    let at = |path: &Path| path.to_string_lossy().into_owned();
+    let entry = match found {
+        Ok(entry) if entry.file_type().is_some_and(|kind| kind.is_dir()) => return None,
+        Ok(entry) => entry,
+        Err(error) => {
+            let path = path_of(&error).unwrap_or(folder).to_owned();
+            return Some((at(&path), Err(unread(path, error))));
+        }
     };
-    let take = |_: &(String, DirEntry), entry: Result<Entry, Error>| entry.map(|entry| entries.push(entry));
-    in_order(super::cores(), usize::MAX, &found, |_| 0, || (), work, take)?;
-    Ok(entries)
+    let name = match name(folder, entry.path()) {
+        Ok(name) => name,
+        Err(error) => return Some((at(entry.path()), Err(error))),
+    };
+    if !wants(&name) {
+        return None;
+    }
+    let place = name.clone();
+    Some((place, kind(folder, &entry, &name).map(|(kind, size)| Entry { name, kind, size })))
+}
+
+fn unread(path: PathBuf, error: ignore::Error) -> Error {
+    let text = error.to_string();
+    Error::Read { path, source: error.into_io_error().unwrap_or_else(|| io::Error::other(text)) }
+}
+
+/// Returns where a walk failed, if it says so.
+fn path_of(error: &ignore::Error) -> Option<&Path> {
+    match error {
+        ignore::Error::WithPath { path, .. } => Some(path),
+        ignore::Error::Loop { child, .. } => Some(child),
+        ignore::Error::WithDepth { err, .. } => path_of(err),
+        _ => None,
+    }
 }
 
 /// Tells whether two paths are the same place. Names differ mostly, which costs no look.
@@ -137,19 +170,19 @@ fn globs(patterns: &[String]) -> Result<GlobSet, Error> {
 
 fn kind(folder: &Path, entry: &DirEntry, name: &str) -> Result<(Kind, u64), Error> {
     let path = entry.path();
-    let read = |source: std::io::Error| Error::Read { path: path.to_owned(), source };
-    if entry.file_type().is_symlink() {
-        let target = std::fs::read_link(path).map_err(read)?;
+    let file_type = entry.file_type().ok_or_else(|| Error::Special(path.to_owned()))?;
+    if file_type.is_symlink() {
+        let target = std::fs::read_link(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         if !stays_within(Path::new(name), &target) {
             return Err(Error::Escapes { path: folder.join(name), target });
         }
         let text = target.to_str().ok_or_else(|| Error::Name(target.clone()))?;
         return Ok((Kind::Link(text.to_owned()), text.len() as u64));
     }
-    if !entry.file_type().is_file() {
+    if !file_type.is_file() {
         return Err(Error::Special(path.to_owned()));
     }
-    let metadata = entry.metadata().map_err(|error| read(error.into()))?;
+    let metadata = entry.metadata().map_err(|error| unread(path.to_owned(), error))?;
     Ok((if is_executable(&metadata) { Kind::Executable } else { Kind::File }, metadata.len()))
 }
 
@@ -237,5 +270,30 @@ mod tests {
             assert!(matches!(collect(folder.path(), &[], &[], &[]), Err(Error::Escapes { .. })), "{beyond}");
             fs::remove_file(link).unwrap();
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_where_the_aws_cli_follows_them_and_never_for_ever() {
+        use std::os::unix::fs::symlink;
+        let folder = tree(&["a/one", "b/two", "secret"]);
+        let found = |leave_out: &[PathBuf]| {
+            follow(folder.path(), leave_out).map(|all| all.into_iter().map(|entry| entry.name).collect::<Vec<_>>())
+        };
+        symlink("../b", folder.path().join("a/b")).unwrap();
+        symlink("../secret", folder.path().join("a/link")).unwrap();
+        assert_eq!(found(&[]).unwrap(), ["a/b/two", "a/link", "a/one", "b/two", "secret"]);
+        assert_eq!(found(&[folder.path().join("secret")]).unwrap(), ["a/b/two", "a/one", "b/two"]);
+        // Of several faults the same one is told each time.
+        symlink("nowhere", folder.path().join("b/broken")).unwrap();
+        symlink("../a", folder.path().join("b/loop")).unwrap();
+        for _ in 0..20 {
+            let told = found(&[]).unwrap_err().to_string();
+            let place = folder.path().join("a/b/broken");
+            assert!(told.starts_with(&format!("cannot read {}: ", place.display())), "{told}");
+        }
+        fs::remove_file(folder.path().join("b/broken")).unwrap();
+        let told = found(&[]).unwrap_err().to_string();
+        assert!(told.contains("a/b/loop") && told.contains("loop"), "{told}");
     }
 }

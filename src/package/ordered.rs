@@ -16,6 +16,8 @@ struct State<R> {
     done: BTreeMap<usize, R>,
     /// Whether a thread is taking results.
     taking: bool,
+    /// How many threads wait for room. Where none does, none is woken: that takes a system call.
+    waiting: usize,
     /// Whether nothing more is wanted.
     over: bool,
 }
@@ -61,7 +63,7 @@ pub fn in_order<J: Sync, R: Send, W, E: Send>(
     work: impl Fn(&mut W, &J) -> R + Sync,
     take: impl FnMut(&J, R) -> Result<(), E> + Send,
 ) -> Result<(), E> {
-    let state = State { next: 0, taken: 0, ahead: 0, done: BTreeMap::new(), taking: false, over: false };
+    let state = State { next: 0, taken: 0, ahead: 0, done: BTreeMap::new(), taking: false, waiting: 0, over: false };
     let shared = Shared { state: Mutex::new(state), room: Condvar::new() };
     let take = Mutex::new((take, Ok(())));
     let labour = || {
@@ -75,7 +77,9 @@ pub fn in_order<J: Sync, R: Send, W, E: Send>(
                     if state.ahead == 0 || state.ahead + cost(job) <= bound {
                         break;
                     }
+                    state.waiting += 1;
                     state = shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.waiting -= 1;
                 }
                 let number = state.next;
                 state.next += 1;
@@ -103,7 +107,9 @@ pub fn in_order<J: Sync, R: Send, W, E: Send>(
                 state.taken += 1;
                 state.ahead -= cost(job);
                 state.over |= failed;
-                shared.room.notify_all();
+                if state.waiting > 0 {
+                    shared.room.notify_all();
+                }
             }
             state.taking = false;
         }
