@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Cursor, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Cursor, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -148,7 +148,10 @@ fn read(path: &Path, size: u64, buffer: &mut Vec<u8>) -> io::Result<usize> {
         if buffer.len() < room {
             buffer.resize(room, 0);
         }
-        let read = file.read(&mut buffer[all..room])?;
+        let read = match file.read(&mut buffer[all..room]) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         all += read;
         // There was room for one more: this is the end, and no call has to find that out.
         if read == 0 || (read == size && all == size) {

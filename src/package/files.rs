@@ -54,39 +54,47 @@ pub fn collect(
     leave_out: &[PathBuf],
 ) -> Result<Vec<Entry>, Error> {
     let (included, excluded) = (globs(include)?, globs(exclude)?);
-    let (root, leave_out) = (folder.to_owned(), leave_out.to_owned());
-    let keeps = move |entry: &DirEntry| {
-        let path = entry.path();
-        !leave_out.iter().any(|other| same(other, path))
-            && name(&root, path).map_or(true, |name| name.is_empty() || !excluded.is_match(name))
-    };
-    let wants = |name: &str| include.is_empty() || included.is_match(name);
-    entries_of(folder, WalkBuilder::new(folder).filter_entry(keeps), wants)
+    entries_of(folder, false, leave_out, excluded, |name| include.is_empty() || included.is_match(name))
 }
 
 /// Returns all files of a folder with links followed, ordered by the bytes of their names.
 pub fn follow(folder: &Path, leave_out: &[PathBuf]) -> Result<Vec<Entry>, Error> {
-    let leave_out = leave_out.to_owned();
-    let keeps = move |entry: &DirEntry| {
-        let path = entry.path();
-        !leave_out.iter().any(|other| same(other, path) || (entry.path_is_symlink() && same_place(other, path)))
-    };
-    entries_of(folder, WalkBuilder::new(folder).follow_links(true).filter_entry(keeps), |_| true)
+    entries_of(folder, true, leave_out, GlobSet::empty(), |_| true)
 }
 
-/// Returns what a walk finds and `wants` takes, ordered by the bytes of the names. All cores walk.
-fn entries_of(folder: &Path, walk: &mut WalkBuilder, wants: impl Fn(&str) -> bool + Sync) -> Result<Vec<Entry>, Error> {
-    let (sender, receiver) = mpsc::channel();
-    walk.standard_filters(false).threads(super::cores()).build_parallel().run(|| {
-        let (sender, wants) = (sender.clone(), &wants);
-        Box::new(move |found| {
-            // Nobody has stopped listening.
-            let _ = entry_of(folder, found, wants).map(|entry| sender.send(entry));
-            WalkState::Continue
-        })
-    });
-    drop(sender);
-    let mut found: Vec<(String, Result<Entry, Error>)> = receiver.into_iter().collect();
+/// Returns what is in a folder and `wants` takes, ordered by the bytes of the names. What is left out or excluded is not looked
+/// into. The folder itself may be a link. All cores walk.
+fn entries_of(
+    folder: &Path,
+    follows: bool,
+    leave_out: &[PathBuf],
+    excluded: GlobSet,
+    wants: impl Fn(&str) -> bool + Sync,
+) -> Result<Vec<Entry>, Error> {
+    let mut found: Vec<(String, Result<Entry, Error>)> = Vec::new();
+    if !leave_out.iter().any(|other| same_place(other, folder)) {
+        // A walk of `-` would be one of what stands in the standard input.
+        let root = if folder == Path::new("-") { Path::new("./-") } else { folder };
+        let (base, leave_out) = (root.to_owned(), leave_out.to_owned());
+        let keeps = move |entry: &DirEntry| {
+            let (path, is_link) = (entry.path(), follows && entry.path_is_symlink());
+            !leave_out.iter().any(|other| same(other, path) || (is_link && same_place(other, path)))
+                && name(&base, path).map_or(true, |name| !excluded.is_match(name))
+        };
+        let (sender, receiver) = mpsc::channel();
+        let mut walk = WalkBuilder::new(root);
+        walk.standard_filters(false).follow_links(follows).threads(super::cores());
+        walk.filter_entry(keeps).build_parallel().run(|| {
+            let (sender, wants) = (sender.clone(), &wants);
+            Box::new(move |found| {
+                // Nobody has stopped listening.
+                let _ = entry_of(root, found, wants).map(|entry| sender.send(entry));
+                WalkState::Continue
+            })
+        });
+        drop(sender);
+        found.extend(receiver);
+    }
     if found.is_empty() {
         return Err(Error::Empty(folder.to_owned()));
     }
@@ -101,7 +109,7 @@ fn entry_of(
     found: Result<DirEntry, ignore::Error>,
     wants: impl Fn(&str) -> bool,
 ) -> Option<(String, Result<Entry, Error>)> {
-    let at = |path: &Path| path.to_string_lossy().into_owned();
+    let at = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned();
     let entry = match found {
         Ok(entry) if entry.file_type().is_some_and(|kind| kind.is_dir()) => return None,
         Ok(entry) => entry,
@@ -295,5 +303,20 @@ mod tests {
         fs::remove_file(folder.path().join("b/broken")).unwrap();
         let told = found(&[]).unwrap_err().to_string();
         assert!(told.contains("a/b/loop") && told.contains("loop"), "{told}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_folder_itself_may_be_a_link_and_is_not_packaged_where_it_is_left_out() {
+        let folder = tree(&["build/.hidden", "build/.gitignore", "build/ignored"]);
+        fs::write(folder.path().join("build/.gitignore"), "ignored").unwrap();
+        std::os::unix::fs::symlink("build", folder.path().join("dist")).unwrap();
+        let (build, dist) = (folder.path().join("build"), folder.path().join("dist"));
+        assert_eq!(names(&dist, &[], &[]), [".gitignore", ".hidden", "ignored"]);
+        for path in [&build, &dist] {
+            let left_out = [build.clone()];
+            assert!(matches!(collect(path, &[], &[], &left_out), Err(Error::Empty(_))));
+            assert!(matches!(follow(path, &left_out), Err(Error::Empty(_))));
+        }
     }
 }
