@@ -71,30 +71,30 @@ fn entries_of(
     excluded: GlobSet,
     wants: impl Fn(&str) -> bool + Sync,
 ) -> Result<Vec<Entry>, Error> {
-    let mut found: Vec<(String, Result<Entry, Error>)> = Vec::new();
-    if !leave_out.iter().any(|other| same_place(other, folder)) {
-        // A walk of `-` would be one of what stands in the standard input.
-        let root = if folder == Path::new("-") { Path::new("./-") } else { folder };
-        let (base, leave_out) = (root.to_owned(), leave_out.to_owned());
-        let keeps = move |entry: &DirEntry| {
-            let (path, is_link) = (entry.path(), follows && entry.path_is_symlink());
-            !leave_out.iter().any(|other| same(other, path) || (is_link && same_place(other, path)))
-                && name(&base, path).map_or(true, |name| !excluded.is_match(name))
-        };
-        let (sender, receiver) = mpsc::channel();
-        let mut walk = WalkBuilder::new(root);
-        walk.standard_filters(false).follow_links(follows).threads(super::cores());
-        walk.filter_entry(keeps).build_parallel().run(|| {
-            let (sender, wants) = (sender.clone(), &wants);
-            Box::new(move |found| {
-                // Nobody has stopped listening.
-                let _ = entry_of(root, found, wants).map(|entry| sender.send(entry));
-                WalkState::Continue
-            })
-        });
-        drop(sender);
-        found.extend(receiver);
+    if leave_out.iter().any(|other| same_place(other, folder)) {
+        return Err(Error::Empty(folder.to_owned()));
     }
+    // A walk of `-` would be one of what stands in the standard input.
+    let root = if folder == Path::new("-") { Path::new("./-") } else { folder };
+    let (base, leave_out) = (root.to_owned(), leave_out.to_owned());
+    let keeps = move |entry: &DirEntry| {
+        let (path, is_link) = (entry.path(), follows && entry.path_is_symlink());
+        !leave_out.iter().any(|other| same(other, path) || (is_link && same_place(other, path)))
+            && name(&base, path).map_or(true, |name| !excluded.is_match(name))
+    };
+    let (sender, receiver) = mpsc::channel();
+    let mut walk = WalkBuilder::new(root);
+    walk.standard_filters(false).follow_links(follows).threads(super::cores());
+    walk.filter_entry(keeps).build_parallel().run(|| {
+        let (sender, wants) = (sender.clone(), &wants);
+        Box::new(move |found| {
+            // Nobody has stopped listening.
+            let _ = entry_of(root, found, wants).map(|entry| sender.send(entry));
+            WalkState::Continue
+        })
+    });
+    drop(sender);
+    let mut found: Vec<(String, Result<Entry, Error>)> = receiver.into_iter().collect();
     if found.is_empty() {
         return Err(Error::Empty(folder.to_owned()));
     }
