@@ -116,7 +116,9 @@ impl Run {
             }
             self.wait_for_shards(number, brakes).await;
             let policy = policies.get(number as usize);
-            if let Some(policy) = policy.filter(|_| self.why_not(brakes).is_none()) {
+            if let Some(policy) = policy
+                && self.why_not(brakes).await.is_none()
+            {
                 events.emit(Event::WaveStarted { wave: policy.name.clone(), targets: wave.len() });
             }
             // What runs already is followed, whatever holds the others back.
@@ -143,7 +145,7 @@ impl Run {
                         finished.push((ready.target.id, progress.finish(outcome)));
                     }
                     Err(ready) => {
-                        let why = self.why_not(brakes).unwrap_or_else(|| "the rollout ended".to_owned());
+                        let why = self.why_not(brakes).await.unwrap_or_else(|| "the rollout ended".to_owned());
                         let outcome = Outcome::Skipped(Failure::because(format!("not started: {why}")));
                         let progress = Progress::new(&ready.target.id, State::Planned, events);
                         finished.push((ready.target.id, progress.finish(outcome)));
@@ -154,7 +156,7 @@ impl Run {
                 Some(together) => !together.goes_on_after(number),
                 None => waves.values().all(|(_, ready)| ready.is_empty()),
             };
-            if self.why_not(brakes).is_none() {
+            if self.why_not(brakes).await.is_none() {
                 let bake = policy.filter(|_| !is_last).map_or(Duration::ZERO, |policy| policy.bake);
                 if let Some(policy) = policy.filter(|_| !bake.is_zero()) {
                     events.emit(Event::Baking { wave: policy.name.clone(), seconds: bake.as_secs() });
@@ -193,7 +195,7 @@ impl Run {
     /// Tells the other shards that the waves before one are over here.
     async fn over_before(&self, wave: u32, brakes: &Brakes<'_>) {
         if let Some(together) = &self.engine.together
-            && self.why_not(brakes).is_none()
+            && self.why_not(brakes).await.is_none()
         {
             together.over_before(&self.engine, wave).await;
         }
@@ -202,7 +204,7 @@ impl Run {
     /// Waits until the waves before one are over in all shards.
     async fn wait_for_shards(&self, wave: u32, brakes: &mut Brakes<'_>) {
         if let Some(together) = &self.engine.together
-            && self.why_not(brakes).is_none()
+            && self.why_not(brakes).await.is_none()
             && let Some(why) = together.before(&self.engine, wave).await
         {
             brakes.hold(why);
@@ -210,8 +212,8 @@ impl Run {
     }
 
     /// Says why nothing more is started, if so.
-    fn why_not(&self, brakes: &Brakes<'_>) -> Option<String> {
-        self.engine.halted().or(brakes.held()).map(str::to_owned)
+    async fn why_not(&self, brakes: &Brakes<'_>) -> Option<String> {
+        self.engine.halted().await.or(brakes.held()).map(str::to_owned)
     }
 
     /// Looks at targets that need no change. That changes nothing, so that the brakes count and do not hold.
@@ -279,7 +281,7 @@ impl Run {
         if again.is_empty() {
             return Vec::new();
         }
-        if self.engine.held_by_shards().await.is_some() || self.why_not(brakes).is_some() {
+        if self.engine.held_by_shards().await.is_some() || self.why_not(brakes).await.is_some() {
             let end = |one: Again| (one.target.id, one.progress.finish(one.outcome));
             return again.into_iter().map(end).collect();
         }

@@ -58,8 +58,8 @@ impl Engine {
         };
         let limit = rollout.max_concurrency.of(total).max(1);
         let results = window::run(items, limit, &self.stop, |item| work(self.clone(), item), judge).await;
+        let why = self.halted().await.unwrap_or("too many other targets failed");
         let skipped = |item: T| {
-            let why = self.halted().unwrap_or("too many other targets failed");
             let outcome = Outcome::Skipped(Failure::because(format!("not started: {why}")));
             (id(&item), Progress::new(&id(&item), State::Planned, &self.events).finish(outcome))
         };

@@ -117,7 +117,7 @@ impl Run {
             self.remember(&target.id, creates).await;
         }
         let may_mend = matches!(outcome, Outcome::RolledBack(_) | Outcome::Failed(_));
-        if may_mend && !last_try && self.plan.content.rollout.requeue && self.engine.halted().is_none() {
+        if may_mend && !last_try && self.plan.content.rollout.requeue && self.engine.halted().await.is_none() {
             let why = outcome.failure().map(ToString::to_string).unwrap_or_default();
             self.engine.events.notice(format!(
                 "{}: {}, and tried once more at the end: {why}",
@@ -208,7 +208,7 @@ impl Run {
         let renewed = patiently(stop, || account.renew()).await;
         renewed.map_err(|fault| if fault.passes() { unstarted(&fault) } else { not_started(fault) })?;
         // That took time: the run may have been stopped since, or its lock be somebody else's.
-        if let Some(why) = self.engine.halted() {
+        if let Some(why) = self.engine.halted().await {
             return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
         }
         let mut patience = Patience::new();
@@ -216,7 +216,7 @@ impl Run {
             // Whatever the answer was: an earlier one may have been lost after CloudFormation began.
             match has_begun(account, &operation, stop).await {
                 Begun::Yes => break,
-                Begun::No if self.engine.halted().is_some() => return Err(unstarted(&fault)),
+                Begun::No if self.engine.halted().await.is_some() => return Err(unstarted(&fault)),
                 Begun::No if patience.bears(&fault) => patience.pause().await,
                 Begun::No if fault.passes() => return Err(unstarted(&fault)),
                 Begun::No => return Err(not_started(fault)),

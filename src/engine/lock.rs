@@ -3,11 +3,13 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::iter::successors;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::records::{read, written};
@@ -102,7 +104,7 @@ pub struct Lease {
     /// The lock that was taken over from an owner that was silent, if one was.
     pub taken_over: Option<String>,
     /// When somebody else may have it; none once that is known.
-    until: Arc<Mutex<Option<Until>>>,
+    until: Arc<watch::Sender<Option<Until>>>,
     /// The lease that this one is within: a shard's own.
     within: Option<Box<Self>>,
 }
@@ -114,32 +116,49 @@ struct Until {
     wall: Timestamp,
 }
 
+impl Until {
+    fn is_over(self, now: Timestamp) -> bool {
+        self.steady <= Instant::now() || self.wall <= now
+    }
+
+    /// The end of a lease that was asked for now.
+    fn lease(self) -> Self {
+        let Self { steady, wall } = self;
+        let lasts = LEASE.saturating_sub(MARGIN);
+        Self { steady: steady + lasts, wall: wall.saturating_add(lasts).unwrap_or(wall) }
+    }
+}
+
 impl Lease {
     /// A lease that was asked for at `begun`: what the answer took is lost.
     fn new(fence: u64, taken_over: Option<String>, begun: Until) -> Self {
-        let lease = Self { fence, taken_over, until: Arc::default(), within: None };
-        lease.renew(begun);
-        lease
+        Self { fence, taken_over, until: Arc::new(watch::Sender::new(Some(begun.lease()))), within: None }
+    }
+
+    /// Tells whether the lock is lost. Where the lease is over and nobody has found out yet whether it can be renewed, as
+    /// after the machine has slept, waits until it is known: neither answer would be true for long.
+    pub(super) async fn is_lost(&self, now: impl Fn() -> Timestamp) -> bool {
+        for lease in successors(Some(self), |lease| lease.within.as_deref()) {
+            let is_known = |until: &Option<Until>| until.is_none_or(|until| !until.is_over(now()));
+            let mut renewals = lease.until.subscribe();
+            if renewals.wait_for(is_known).await.is_ok_and(|until| until.is_none()) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Tells whether somebody else may have taken the lock by now.
-    pub fn is_over(&self, now: Timestamp) -> bool {
-        self.until().is_none_or(|until| until.steady <= Instant::now() || until.wall <= now)
-            || self.within.as_ref().is_some_and(|within| within.is_over(now))
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.until.borrow().is_none_or(|until| until.is_over(now))
     }
 
     fn renew(&self, begun: Until) {
-        let Until { steady, wall } = begun;
-        let lasts = LEASE.saturating_sub(MARGIN);
-        *self.until() = Some(Until { steady: steady + lasts, wall: wall.saturating_add(lasts).unwrap_or(wall) });
+        self.until.send_replace(Some(begun.lease()));
     }
 
     fn lose(&self) {
-        *self.until() = None;
-    }
-
-    fn until(&self) -> MutexGuard<'_, Option<Until>> {
-        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+        self.until.send_replace(None);
     }
 }
 
@@ -502,7 +521,7 @@ mod tests {
         let other = Engine { run: "other".into(), ..one.clone() };
         let long = one.locked("app", "prod", Duration::ZERO, async |engine| {
             sleep(Duration::from_mins(10)).await;
-            (engine.stop.is_requested(), engine.halted().is_some())
+            (engine.stop.is_requested(), engine.halted().await.is_some())
         });
         let refused = async {
             sleep(Duration::from_mins(5)).await;
@@ -550,10 +569,25 @@ mod tests {
             lock.renewed = engine.events.now();
             engine.store.replace(&key, written(&lock), Some(&version)).await.unwrap();
             sleep(LEASE * 3).await;
-            engine.halted()
+            engine.halted().await
         });
         assert_eq!(work.await.unwrap(), None);
         assert!(!lock(&one).await.held, "it is given back all the same");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_is_heard_also_while_it_is_in_doubt_who_has_the_lock() {
+        let (one, _, handle) = Fleet::new([]).engine();
+        let (one, _heard) = on_the_clock(one);
+        let (_, lease) = one.take_lock("app", "prod", Duration::ZERO, None).await.ok().unwrap();
+        let one = Engine { lease: Some(lease.clone()), ..one };
+        assert_eq!(one.halted().await, None);
+        // Nobody renews it.
+        sleep(LEASE).await;
+        let asked = async { tokio::join!(one.halted(), async { handle.request() }).0 };
+        assert_eq!(tokio::time::timeout(LEASE, asked).await, Ok(Some("the run was stopped")));
+        lease.lose();
+        assert_eq!(one.halted().await, Some("the stage's lock is lost"), "that says more");
     }
 
     #[tokio::test(start_paused = true)]

@@ -96,13 +96,16 @@ impl Engine {
         self.lease.as_ref().map_or(0, |lease| lease.fence)
     }
 
-    /// Says why nothing more may be started, if so.
-    pub fn halted(&self) -> Option<&'static str> {
-        match &self.lease {
-            Some(lease) if lease.is_over(self.events.now()) => Some("the stage's lock is lost"),
-            _ if self.stop.is_requested() => Some("the run was stopped"),
-            _ => None,
+    /// Says why nothing more may be started from now on, if so; waits while that is in doubt.
+    pub async fn halted(&self) -> Option<&'static str> {
+        if let Some(lease) = &self.lease {
+            tokio::select! {
+                biased;
+                is_lost = lease.is_lost(|| self.events.now()) => if is_lost { return Some("the stage's lock is lost") },
+                () = self.stop.requested() => {}
+            }
         }
+        self.stop.is_requested().then_some("the run was stopped")
     }
 }
 

@@ -48,7 +48,7 @@ impl Engine {
         let seen = patiently(&self.stop, || account.newest_event(stack_id)).await;
         let since = seen.map_err(|fault| self.unbegun(&fault))?;
         let token = format!("tenantry-{}", Digest::of(format!("{seed} {stack_id} {since:?}")));
-        if let Some(why) = self.halted() {
+        if let Some(why) = self.halted().await {
             return Err(Outcome::Skipped(Failure::because(format!("not started: {why}"))));
         }
         progress.take(Step::Execute);

@@ -78,7 +78,7 @@ impl Engine {
         let Content { application, stage, .. } = &execution.plan.content;
         let done = self.locked(application, stage, execution.wait, async |engine| {
             let Execution { plan, request, .. } = execution;
-            let mut planning = match (engine.recheck(plan, request, entered).await, engine.halted()) {
+            let mut planning = match (engine.recheck(plan, request, entered).await, engine.halted().await) {
                 (Ok(planning), _) => planning,
                 (Err(_), Some(why)) => return Err(Refusal::Halted(why)),
                 (Err(differences), None) => return Err(Refusal::Differs(differences)),
@@ -156,7 +156,7 @@ impl Engine {
             // What another process has written meanwhile, up to the moment at which it lost the lock.
             let history = engine.history(application, rollout).await?.unwrap_or(history);
             let planning = engine.rejoin(plan, request, entered, &history).await;
-            if let Some(why) = engine.halted() {
+            if let Some(why) = engine.halted().await {
                 engine.discard(planning.ready).await;
                 return Err(Refusal::Halted(why));
             }
@@ -201,7 +201,7 @@ impl Engine {
         if let Some(rollout) = rollout {
             self.begin_journal(rollout, planning).await?;
         }
-        if let Some(why) = self.halted() {
+        if let Some(why) = self.halted().await {
             return Err(Refusal::Halted(why));
         }
         self.withdraw_proofs(plan).await?;

@@ -106,7 +106,7 @@ impl Engine {
             }
             self.rejoin(plan, request, entered, &history).await
         } else {
-            match (self.recheck(&part, request, entered).await, self.halted()) {
+            match (self.recheck(&part, request, entered).await, self.halted().await) {
                 (Ok(planning), _) => planning,
                 (Err(_), Some(why)) => return Err(Refusal::Halted(why)),
                 (Err(differences), None) => return Err(Refusal::Differs(differences)),
@@ -127,7 +127,7 @@ impl Engine {
         };
         let exit = self.exit_of_shard(together, &finished, plan, alarm.is_some()).await;
         // One that was stopped is started again, and ends then.
-        let all = match self.halted() {
+        let all = match self.halted().await {
             Some(_) => None,
             None => self.end_shard(together, plan, rollout, begun, &finished, alarm, secrets).await,
         };
@@ -148,7 +148,7 @@ impl Engine {
                     return Err(shut);
                 }
                 self.begin_journal(rollout, planning).await?;
-                if let Some(why) = self.halted() {
+                if let Some(why) = self.halted().await {
                     return Err(Refusal::Halted(why));
                 }
                 self.started(rollout, plan);

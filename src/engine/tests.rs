@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fake::{Fleet, Script, release};
+use super::fake::{Fleet, Script, on_the_clock, release};
 use super::{Engine, Finished, PlanRequest, Planning};
 use crate::domain::{
     ChangeSetStatus, ConcurrencyMode, Exit, FaultKind, Gate, Masks, OnFailure, Outcome, Quota, Rollout, StackOptions,
@@ -84,7 +84,15 @@ async fn one_failing_target_stops_no_other_that_is_running() {
 /// Plans, puts the targets into the waves that their names end with, and applies; tells also how long it took.
 async fn in_waves(fleet: &std::sync::Arc<Fleet>, rollout: Rollout) -> (Vec<Finished>, Duration) {
     let (engine, _heard, _handle) = fleet.engine();
-    let mut planning = plan(fleet, &engine, rollout.clone()).await;
+    let planning = planned_in_waves(fleet, &engine, &rollout).await;
+    let begun = tokio::time::Instant::now();
+    let finished = engine.apply("r", planning, &request(rollout)).await.finished;
+    (finished, begun.elapsed())
+}
+
+/// Plans, and puts the targets into the waves that their names end with.
+async fn planned_in_waves(fleet: &std::sync::Arc<Fleet>, engine: &Engine, rollout: &Rollout) -> Planning {
+    let mut planning = plan(fleet, engine, rollout.clone()).await;
     let wave = |tenant: &str| tenant.rsplit('-').next().unwrap().parse().unwrap();
     for ready in &mut planning.ready {
         ready.target.wave = wave(&ready.target.id.tenant);
@@ -92,9 +100,7 @@ async fn in_waves(fleet: &std::sync::Arc<Fleet>, rollout: Rollout) -> (Vec<Finis
     for target in &mut std::sync::Arc::make_mut(&mut planning.plan).content.targets {
         target.wave = wave(&target.target.tenant);
     }
-    let begun = tokio::time::Instant::now();
-    let finished = engine.apply("r", planning, &request(rollout)).await.finished;
-    (finished, begun.elapsed())
+    planning
 }
 
 fn wave(name: &str, bake: Duration, failure_tolerance: Option<u32>) -> Wave {
@@ -115,6 +121,52 @@ async fn a_wave_waits_for_the_one_before_and_for_its_bake() {
     let calls = fleet.calls.lock().unwrap().clone();
     let place = |call: &str| calls.iter().position(|made| made == call).unwrap();
     assert!(place("b-1 ExecuteChangeSet") > place("a-0 Invoke").max(place("c-0 Invoke")));
+}
+
+/// A laptop sleeps in the middle of a rollout with a canary, for longer than its lock is leased: while its target is
+/// deployed, and while it bakes. Returns how the next wave has ended, and how long the whole took.
+async fn with_a_nap(at: Duration, bake: Duration, meanwhile: impl AsyncFn(Engine)) -> (String, Duration) {
+    let fleet = Fleet::new([("a-0", Script::default()), ("b-1", Script::default())]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let (engine, _heard) = on_the_clock(engine);
+    let waves = vec![wave("canary", bake, Some(0)), wave("rest", Duration::ZERO, None)];
+    let rollout = Rollout { waves, ..rollout(9, 0) };
+    let planning = planned_in_waves(&fleet, &engine, &rollout).await;
+    let begun = tokio::time::Instant::now();
+    let request = request(rollout);
+    let work = engine
+        .locked("app", "prod", Duration::ZERO, async |engine| engine.apply("r", planning, &request).await.finished);
+    let mut work = std::pin::pin!(work);
+    assert!(tokio::time::timeout(at, &mut work).await.is_err(), "it is at work");
+    meanwhile(Engine { run: "another".into(), ..engine.clone() }).await;
+    let finished = work.await.unwrap();
+    assert_eq!(*outcome(&finished, "a-0"), Outcome::Deployed);
+    let next = outcome(&finished, "b-1");
+    let why = next.failure().map(|failure| format!(": {failure}")).unwrap_or_default();
+    (format!("{}{why}", next.name()), begun.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bake_is_as_long_as_planned_also_where_the_machine_has_slept_for_longer_than_its_lease() {
+    for at in [Duration::from_secs(1), Duration::from_mins(1)] {
+        let bake = Duration::from_mins(30);
+        let nap = async |_| tokio::time::sleep(Duration::from_mins(5)).await;
+        let (next, took) = with_a_nap(at, bake, nap).await;
+        assert_eq!(next, "deployed", "nobody has taken the lock: there is no reason to stop");
+        assert!(took >= bake, "the next wave came after {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bake_ends_where_somebody_else_has_taken_the_lock() {
+    for at in [Duration::from_secs(1), Duration::from_mins(1)] {
+        let another = async |other: Engine| {
+            other.locked("app", "prod", Duration::from_hours(1), async |_| ()).await.unwrap();
+        };
+        let (next, took) = with_a_nap(at, Duration::from_hours(24), another).await;
+        assert_eq!(next, "skipped: not started: the stage's lock is lost");
+        assert!(took < Duration::from_mins(5), "it waits for nothing any more: {took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -264,7 +264,7 @@ impl Together {
             return;
         }
         // That a run was stopped is no matter of the others'.
-        let counts = outcome.is_failure() || engine.halted().is_none();
+        let counts = outcome.is_failure() || engine.halted().await.is_none();
         let Some(content) =
             self.plan.content.target(target).filter(|content| counts && content.intent != Intent::Excluded)
         else {
@@ -329,7 +329,7 @@ impl Together {
                     gone.push(*shard);
                 }
             }
-            if !gone.is_empty() || engine.halted().is_some() {
+            if !gone.is_empty() || engine.halted().await.is_some() {
                 let which = if gone.is_empty() { &shards } else { &gone };
                 return Some(format!("{} is not over", self.wave_in(earlier, which)));
             }

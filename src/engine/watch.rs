@@ -44,7 +44,7 @@ impl Engine {
                 Err(fault) => Some(unread(&fault)),
             };
             let left = end.saturating_duration_since(Instant::now());
-            if why.is_some() || left.is_zero() || self.halted().is_some() {
+            if why.is_some() || left.is_zero() || self.stop.is_requested() {
                 return why.or(last.as_ref().map(unread));
             }
             tokio::select! {
