@@ -47,7 +47,7 @@ impl Engine {
             run.bake_again(&settled, &ready, &mut brakes).await;
         }
         if !ready.is_empty() {
-            run.watch_wave(&[], Duration::ZERO, &mut brakes).await;
+            run.watch_wave(&[], Duration::ZERO, false, &mut brakes).await;
         }
         let mut finished = run.waves(ready, unchanged, &mut brakes).await;
         finished.extend(settled.into_iter().map(|(target, outcome)| (target.id, outcome)));
@@ -169,7 +169,7 @@ impl Run {
                     .collect();
                 let watched: Vec<Watched> =
                     watched.into_iter().filter(|(target, _)| deployed.contains(&target.id)).collect();
-                self.watch_wave(&watched, bake, brakes).await;
+                self.watch_wave(&watched, bake, is_last, brakes).await;
             }
         }
         self.over_before(u32::MAX, brakes).await;
@@ -258,16 +258,17 @@ impl Run {
         for target in deployed.filter(|target| !target.alarms.is_empty()) {
             match patiently(&self.engine.stop, || self.engine.accounts.enter(target)).await {
                 Ok(account) => watched.push((target.clone(), account)),
+                Err(_) if self.engine.stop.is_requested() => return,
                 Err(fault) => return brakes.alarm_raised(format!("{}: alarms cannot be read: {fault}", target.id)),
             }
         }
-        self.watch_wave(&watched, wave.map_or(Duration::ZERO, |wave| wave.bake), brakes).await;
+        self.watch_wave(&watched, wave.map_or(Duration::ZERO, |wave| wave.bake), false, brakes).await;
     }
 
     /// Waits after a wave with an eye on its alarms and on those of the tooling account. One that has gone off stops
     /// the rollout.
-    async fn watch_wave(&self, wave: &[Watched], bake: Duration, brakes: &mut Brakes<'_>) {
-        if let Some(why) = self.engine.watch(&self.plan.content.rollout.alarms, wave, bake).await {
+    async fn watch_wave(&self, wave: &[Watched], bake: Duration, is_last: bool, brakes: &mut Brakes<'_>) {
+        if let Some(why) = self.engine.watch(&self.plan.content.rollout.alarms, wave, bake, is_last).await {
             self.engine.events.notice(format!("the rollout stops: {why}"));
             if let Some(together) = &self.engine.together {
                 together.alarm(&self.engine, &why).await;

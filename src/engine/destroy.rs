@@ -58,7 +58,8 @@ impl Engine {
         };
         let limit = rollout.max_concurrency.of(total).max(1);
         let results = window::run(items, limit, &self.stop, |item| work(self.clone(), item), judge).await;
-        let why = self.halted().await.unwrap_or("too many other targets failed");
+        let why = if results.iter().any(Result::is_err) { self.halted().await } else { None };
+        let why = why.unwrap_or("too many other targets failed");
         let skipped = |item: T| {
             let outcome = Outcome::Skipped(Failure::because(format!("not started: {why}")));
             (id(&item), Progress::new(&id(&item), State::Planned, &self.events).finish(outcome))

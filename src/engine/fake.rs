@@ -1,6 +1,7 @@
 //! A fleet in memory, for tests of the engine: each tenant follows its script, and every call is written down.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -393,6 +394,7 @@ impl TenantAccount for Tenant {
     }
 
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
+        self.call("DescribeAlarms")?;
         Ok(self.fleet.alarms(names))
     }
 
@@ -486,8 +488,8 @@ impl TenantAccount for Tenant {
     }
 }
 
-/// A store whose writes take ten seconds.
-pub struct Slow(pub Arc<dyn Store>);
+/// A store whose writes take ten seconds, the first so many of them in vain.
+pub struct Slow(pub Arc<dyn Store>, pub AtomicUsize);
 
 #[async_trait]
 impl Store for Slow {
@@ -511,6 +513,10 @@ impl Store for Slow {
 
     async fn replace(&self, key: &str, bytes: Vec<u8>, version: Option<&str>) -> Result<String, Fault> {
         sleep(Duration::from_secs(10)).await;
+        if self.1.load(Ordering::Relaxed) > 0 {
+            self.1.fetch_sub(1, Ordering::Relaxed);
+            return Err(Fault::new(FaultKind::Unreachable, "PutObject", "the network is not back yet"));
+        }
         self.0.replace(key, bytes, version).await
     }
 

@@ -121,7 +121,7 @@ impl Until {
         self.steady <= Instant::now() || self.wall <= now
     }
 
-    /// The end of a lease that was asked for now.
+    /// The end of a lease that was asked for at this moment.
     fn lease(self) -> Self {
         let Self { steady, wall } = self;
         let lasts = LEASE.saturating_sub(MARGIN);
@@ -138,19 +138,28 @@ impl Lease {
     /// Tells whether the lock is lost. Where the lease is over and nobody has found out yet whether it can be renewed, as
     /// after the machine has slept, waits until it is known: neither answer would be true for long.
     pub(super) async fn is_lost(&self, now: impl Fn() -> Timestamp) -> bool {
-        for lease in successors(Some(self), |lease| lease.within.as_deref()) {
-            let is_known = |until: &Option<Until>| until.is_none_or(|until| !until.is_over(now()));
-            let mut renewals = lease.until.subscribe();
-            if renewals.wait_for(is_known).await.is_ok_and(|until| until.is_none()) {
+        let all = || successors(Some(self), |lease| lease.within.as_deref());
+        loop {
+            if all().any(|lease| lease.until.borrow().is_none()) {
                 return true;
             }
+            // All at one moment: while one was waited for, another may have come to its end.
+            let Some(doubtful) = all().find(|lease| lease.is_over(now())) else { return false };
+            let is_known = |until: &Option<Until>| until.is_none_or(|until| !until.is_over(now()));
+            // The sender is this lease's own, and lives.
+            let mut renewals = doubtful.until.subscribe();
+            let _ = renewals.wait_for(is_known).await;
         }
-        false
     }
 
     /// Tells whether somebody else may have taken the lock by now.
     fn is_over(&self, now: Timestamp) -> bool {
         self.until.borrow().is_none_or(|until| until.is_over(now))
+    }
+
+    /// Tells whether it was tried in vain to renew it for as long as it lasts; a machine that sleeps tries nothing.
+    fn is_given_up(&self) -> bool {
+        self.until.borrow().is_none_or(|until| until.steady <= Instant::now())
     }
 
     fn renew(&self, begun: Until) {
@@ -306,15 +315,21 @@ impl Engine {
     /// Renews a lock until it is lost, and then says so.
     async fn keep_lock(&self, held: &mut Held, lease: &Lease, stop: &StopHandle) -> Infallible {
         let mut last = self.both_clocks();
+        let mut pause = HEARTBEAT;
         loop {
-            sleep(HEARTBEAT).await;
+            sleep(pause).await;
+            pause = HEARTBEAT;
             let begun = self.both_clocks();
             match self.renew_lock(held, last, begun).await {
                 Ok(since) => {
                     lease.renew(since);
                     last = begun;
+                    // It was renewed before the machine slept: by another shard, or by a request that was under way.
+                    if lease.is_over(self.events.now()) {
+                        pause = Duration::ZERO;
+                    }
                 }
-                Err(fault) if fault.passes() && !lease.is_over(self.events.now()) => {
+                Err(fault) if fault.passes() && !lease.is_given_up() => {
                     self.events.notice(format!("lock {} could not be renewed yet: {fault}", held.lock.id));
                 }
                 Err(fault) => {
@@ -506,6 +521,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
     use super::super::fake::{Fleet, Slow, on_the_clock};
     use super::*;
@@ -590,10 +606,63 @@ mod tests {
         assert_eq!(one.halted().await, Some("the stage's lock is lost"), "that says more");
     }
 
+    /// While a machine sleeps its steady clock stands still: only the other one tells.
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_has_slept_knows_at_its_next_heartbeat_whether_it_has_the_lock() {
+        for (is_taken, failing) in [(false, 0), (true, 0), (false, 2)] {
+            let (one, _, _handle) = Fleet::new([]).engine();
+            let (begun, slept) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+            let sleeps = slept.clone();
+            let (events, _heard) = crate::event::Events::channel(move || {
+                Timestamp::UNIX_EPOCH + begun.elapsed() + Duration::from_secs(sleeps.load(Ordering::Relaxed))
+            });
+            let one = Engine { events, ..one };
+            let store = Arc::new(Slow(one.store.clone(), AtomicUsize::new(0)));
+            let one = Engine { store: store.clone(), ..one };
+            let work = one.locked("app", "prod", Duration::ZERO, async |engine| {
+                let id = lock(&engine).await.id;
+                slept.store(3600, Ordering::Relaxed);
+                store.1.store(failing, Ordering::Relaxed);
+                if is_taken {
+                    engine.unlock("app", "prod", None, &id).await.unwrap().unwrap();
+                }
+                let woken = Instant::now();
+                let halted = engine.halted().await;
+                (halted, woken.elapsed(), engine.halted().await == halted)
+            });
+            let (halted, waited, stays) = work.await.unwrap();
+            assert_eq!(halted, is_taken.then_some("the stage's lock is lost"));
+            let most = (HEARTBEAT + Duration::from_secs(11)) * (1 + u32::try_from(failing).unwrap());
+            assert!(waited <= most && stays, "{waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_leases_both_have_to_hold_at_one_moment() {
+        let at = || Until { steady: Instant::now(), wall: Timestamp::UNIX_EPOCH };
+        let begun = Instant::now();
+        let now = || Timestamp::UNIX_EPOCH + begun.elapsed();
+        let within = Lease::new(1, None, at());
+        sleep(LEASE / 2).await;
+        let renewed = |clock: Timestamp| Until { steady: Instant::now(), wall: clock };
+        let lease = Lease { within: Some(Box::new(within.clone())), ..Lease::new(2, None, renewed(now())) };
+        assert!(!lease.is_lost(now).await, "both hold");
+        sleep(LEASE / 2).await;
+        let mut known = std::pin::pin!(lease.is_lost(now));
+        let a_while = Duration::from_secs(60);
+        assert!(tokio::time::timeout(a_while, &mut known).await.is_err(), "one is in doubt");
+        within.renew(renewed(now()));
+        assert!(tokio::time::timeout(a_while, &mut known).await.is_err(), "meanwhile the other is");
+        lease.renew(renewed(now()));
+        assert!(!known.await);
+        within.lose();
+        assert!(lease.is_lost(now).await);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn work_that_blocks_nobody_is_not_held_up_by_a_slow_store() {
         let (one, _, _handle) = Fleet::new([]).engine();
-        let slow = Engine { store: std::sync::Arc::new(Slow(one.store.clone())), ..one };
+        let slow = Engine { store: Arc::new(Slow(one.store.clone(), AtomicUsize::new(0))), ..one };
         let begun = Instant::now();
         let ticks = slow.locked("app", "prod", Duration::ZERO, async |_| {
             for _ in 0..300 {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::usual::Usual;
 
 /// Short pauses at first, since many updates take seconds, longer ones after a minute. Of a stack of which nothing is known
-/// beforehand, an end within the first minute is known after three quarters of a second in the median.
+/// beforehand, an end within the first minute is known after four fifths of a second in the median.
 pub struct Pace {
     next: Duration,
     begun: Instant,

@@ -716,6 +716,33 @@ async fn a_lost_change_set_is_made_again_and_cleared_away_where_it_says_somethin
     assert!(!fleet.is_tidy("b"), "what the plan has made stays");
 }
 
+/// A stop is no alarm where it ends the watching: nothing is started, and who resumes watches again. Only a rollout
+/// of which nothing is left has not succeeded until its alarms are known.
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_alarms_cannot_be_read_is_no_alarm_unless_nothing_is_left() {
+    let unreadable = script(|s| s.faults = vec![("DescribeAlarms", FaultKind::Unreachable); 1000]);
+    for (tenants, bake, is_alarm) in [("b-1", 0, false), ("b-1", 10, false), ("b-0", 0, true)] {
+        let fleet = Fleet::new([("a-0", unreadable.clone()), (tenants, Script::default())]);
+        let (engine, _heard, handle) = fleet.engine();
+        let waves = vec![wave("canary", Duration::from_mins(bake), Some(0)), wave("rest", Duration::ZERO, None)];
+        let rollout = Rollout { waves, ..rollout(9, 0) };
+        let mut planning = planned_in_waves(&fleet, &engine, &rollout).await;
+        for ready in &mut planning.ready {
+            ready.target.alarms = vec![crate::domain::Alarm { name: "quiet".into(), roll_back: false }];
+        }
+        let request = request(rollout);
+        let stop = async {
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            handle.request();
+        };
+        let (applied, ()) = tokio::join!(engine.apply("r", planning, &request), stop);
+        assert!(fleet.count("a-0 DescribeAlarms") > 1);
+        assert_eq!(applied.alarm.is_some(), is_alarm, "{:?}", applied.alarm);
+        let skipped = applied.finished.iter().any(|(_, outcome)| matches!(outcome, Outcome::Skipped(_)));
+        assert_eq!(skipped, !is_alarm);
+    }
+}
+
 /// An alarm of the tooling account or of a canary's account stops the rollout while it bakes; that is a failure.
 #[tokio::test(start_paused = true)]
 async fn an_alarm_that_goes_off_while_a_wave_bakes_stops_the_rollout() {

@@ -25,8 +25,15 @@ fn unread(fault: &Fault) -> String {
 impl Engine {
     /// Watches alarms for a while, at least once: those of the tooling account and those of targets. Returns why the
     /// rollout must not go on, as soon as one says so. What cannot be read in
-    /// passing says nothing (safety rule 5), but by the end of the while it has to be known.
-    pub(super) async fn watch(&self, tooling: &[String], targets: &[Watched], span: Duration) -> Option<String> {
+    /// passing says nothing (safety rule 5), but by the end of the while it has to be known. A stop ends it early, without
+    /// a word where something is left to start: nothing is, and who resumes watches again.
+    pub(super) async fn watch(
+        &self,
+        tooling: &[String],
+        targets: &[Watched],
+        span: Duration,
+        is_last: bool,
+    ) -> Option<String> {
         let end = Instant::now() + span;
         let mut last = None;
         loop {
@@ -44,8 +51,9 @@ impl Engine {
                 Err(fault) => Some(unread(&fault)),
             };
             let left = end.saturating_duration_since(Instant::now());
-            if why.is_some() || left.is_zero() || self.stop.is_requested() {
-                return why.or(last.as_ref().map(unread));
+            let is_stopped = self.stop.is_requested();
+            if why.is_some() || left.is_zero() || is_stopped {
+                return why.or(last.filter(|_| is_last || !is_stopped).as_ref().map(unread));
             }
             tokio::select! {
                 biased;
