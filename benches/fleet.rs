@@ -201,8 +201,12 @@ fn main() {
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     let mut path = None;
-    rollout(1, &mut path);
+    let first = rollout(1, &mut path);
     let cpu: Vec<f64> = sizes.iter().map(|tenants| rollout(*tenants, &mut path)).collect();
+    for (tenants, cpu) in sizes.iter().zip(&cpu).filter(|(tenants, _)| **tenants > 1) {
+        let adds = (cpu * *tenants as f64 - first) / (tenants - 1) as f64;
+        println!("\nEach of {tenants} tenants adds {adds:.2} ms to the {first:.0} ms that a run for one takes.");
+    }
     sdk_alone();
     if sizes.contains(&100) {
         throttled(100);
