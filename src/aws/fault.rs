@@ -24,7 +24,8 @@ where
             let request_id = error.request_id().filter(|id| !id.is_empty()).map(str::to_owned);
             Fault { kind, operation: operation.to_owned(), code, message, request_id }
         }
-        SdkError::TimeoutError(_) => Fault::new(FaultKind::Unreachable, operation, "no answer in time"),
+        SdkError::TimeoutError(_) => late(operation),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => late(operation),
         SdkError::ResponseError(_) => Fault::new(FaultKind::Unreachable, operation, "the answer could not be read"),
         other => {
             if let Some(fault) = find::<Fault>(other) {
@@ -36,6 +37,10 @@ where
             Fault::new(kind, operation, root(other))
         }
     }
+}
+
+fn late(operation: &str) -> Fault {
+    Fault::new(FaultKind::Unreachable, operation, "no answer in time")
 }
 
 /// Finds an error of a type in the chain of sources.
@@ -116,7 +121,19 @@ fn kind(code: &str, message: &str, status: u16) -> FaultKind {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityError;
+    use aws_smithy_runtime_api::client::result::ConnectorError;
+
     use super::*;
+
+    #[test]
+    fn an_answer_that_does_not_come_in_time_is_told_as_such() {
+        let error = SdkError::<GetCallerIdentityError, HttpResponse>::dispatch_failure(ConnectorError::timeout(
+            "HTTP read timeout occurred after 60s".into(),
+        ));
+        let fault = read("GetCallerIdentity", &error);
+        assert_eq!((fault.kind, fault.message.as_str()), (FaultKind::Unreachable, "no answer in time"));
+    }
 
     /// Safety rule 5: what passes must be told from what lasts.
     #[test]

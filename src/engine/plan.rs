@@ -458,18 +458,17 @@ impl Attempt {
         };
         let rollback_alarms: Vec<String> = target.alarms.iter().filter(|alarm| alarm.roll_back).map(alarm).collect();
         let covered = secrets.cover_parameters(&target.parameters);
-        let asked = serde_json::json!([
-            target.stack,
-            target.deployment_role,
+        let hash = Digest::of_json(&(
+            &target.stack,
+            &target.deployment_role,
             covered,
-            target.tags,
-            target.capabilities,
-            self.template_name,
+            &target.tags,
+            &target.capabilities,
+            &self.template_name,
             options,
-            rollback_alarms,
+            &rollback_alarms,
             version,
-        ]);
-        let hash = Digest::of(crate::domain::digest::canonical(&asked));
+        ));
         Ok(ChangeSetRequest {
             stack: target.stack.clone(),
             name: format!("tenantry-{id}-{}", hash.short()),
