@@ -262,11 +262,11 @@ impl Store for ArtifactStore {
         let sha256 = Digest::of(&bytes);
         let bytes = Bytes::from(bytes);
         let written = settle(|| async {
-            if self.get(key).await?.is_some() {
-                return Ok(Some(false));
+            if self.put(key, bytes.clone(), sha256, None).await?.is_some() {
+                return Ok(Some(true));
             }
-            // Where somebody else was faster, or an answer was lost, there is one now.
-            Ok(self.put(key, bytes.clone(), sha256, None).await?.map(|_| true))
+            // There is one: an older one, somebody else's, or this one, the answer to which was lost.
+            Ok(self.open(key).await?.map(|_| false))
         });
         Ok(written.await?.unwrap_or(false))
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
-use super::records::{edited, written};
+use super::records::{edited, parsed, written};
 use crate::domain::{ApprovalPolicy, Digest, Fault, FaultKind, Gate, Identity};
 use crate::plan::{Approval, Decision, Plan, Sealed, Secrets, Standing, Use, counts, judge};
 
@@ -89,6 +89,18 @@ pub enum Recorded {
     Spent,
 }
 
+/// Reads a plan's record. The fault says what was edited.
+fn intact(key: &str, bytes: &[u8], digest: Digest, secrets: &Secrets) -> Result<Plan, Fault> {
+    let sealed: Sealed<Plan> = parsed(key, bytes)?;
+    if sealed.record.content.digest() != digest || sealed.record.digest != digest {
+        return Err(edited(key, "the record was edited: its content does not fit its digest"));
+    }
+    if !sealed.is_intact(secrets) {
+        return Err(edited(key, "the record was edited: its seal does not fit"));
+    }
+    Ok(sealed.record)
+}
+
 impl Engine {
     /// Keeps a plan under its digest, as the newest of its stage. Planning the same thing again goes on under the
     /// approvals that there are unless their round is over.
@@ -100,8 +112,8 @@ impl Engine {
         let (application, stage) = (plan.content.application.clone(), plan.content.stage.clone());
         let key = plan_key(&application, plan.digest);
         let known = self.store.get(&key).await?;
-        match self.read_plan(&application, plan.digest, secrets).await {
-            Ok(Some(old)) => {
+        match known.as_ref().map(|(bytes, _)| intact(&key, bytes, plan.digest, secrets)) {
+            Some(Ok(old)) => {
                 let planners = std::mem::replace(&mut plan.planners, old.planners);
                 let new: Vec<Identity> = planners.into_iter().filter(|new| !plan.planners.contains(new)).collect();
                 plan.planners.extend(new);
@@ -113,12 +125,11 @@ impl Engine {
                 }
             }
             // Who planned what was approved before is not known any more: those approvals are of no use.
-            Ok(None) | Err(Fault { kind: FaultKind::Mismatch, .. }) => {
+            None | Some(Err(_)) => {
                 while !self.records(plan, plan.round, secrets).await?.is_empty() {
                     plan.round += 1;
                 }
             }
-            Err(fault) => return Err(fault),
         }
         let version = known.as_ref().map(|(_, version)| version.as_str());
         self.store.replace(&key, written(&Sealed::new(plan.clone(), secrets)), version).await?;
@@ -148,14 +159,8 @@ impl Engine {
     /// Returns the store's fault, or a mismatch where the record was edited.
     pub async fn read_plan(&self, application: &str, digest: Digest, secrets: &Secrets) -> Result<Option<Plan>, Fault> {
         let key = plan_key(application, digest);
-        let Some(sealed) = self.record::<Sealed<Plan>>(&key).await? else { return Ok(None) };
-        if sealed.record.content.digest() != digest || sealed.record.digest != digest {
-            return Err(edited(&key, "the record was edited: its content does not fit its digest"));
-        }
-        if !sealed.is_intact(secrets) {
-            return Err(edited(&key, "the record was edited: its seal does not fit"));
-        }
-        Ok(Some(sealed.record))
+        let found = self.store.get(&key).await?;
+        found.map(|(bytes, _)| intact(&key, &bytes, digest, secrets)).transpose()
     }
 
     /// Returns where a plan stands with its approvers.

@@ -11,13 +11,16 @@ impl Engine {
     /// Returns the store's fault, or one of the system's source of random bytes.
     pub async fn digest_key(&self, application: &str) -> Result<Vec<u8>, Fault> {
         let at = format!("tenantry/{application}/digest-key");
-        if self.store.get(&at).await?.is_none() {
-            let mut fresh = vec![0; 32];
-            getrandom::fill(&mut fresh)
-                .map_err(|error| Fault::new(FaultKind::Unreachable, "getrandom", error.to_string()))?;
-            self.store.put_once(&at, fresh).await?;
+        if let Some((key, _)) = self.store.get(&at).await? {
+            return Ok(key);
         }
-        // Read again: of two that made a key at once, one was first.
+        let mut fresh = vec![0; 32];
+        getrandom::fill(&mut fresh)
+            .map_err(|error| Fault::new(FaultKind::Unreachable, "getrandom", error.to_string()))?;
+        if self.store.put_once(&at, fresh.clone()).await? {
+            return Ok(fresh);
+        }
+        // Of two that make a key at once, one is first.
         let key = self.store.get(&at).await?;
         Ok(key.ok_or_else(|| Fault::new(FaultKind::NotFound, "GetObject", format!("{at} vanished")))?.0)
     }

@@ -12,8 +12,12 @@ use crate::ports::Store;
 /// Reads a record with its version, and says so where it is not what it should be.
 pub async fn read<T: DeserializeOwned>(store: &dyn Store, key: &str) -> Result<Option<(T, String)>, Fault> {
     let Some((bytes, version)) = store.get(key).await? else { return Ok(None) };
-    let wrong = |error: serde_json::Error| edited(key, &format!("it cannot be read: {error}"));
-    Ok(Some((serde_json::from_slice(&bytes).map_err(wrong)?, version)))
+    Ok(Some((parsed(key, &bytes)?, version)))
+}
+
+/// Reads what a record says. Fails with a mismatch where that is not what it should be.
+pub fn parsed<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, Fault> {
+    serde_json::from_slice(bytes).map_err(|error| edited(key, &format!("it cannot be read: {error}")))
 }
 
 /// Returns a record as it is written: for people too, who look into the bucket.
