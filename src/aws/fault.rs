@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_async::future::timeout::TimedOutError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -24,8 +25,7 @@ where
             let request_id = error.request_id().filter(|id| !id.is_empty()).map(str::to_owned);
             Fault { kind, operation: operation.to_owned(), code, message, request_id }
         }
-        SdkError::TimeoutError(_) => late(operation),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => late(operation),
+        SdkError::TimeoutError(_) => Fault::new(FaultKind::Unreachable, operation, "no answer in time"),
         SdkError::ResponseError(_) => Fault::new(FaultKind::Unreachable, operation, "the answer could not be read"),
         other => {
             if let Some(fault) = find::<Fault>(other) {
@@ -37,10 +37,6 @@ where
             Fault::new(kind, operation, root(other))
         }
     }
-}
-
-fn late(operation: &str) -> Fault {
-    Fault::new(FaultKind::Unreachable, operation, "no answer in time")
 }
 
 /// Finds an error of a type in the chain of sources.
@@ -55,10 +51,10 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     None
 }
 
-/// Returns the last and most telling words of the chain of sources.
+/// Returns the last and most telling words of the chain of sources. That something timed out says less than what it was.
 fn root(error: &(dyn Error + 'static)) -> String {
     let mut last = error;
-    while let Some(source) = last.source() {
+    while let Some(source) = last.source().filter(|source| !source.is::<TimedOutError>()) {
         last = source;
     }
     // Some errors go on with a list of all that was tried.
@@ -126,13 +122,20 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_answer_that_does_not_come_in_time_is_told_as_such() {
-        let error = SdkError::<GetCallerIdentityError, HttpResponse>::dispatch_failure(ConnectorError::timeout(
-            "HTTP read timeout occurred after 60s".into(),
-        ));
-        let fault = read("GetCallerIdentity", &error);
-        assert_eq!((fault.kind, fault.message.as_str()), (FaultKind::Unreachable, "no answer in time"));
+    /// As the SDK's client of HTTP wraps it.
+    #[derive(Debug, thiserror::Error)]
+    #[error("HTTP connect timeout occurred after 5s")]
+    struct Late(#[source] TimedOutError);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_did_not_come_in_time_is_told() {
+        let sleep = tokio::time::sleep(std::time::Duration::from_secs(5));
+        let late =
+            aws_smithy_async::future::timeout::Timeout::new(std::future::pending::<()>(), sleep).await.unwrap_err();
+        let error = ConnectorError::timeout(Late(late).into());
+        let fault =
+            read("GetCallerIdentity", &SdkError::<GetCallerIdentityError, HttpResponse>::dispatch_failure(error));
+        assert_eq!(fault.message, "HTTP connect timeout occurred after 5s");
     }
 
     /// Safety rule 5: what passes must be told from what lasts.

@@ -261,13 +261,8 @@ impl Store for ArtifactStore {
     async fn put_once(&self, key: &str, bytes: Vec<u8>) -> Result<bool, Fault> {
         let sha256 = Digest::of(&bytes);
         let bytes = Bytes::from(bytes);
-        let written = settle(|| async {
-            if self.put(key, bytes.clone(), sha256, None).await?.is_some() {
-                return Ok(Some(true));
-            }
-            // There is one: an older one, somebody else's, or this one, the answer to which was lost.
-            Ok(self.open(key).await?.map(|_| false))
-        });
+        // Where it is refused there is one: an older one, somebody else's, or this one, the answer to which was lost.
+        let written = settle(|| async { Ok(Some(self.put(key, bytes.clone(), sha256, None).await?.is_some())) });
         Ok(written.await?.unwrap_or(false))
     }
 

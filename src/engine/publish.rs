@@ -133,7 +133,8 @@ impl Engine {
             }
         }
         let key = record_key(&release.application, release.id.as_str());
-        let new = self.store.put_once(&key, written(&release)).await?;
+        // Who deploys what is known sends nothing.
+        let new = self.store.get(&key).await?.is_none() && self.store.put_once(&key, written(&release)).await?;
         self.events.emit(Event::Released { release: release.id.clone(), known: !new });
         Ok(release)
     }

@@ -2,7 +2,7 @@
 //! ended. All of it is written once, under keys that say it, so that one listing tells everything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub struct Together {
     waves: BTreeMap<u32, BTreeSet<u32>>,
     /// Whether a failure could not be told: then nothing more is started here, and no wave is told to be over.
     untold: AtomicBool,
+    /// The waves before this one were told to be over.
+    told: AtomicU32,
     /// The processes that executed nothing more when this one began: they say nothing of those that come.
     gone_before: OnceLock<BTreeSet<(u32, u64)>>,
     known: Mutex<Option<(Instant, Arc<Known>)>>,
@@ -154,6 +156,7 @@ impl Together {
             prefix: format!("tenantry/{application}/rollouts/{rollout}.shards/"),
             waves,
             untold: AtomicBool::new(false),
+            told: AtomicU32::new(0),
             gone_before: OnceLock::new(),
             known: Mutex::default(),
         }
@@ -361,11 +364,13 @@ impl Together {
         if self.untold.load(Ordering::Relaxed) {
             return;
         }
-        for (earlier, _) in self.waves.range(..wave).filter(|(_, shards)| shards.contains(&self.shard.number)) {
+        let first = self.told.load(Ordering::Relaxed).min(wave);
+        for (earlier, _) in self.waves.range(first..wave).filter(|(_, shards)| shards.contains(&self.shard.number)) {
             let key = format!("over/{earlier:03}/{:03}", self.shard.number);
             let told = self.tell(engine, &key, &self.shard.to_string()).await;
             self.must(engine, told, "a wave is over");
         }
+        self.told.store(wave, Ordering::Relaxed);
     }
 
     /// Tells the others that this process begins to execute its shard.

@@ -212,8 +212,15 @@ mod tests {
         }
         let outcome = Outcome::Failed(Failure::because("bucket is taken"));
         tell(Event::Finished { target: target(7), outcome });
-        std::thread::sleep(Duration::from_millis(300));
-        let shown = screen.contents();
+        // The bars are drawn by a thread of their own.
+        let mut shown = screen.contents();
+        for _ in 0..200 {
+            if shown.contains("1/400") && shown.contains("tenant-010") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            shown = screen.contents();
+        }
         assert!(shown.lines().count() <= SHOWN + 2, "{shown}");
         assert!(shown.contains("[tenant-007/eu-west-1] failed: bucket is taken"), "{shown}");
         assert!(shown.contains("1/400") && shown.contains("399 in work, 1 failed"), "{shown}");
