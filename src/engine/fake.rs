@@ -40,6 +40,8 @@ pub struct Script {
     pub refuses_after_effect: bool,
     /// Whether the stack's own last event is never seen.
     pub hides_last_event: bool,
+    /// Whether the events of its end are seen only once the stack itself has told of it.
+    pub ends_between_looks: bool,
     /// Whether all events of the stack are of somebody else's request.
     pub foreign_events: bool,
     /// What the stack that was made for the change set has become meanwhile, by somebody else's hand.
@@ -67,6 +69,7 @@ impl Default for Script {
             loses_answer: false,
             refuses_after_effect: false,
             hides_last_event: false,
+            ends_between_looks: false,
             foreign_events: false,
             becomes: None,
             others_plan: false,
@@ -102,6 +105,8 @@ struct State {
     tampered: bool,
     /// When the stack was changed last, in seconds.
     changed: i64,
+    /// Whether the stack itself has told of its end.
+    told: bool,
     /// Whether the stack needs a change that it did not need at first.
     needs_change: bool,
     placeholder: bool,
@@ -281,7 +286,10 @@ impl TenantAccount for Tenant {
         let placeholder = self.state(|state| state.placeholder);
         let (last, delay) = self.script().ends;
         let status = match self.state(|state| state.executed) {
-            Some(executed) if executed.elapsed() >= delay => Some(last),
+            Some(executed) if executed.elapsed() >= delay => {
+                self.state(|state| state.told = true);
+                Some(last)
+            }
             Some(_) => Some("UPDATE_IN_PROGRESS"),
             None if self.state(|state| *state.first_look.get_or_insert_with(Instant::now)).elapsed()
                 < self.script().busy_for =>
@@ -434,7 +442,7 @@ impl TenantAccount for Tenant {
             self.event(0, "UPDATE_COMPLETE", None, true),
             self.event(1, "UPDATE_IN_PROGRESS", Some("User Initiated"), true),
         ];
-        if executed.elapsed() >= delay {
+        if executed.elapsed() >= delay && (!self.script().ends_between_looks || self.state(|state| state.told)) {
             if last.contains("ROLLBACK") {
                 let failed = self.event(2, "UPDATE_FAILED", Some("bucket is taken"), false);
                 events.push(if self.script().nested {

@@ -9,6 +9,7 @@ use super::Stop;
 use super::causes::failure_of;
 use super::news::News;
 use super::pace::Pace;
+use super::patience::patiently;
 use super::usual::Usual;
 use crate::domain::stack::Settled;
 use crate::domain::{Failure, Fault, FaultKind, StackEvent, StackStatus, TargetId};
@@ -94,10 +95,9 @@ pub async fn follow(
         };
         failed = 0;
         quiet += 1;
-        for event in news.take(new).into_iter().filter(|event| event.token.as_deref() == Some(token)) {
+        for event in told(&mut news, new, token, target, events) {
             quiet = 0;
             began = began.or(event.time);
-            events.emit(Event::Stack { target: target.clone(), stack_event: event.clone() });
             // One that appears late says nothing about how the stack is now.
             if event.is_stack && last.as_ref().is_none_or(|last| last.time <= event.time) {
                 last = Some(event.clone());
@@ -128,10 +128,15 @@ pub async fn follow(
             if let (Settled::Done, Some(usual), Some((began, ended))) = (status.settled(), usual, began.zip(ended)) {
                 usual.learn(Duration::try_from(ended.duration_since(began)).unwrap_or_default());
             }
-            let failure = match status.settled() {
-                Settled::Done => Failure::because(format!("the stack is {status}")),
-                _ => failure_of(account, target, stack_id, &history, &status, events, stop).await,
-            };
+            if status.settled() == Settled::Done {
+                return Ending::Settled(Settled::Done, Failure::because(format!("the stack is {status}")));
+            }
+            if settled == Settled::NotYet {
+                // It has ended between the look and the question: what came in meanwhile says why.
+                let new = patiently(stop, || account.events(stack_id, news.from())).await.unwrap_or_default();
+                history.extend(told(&mut news, new, token, target, events));
+            }
+            let failure = failure_of(account, target, stack_id, &history, &status, events, stop).await;
             return Ending::Settled(status.settled(), failure);
         }
         if last_status.is_none() && begun.elapsed() > SILENCE {
@@ -140,6 +145,15 @@ pub async fn follow(
             ));
         }
     }
+}
+
+/// Returns what is new of the operation, and tells it.
+fn told(news: &mut News, seen: Vec<StackEvent>, token: &str, target: &TargetId, events: &Events) -> Vec<StackEvent> {
+    let new = news.take(seen).into_iter().filter(|event| event.token.as_deref() == Some(token));
+    let tell = |stack_event: &StackEvent| {
+        events.emit(Event::Stack { target: target.clone(), stack_event: stack_event.clone() });
+    };
+    new.inspect(tell).collect()
 }
 
 /// Returns the stack's status, or none where it cannot be had at this moment.

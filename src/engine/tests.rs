@@ -431,6 +431,20 @@ async fn a_missed_last_event_ends_the_following_all_the_same() {
 
 /// An operation of somebody else on the same stack decides nothing about ours.
 #[tokio::test(start_paused = true)]
+async fn a_stack_that_ends_between_a_look_and_a_question_still_says_why() {
+    let fleet = Fleet::new([(
+        "a",
+        script(|script| {
+            script.ends = ("UPDATE_ROLLBACK_COMPLETE", Duration::from_secs(10));
+            script.ends_between_looks = true;
+        }),
+    )]);
+    let finished = released(&fleet, rollout(1, 0)).await;
+    let failure = outcome(&finished, "a").failure().unwrap();
+    assert_eq!((failure.resource.as_deref(), failure.reason.as_str()), (Some("Function"), "bucket is taken"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_somebody_else_does_to_the_stack_is_not_taken_for_ours() {
     let fleet = Fleet::new([
         ("refused", script(|s| (s.foreign_events, s.refuses_after_effect) = (true, true))),
