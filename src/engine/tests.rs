@@ -429,7 +429,6 @@ async fn a_missed_last_event_ends_the_following_all_the_same() {
     assert_eq!(names(&finished), [("a".into(), "rolled-back")]);
 }
 
-/// An operation of somebody else on the same stack decides nothing about ours.
 #[tokio::test(start_paused = true)]
 async fn a_stack_that_ends_between_a_look_and_a_question_still_says_why() {
     let fleet = Fleet::new([(
@@ -444,6 +443,7 @@ async fn a_stack_that_ends_between_a_look_and_a_question_still_says_why() {
     assert_eq!((failure.resource.as_deref(), failure.reason.as_str()), (Some("Function"), "bucket is taken"));
 }
 
+/// An operation of somebody else on the same stack decides nothing about ours.
 #[tokio::test(start_paused = true)]
 async fn what_somebody_else_does_to_the_stack_is_not_taken_for_ours() {
     let fleet = Fleet::new([
