@@ -15,14 +15,43 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, OrchestratorErro
 use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::timeout::TimeoutConfig;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::Semaphore;
 
 use crate::domain::{Fault, FaultKind};
 
+/// Certificates that are trusted beside the system's.
+#[derive(Debug)]
+pub struct CaBundle(Vec<u8>);
+
+impl CaBundle {
+    /// Takes what a file in PEM form holds, which has to be certificates: the client would panic on anything else.
+    ///
+    /// # Errors
+    ///
+    /// Says which certificate is none.
+    pub fn read(pem: Vec<u8>) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        for (number, certificate) in (1..).zip(CertificateDer::pem_slice_iter(&pem)) {
+            let added = certificate.map_err(|error| error.to_string());
+            let added = added.and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
+            added.map_err(|error| format!("certificate {number}: {error}"))?;
+        }
+        if roots.is_empty() {
+            return Err("no certificate in PEM form".to_owned());
+        }
+        Ok(Self(pem))
+    }
+}
+
 /// Builds the pool: system certificates and those of `ca_bundle`, and the proxy that the environment names.
-pub fn shared_client(ca_bundle: Option<Vec<u8>>) -> Result<SharedHttpClient, Box<dyn std::error::Error + Send + Sync>> {
+pub fn shared_client(
+    ca_bundle: Option<CaBundle>,
+) -> Result<SharedHttpClient, Box<dyn std::error::Error + Send + Sync>> {
     let mut trust = TrustStore::default();
-    if let Some(pem) = ca_bundle {
+    if let Some(CaBundle(pem)) = ca_bundle {
         trust.add_pem_certificate(pem);
     }
     let pool = ConnectionPool::builder()
@@ -245,6 +274,25 @@ mod tests {
         assert_eq!(most.load(Ordering::SeqCst), IN_FLIGHT);
         assert_eq!(begun.elapsed().as_secs(), 4);
     }
+
+    #[test]
+    fn a_bundle_holds_certificates_and_nothing_broken() {
+        let pem = |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n").into_bytes();
+        let why = |bytes: Vec<u8>| CaBundle::read(bytes).unwrap_err();
+        assert_eq!(why(b"a text\n".to_vec()), "no certificate in PEM form");
+        assert!(why(pem("AAAA")).starts_with("certificate 1: "), "{}", why(pem("AAAA")));
+        assert!(why(pem("!!!")).starts_with("certificate 1: "), "{}", why(pem("!!!")));
+        shared_client(Some(CaBundle::read(pem(SELF_SIGNED)).unwrap())).unwrap();
+    }
+
+    /// By `openssl req -x509 -newkey ed25519`, its key thrown away.
+    const SELF_SIGNED: &str = "MIIBNDCB56ADAgECAhR+SJAQD2i6eytL0PMgVv5C9QutdzAFBgMrZXAwDzENMAsG\
+        A1UEAwwEdGVzdDAgFw0yNjExMjcxMjQ3NDJaGA8yMTI2MTEwMzEyNDc0MlowDzEN\
+        MAsGA1UEAwwEdGVzdDAqMAUGAytlcAMhAAzqxxV3l2BtOU0yNdX3QX7QrtwqqYWk\
+        Qa1AenYWkCs6o1MwUTAdBgNVHQ4EFgQUIJDfV5dcMWyX/YCLYp4tiAzTrqswHwYD\
+        VR0jBBgwFoAUIJDfV5dcMWyX/YCLYp4tiAzTrqswDwYDVR0TAQH/BAUwAwEB/zAF\
+        BgMrZXADQQC3lniLayMyDbClHJxjN9+dflOcIRBbbSrgoW8P7NMlvJCNC3jUhMfA\
+        MF8kdbP76yoZjF2CH86OVaG2S7ZMxckF";
 
     #[tokio::test]
     async fn only_https_is_fetched() {

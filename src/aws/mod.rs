@@ -25,6 +25,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 pub use admin::Administrators;
 pub use directory::Member;
 pub use executions::Execution;
+pub use http::CaBundle;
 pub use session::{Sessions, Visit};
 pub use store::{ArtifactStore, StoreSettings};
 
@@ -62,12 +63,12 @@ pub struct Caller {
 
 impl Tooling {
     /// Finds the credentials as every AWS tool does: environment, profile, web identity, container, instance.
-    /// `ca_bundle` holds PEM certificates to trust beside the system's, since the SDK ignores AWS_CA_BUNDLE.
+    /// `ca_bundle` holds what to trust beside the system's certificates, since the SDK ignores AWS_CA_BUNDLE.
     ///
     /// # Errors
     ///
     /// Fails where no HTTPS client can be made, for example with a proxy setting that cannot be read.
-    pub async fn connect(region: &Region, ca_bundle: Option<Vec<u8>>) -> Result<Self, Fault> {
+    pub async fn connect(region: &Region, ca_bundle: Option<CaBundle>) -> Result<Self, Fault> {
         let http = http::shared_client(ca_bundle).map_err(|error| {
             Fault::new(FaultKind::Invalid, "connect", format!("no HTTPS client can be made: {error}"))
         })?;

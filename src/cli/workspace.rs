@@ -1,6 +1,7 @@
 //! What every command that talks to AWS starts with: the project, the connections, the engine.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use super::console::Console;
 use super::environment::{Environment, session_text};
 use super::error::CommandError;
 use super::run::conduct;
-use crate::aws::{ArtifactStore, Caller, Sessions, StoreSettings, Tooling, Visit};
+use crate::aws::{ArtifactStore, CaBundle, Caller, Sessions, StoreSettings, Tooling, Visit};
 use crate::config::{self, Files, Project, StoreConfig};
 use crate::domain::{Exit, Identity, Region};
 use crate::engine::{Engine, Stop, StopHandle};
@@ -60,13 +61,14 @@ pub struct Run<'a> {
 
 /// Connects with the credentials around this process, and asks whose they are.
 pub async fn connect(region: &Region, environment: &Environment) -> Result<(Tooling, Caller), CommandError> {
-    let ca_bundle = match &environment.ca_bundle {
-        None => None,
-        Some(path) => Some(fs::read(path).map_err(|error| {
-            CommandError::usage(format!("cannot read the certificates in {}: {error}", path.display()))
+    let read = |path: &PathBuf| {
+        let bundle = fs::read(path).map_err(|error| error.to_string()).and_then(CaBundle::read);
+        bundle.map_err(|why| {
+            CommandError::usage(format!("cannot read the certificates in {}: {why}", path.display()))
                 .hint("AWS_CA_BUNDLE names them")
-        })?),
+        })
     };
+    let ca_bundle = environment.ca_bundle.as_ref().map(read).transpose()?;
     let tooling = Tooling::connect(region, ca_bundle).await?;
     let caller = tooling.caller().await?;
     Ok((tooling, caller))
