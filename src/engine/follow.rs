@@ -125,7 +125,7 @@ pub async fn follow(
         };
         if let Some(status) = status.filter(|status| status.settled() != Settled::NotYet) {
             let ended = last.as_ref().and_then(|event| event.time);
-            if let (Settled::Done, Some(usual), Some((began, ended))) = (status.settled(), usual, began.zip(ended)) {
+            if let Some((usual, (began, ended))) = usual.zip(began.zip(ended)) {
                 usual.learn(Duration::try_from(ended.duration_since(began)).unwrap_or_default());
             }
             if status.settled() == Settled::Done {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::usual::Usual;
 
@@ -16,6 +17,8 @@ pub struct Pace {
     awaited: bool,
     /// Whether somebody has asked for fewer requests, since the last pause.
     slowed: bool,
+    /// Its place among those that tell the others how long they take.
+    scout: Option<OwnedSemaphorePermit>,
 }
 
 impl Pace {
@@ -28,7 +31,7 @@ impl Pace {
 
     /// Starts with the shortest pause.
     pub fn new() -> Self {
-        Self { next: Self::FIRST, begun: Instant::now(), awaited: false, slowed: false }
+        Self { next: Self::FIRST, begun: Instant::now(), awaited: false, slowed: false, scout: None }
     }
 
     /// Starts as an operation on a stack does, which is never over at once.
@@ -49,23 +52,45 @@ impl Pace {
     }
 
     /// Pauses between two looks at a stack. Until its like were over, it is looked at now and then only, so that failures
-    /// are seen early; and closely from then on.
+    /// are seen early; and closely from then on. While nobody knows when that is, some are looked at closely, and the
+    /// others as soon as those have told.
     ///
     /// All looks fall on fifths of seconds: each account has limits of its own, and a call that has to wake the process
     /// takes twice the CPU of one that follows another.
     pub async fn pause_for_a_stack(&mut self, now: Timestamp, usual: Option<&Usual>) {
-        let mut pause = self.take();
+        let begun = Instant::now();
         let slowed = std::mem::take(&mut self.slowed);
-        let worth_it = usual.filter(|_| !self.awaited && !slowed).and_then(Usual::worth_a_look);
-        if let Some(left) = worth_it.and_then(|at| at.checked_sub(self.begun.elapsed())) {
-            let pauses = left.div_duration_f64(Self::LATER).ceil();
-            self.awaited = pauses <= 1.0;
-            pause = left.div_f64(pauses.max(1.0));
-            self.next = Self::FIRST;
+        let usual = usual.filter(|_| !self.awaited && !slowed);
+        let mut was_told = false;
+        if let Some(usual) = usual
+            && usual.worth_a_look().is_none()
+            && !self.is_scout(usual)
+        {
+            let longest = aligned(now, Self::LATER.mul_f64(0.75 + fastrand::f64() / 2.0));
+            was_told = timeout(longest, usual.known()).await.is_ok();
+            if !was_told {
+                return;
+            }
         }
-        let now = now.as_millisecond().unsigned_abs();
-        let due = (now + u64::try_from(pause.as_millis()).unwrap_or_default()).next_multiple_of(Self::STEP);
-        sleep(Duration::from_millis(due - now)).await;
+        let mut pause = None;
+        if let Some(at) = usual.and_then(Usual::worth_a_look) {
+            // Where it is told late, it is high time.
+            let left = at.checked_sub(self.begun.elapsed()).or(was_told.then_some(Duration::ZERO));
+            pause = left.map(|left| {
+                let pauses = left.div_duration_f64(Self::LATER).ceil();
+                self.awaited = pauses <= 1.0;
+                self.next = Self::FIRST;
+                left.div_f64(pauses.max(1.0))
+            });
+        }
+        let pause = pause.unwrap_or_else(|| self.take());
+        sleep(aligned(now + begun.elapsed(), pause)).await;
+    }
+
+    /// Tells whether the stack is one of those that are looked at closely while nothing is known.
+    fn is_scout(&mut self, usual: &Usual) -> bool {
+        self.scout = self.scout.take().or_else(|| usual.scout());
+        self.scout.is_some()
     }
 
     fn take(&mut self) -> Duration {
@@ -75,6 +100,13 @@ impl Pace {
         self.next = longest.min(self.next * 2);
         pause
     }
+}
+
+/// Returns a pause that ends on a step of the clock.
+fn aligned(now: Timestamp, pause: Duration) -> Duration {
+    let now = now.as_millisecond().unsigned_abs();
+    let due = (now + u64::try_from(pause.as_millis()).unwrap_or_default()).next_multiple_of(Pace::STEP);
+    Duration::from_millis(due - now)
 }
 
 #[cfg(test)]
@@ -145,6 +177,43 @@ mod tests {
             pace.pause_for_a_stack(Timestamp::UNIX_EPOCH, known).await;
             assert_eq!(begun.elapsed().as_secs_f64() > 8.0, known.is_some(), "{:?}", begun.elapsed());
         }
+    }
+
+    /// A wave that begins at once, of stacks of which nothing is known.
+    #[tokio::test(start_paused = true)]
+    async fn while_nothing_is_known_some_are_looked_at_closely_in_place_of_all() {
+        let usual = std::sync::Arc::new(Usual::default());
+        let length = Duration::from_secs(20);
+        let followed = (0..256).map(|_| {
+            let usual = usual.clone();
+            tokio::spawn(async move {
+                let (mut pace, begun, mut looks) = (Pace::of_a_stack(), Instant::now(), 0);
+                while begun.elapsed() < length {
+                    pace.pause_for_a_stack(Timestamp::UNIX_EPOCH + begun.elapsed(), Some(&usual)).await;
+                    looks += 1;
+                }
+                usual.learn(length);
+                (looks, begun.elapsed().saturating_sub(length))
+            })
+        });
+        let mut ends = Vec::new();
+        for end in followed.collect::<Vec<_>>() {
+            ends.push(end.await.unwrap());
+        }
+        let looks: u32 = ends.iter().map(|(looks, _)| looks).sum();
+        assert!(looks < 16 * 18 + 240 * 7, "{looks} looks");
+        ends.sort_by_key(|(_, late)| *late);
+        assert!(ends[128].1 < Duration::from_secs(1) && ends[255].1 < Duration::from_secs(2), "{:?}", ends[255]);
+    }
+
+    /// Nor does it keep the others from being looked at that those which are looked at closely never end.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_not_looked_at_closely_is_looked_at_all_the_same() {
+        let usual = Usual::default();
+        let _scouts: Vec<_> = std::iter::from_fn(|| usual.scout()).collect();
+        let looks = looks(Duration::from_mins(1), Some(&usual)).await;
+        assert!(looks.len() > 9 && looks.len() < 17, "{looks:?}");
+        assert!(looks.iter().all(|look| look.as_millis() % 200 <= 1), "{looks:?}");
     }
 
     #[tokio::test(start_paused = true)]

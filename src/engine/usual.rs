@@ -1,42 +1,62 @@
 //! How long an operation takes, as its like on other targets' stacks took: while none of them was ever over, few looks are
-//! enough.
+//! enough. Until that is known, some operations are looked at closely in place of all.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Learns from the operations that have ended last, whatever their order: in a wave that began at once, the quick ones end
 /// first.
-#[derive(Debug, Default)]
-pub struct Usual(Mutex<Known>);
-
-#[derive(Debug, Default)]
-struct Known {
-    last: VecDeque<Duration>,
+#[derive(Debug)]
+pub struct Usual {
+    last: Mutex<VecDeque<Duration>>,
     /// What follows from them.
-    worth_a_look: Option<Duration>,
+    worth_a_look: watch::Sender<Option<Duration>>,
+    scouts: Arc<Semaphore>,
 }
 
 /// So many of the last ones count.
 const LAST: usize = 512;
 /// Fewer say nothing.
 const ENOUGH: usize = 8;
+/// So many operations are looked at closely while nothing is known: half of them may fail or take long.
+const SCOUTS: usize = 2 * ENOUGH;
 /// Where nearly all end within so long, one look after that is enough.
 const ALIKE: Duration = Duration::from_millis(500);
+
+impl Default for Usual {
+    fn default() -> Self {
+        let scouts = Arc::new(Semaphore::new(SCOUTS));
+        Self { last: Mutex::default(), worth_a_look: watch::Sender::default(), scouts }
+    }
+}
 
 impl Usual {
     /// Takes notice of an operation that took so long.
     pub fn learn(&self, took: Duration) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.last.truncate(LAST - 1);
-        known.last.push_front(took);
-        known.worth_a_look = worth_a_look(known.last.iter().copied().collect());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.truncate(LAST - 1);
+        last.push_front(took);
+        self.worth_a_look.send_replace(worth_a_look(last.iter().copied().collect()));
     }
 
     /// Returns from when on a look tells something: when nine of ten have ended where they are alike, otherwise when one
     /// of ten has.
     pub fn worth_a_look(&self) -> Option<Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).worth_a_look
+        *self.worth_a_look.borrow()
+    }
+
+    /// Waits until it is known from when on a look tells something.
+    pub async fn known(&self) {
+        // It ends with an error where the sender is gone, which it is not.
+        let _ = self.worth_a_look.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Takes one of the places of those that are looked at closely while nothing is known, if there is one.
+    pub fn scout(&self) -> Option<OwnedSemaphorePermit> {
+        self.scouts.clone().try_acquire_owned().ok()
     }
 }
 
