@@ -95,8 +95,13 @@ impl Engine {
     ///
     /// Returns the first fault of the store; no record is written then.
     pub async fn publish(&self, package: Package) -> Result<Release, Fault> {
-        self.store.ready().await?;
         let release = package.release();
+        let key = record_key(&release.application, release.id.as_str());
+        let known = match self.store.get(&key).await {
+            Ok(found) => found.is_some(),
+            // The first that is asked of the store: what is wrong with all of it is told as such.
+            Err(fault) => return Err(self.store.ready().await.err().unwrap_or(fault)),
+        };
         let mut objects: Vec<(String, Digest, Bytes)> = Vec::new();
         for Object { archive, key } in package.objects.into_values() {
             objects.push((key, archive.sha256, archive.bytes));
@@ -132,9 +137,8 @@ impl Engine {
                 }
             }
         }
-        let key = record_key(&release.application, release.id.as_str());
         // Who deploys what is known sends nothing.
-        let new = self.store.get(&key).await?.is_none() && self.store.put_once(&key, written(&release)).await?;
+        let new = !known && self.store.put_once(&key, written(&release)).await?;
         self.events.emit(Event::Released { release: release.id.clone(), known: !new });
         Ok(release)
     }

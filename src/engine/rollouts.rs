@@ -111,15 +111,18 @@ impl Engine {
         };
         let keep = async {
             if let Some(id) = id {
-                // One that was resumed has ended before. What tenants' stacks say can repeat a parameter.
-                let key = rollout_key(&content.application, id);
-                let known = read::<Rollout>(self.store.as_ref(), &key).await?;
-                if let Some((newer, _)) = known.as_ref().filter(|(known, _)| known.fence > rollout.fence) {
-                    let why = format!("a newer owner of the lock ({}) has written it", newer.fence);
-                    return Err(Fault::new(FaultKind::Conflict, "PutObject", why));
+                // What tenants' stacks say can repeat a parameter.
+                let (key, record) = (rollout_key(&content.application, id), written(&covered(&rollout, secrets)));
+                if !self.store.put_once(&key, record.clone()).await? {
+                    // One that was resumed has ended before.
+                    let known = read::<Rollout>(self.store.as_ref(), &key).await?;
+                    if let Some((newer, _)) = known.as_ref().filter(|(known, _)| known.fence > rollout.fence) {
+                        let why = format!("a newer owner of the lock ({}) has written it", newer.fence);
+                        return Err(Fault::new(FaultKind::Conflict, "PutObject", why));
+                    }
+                    let version = known.as_ref().map(|(_, version)| version.as_str());
+                    self.store.replace(&key, record, version).await?;
                 }
-                let version = known.as_ref().map(|(_, version)| version.as_str());
-                self.store.replace(&key, written(&covered(&rollout, secrets)), version).await?;
             }
             let is_there = |(_, outcome): &Finished| matches!(outcome, Outcome::Deployed | Outcome::Unchanged);
             let is_well = matches!(exit, Exit::Done | Exit::Tolerated);
@@ -158,13 +161,17 @@ impl Engine {
     async fn prove(&self, content: &Content, release: &ReleaseId, finished: bool) -> Result<(), Fault> {
         let Content { application, stage, .. } = content;
         let key = finished_key(application, stage, release);
-        let known = read::<Proof>(self.store.as_ref(), &key).await?;
         let now = self.events.now();
+        let fresh = Proof { release: release.clone(), stage: stage.clone(), at: now, withdrawn: None };
+        if finished && self.store.put_once(&key, written(&fresh)).await? {
+            return Ok(());
+        }
+        let known = read::<Proof>(self.store.as_ref(), &key).await?;
         let proof = match &known {
             None if !finished => return Ok(()),
             Some((proof, _)) if proof.withdrawn.is_none() == finished => return Ok(()),
             Some((proof, _)) if !finished => Proof { withdrawn: Some(now), ..proof.clone() },
-            _ => Proof { release: release.clone(), stage: stage.clone(), at: now, withdrawn: None },
+            _ => fresh,
         };
         self.store.replace(&key, written(&proof), known.as_ref().map(|(_, version)| version.as_str())).await.map(drop)
     }
