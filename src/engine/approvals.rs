@@ -124,14 +124,14 @@ impl Engine {
                     plan.planners = vec![self.by.clone()];
                 }
             }
+            // Nobody has approved it.
+            None if plan.content.gate == Gate::Open => {}
             // Who planned what was approved before is not known any more: those approvals are of no use.
-            None | Some(Err(_)) if plan.content.gate != Gate::Open => {
+            None | Some(Err(_)) => {
                 while !self.records(plan, plan.round, secrets).await?.is_empty() {
                     plan.round += 1;
                 }
             }
-            // Nobody approves it.
-            None | Some(Err(_)) => {}
         }
         let version = known.as_ref().map(|(_, version)| version.as_str());
         self.store.replace(&key, written(&Sealed::new(plan.clone(), secrets)), version).await?;

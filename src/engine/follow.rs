@@ -125,8 +125,11 @@ pub async fn follow(
         };
         if let Some(status) = status.filter(|status| status.settled() != Settled::NotYet) {
             let ended = last.as_ref().and_then(|event| event.time);
-            if let Some((usual, (began, ended))) = usual.zip(began.zip(ended)) {
-                usual.learn(Duration::try_from(ended.duration_since(began)).unwrap_or_default());
+            // Where no event shows the end, nobody knows when that was.
+            let shown = last_status.as_ref() == Some(&status);
+            if let (true, Some(usual), Some((began, ended))) = (shown, usual, began.zip(ended)) {
+                let took = Duration::try_from(ended.duration_since(began)).unwrap_or_default();
+                usual.learn(took, status.settled() == Settled::Done);
             }
             if status.settled() == Settled::Done {
                 return Ending::Settled(Settled::Done, Failure::because(format!("the stack is {status}")));

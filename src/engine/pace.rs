@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::usual::Usual;
 
-/// Short pauses at first, since many updates take seconds, longer ones after a minute. Of a stack of which nothing is known
-/// beforehand, an end within the first minute is known after four fifths of a second in the median.
+/// Short pauses at first, since many updates take seconds, longer ones after a minute. The end of a stack that is looked at
+/// closely is known after four fifths of a second in the median, within the first minute.
 pub struct Pace {
     next: Duration,
     begun: Instant,
@@ -60,7 +60,7 @@ impl Pace {
     pub async fn pause_for_a_stack(&mut self, now: Timestamp, usual: Option<&Usual>) {
         let begun = Instant::now();
         let slowed = std::mem::take(&mut self.slowed);
-        let usual = usual.filter(|_| !self.awaited && !slowed);
+        let usual = usual.filter(|_| !slowed);
         let mut was_told = false;
         if let Some(usual) = usual
             && usual.worth_a_look().is_none()
@@ -72,18 +72,22 @@ impl Pace {
                 return;
             }
         }
-        let mut pause = None;
-        if let Some(at) = usual.and_then(Usual::worth_a_look) {
-            // Where it is told late, it is high time.
-            let left = at.checked_sub(self.begun.elapsed()).or(was_told.then_some(Duration::ZERO));
-            pause = left.map(|left| {
-                let pauses = left.div_duration_f64(Self::LATER).ceil();
-                self.awaited = pauses <= 1.0;
-                self.next = Self::FIRST;
-                left.div_f64(pauses.max(1.0))
-            });
-        }
-        let pause = pause.unwrap_or_else(|| self.take());
+        let left = usual.and_then(Usual::worth_a_look).and_then(|at| at.checked_sub(self.begun.elapsed()));
+        // What is learned later moves that moment by little each time, and only counts where it is by much.
+        let left = left.filter(|left| !self.awaited || *left > Self::LATER);
+        let pause = if let Some(left) = left {
+            let pauses = left.div_duration_f64(Self::LATER).ceil();
+            self.awaited = pauses <= 1.0;
+            self.next = Self::FIRST;
+            left.div_f64(pauses.max(1.0))
+        } else if was_told {
+            // It is high time, but not for all in the same moment.
+            self.awaited = true;
+            self.next = Self::FIRST;
+            Duration::from_millis(fastrand::u64(..2 * Self::STEP))
+        } else {
+            self.take()
+        };
         sleep(aligned(now + begun.elapsed(), pause)).await;
     }
 
@@ -142,7 +146,7 @@ mod tests {
     async fn a_stack_is_looked_at_when_its_like_were_over() {
         for (seconds, most) in [(3, 1), (20, 4), (21, 5), (62, 13)] {
             let (length, usual) = (Duration::from_secs(seconds), Usual::default());
-            (0..40).for_each(|_| usual.learn(length));
+            (0..40).for_each(|_| usual.learn(length, true));
             let looks = looks(length, Some(&usual)).await;
             let late = looks.last().unwrap().saturating_sub(length);
             assert!(late <= Duration::from_millis(200), "{late:?}");
@@ -153,7 +157,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stack_that_takes_longer_than_its_like_is_looked_at_closely() {
         let usual = Usual::default();
-        (0..400).for_each(|number| usual.learn(Duration::from_millis(20_000 + number * 7919 % 10_000)));
+        (0..400).for_each(|number| usual.learn(Duration::from_millis(20_000 + number * 7919 % 10_000), true));
         let looks = looks(Duration::from_secs(40), Some(&usual)).await;
         let pauses = |from: u64, to: u64| {
             let within = |pair: &&[Duration]| pair[0].as_secs() >= from && pair[1].as_secs() < to;
@@ -167,7 +171,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wish_for_fewer_requests_is_granted_and_the_rest_stays_as_it_was() {
         let usual = Usual::default();
-        (0..40).for_each(|_| usual.learn(Duration::from_secs(30)));
+        (0..40).for_each(|_| usual.learn(Duration::from_secs(30), true));
         for known in [None, Some(&usual)] {
             let begun = Instant::now();
             let mut pace = Pace::of_a_stack();
@@ -192,7 +196,7 @@ mod tests {
                     pace.pause_for_a_stack(Timestamp::UNIX_EPOCH + begun.elapsed(), Some(&usual)).await;
                     looks += 1;
                 }
-                usual.learn(length);
+                usual.learn(length, true);
                 (looks, begun.elapsed().saturating_sub(length))
             })
         });
@@ -201,9 +205,26 @@ mod tests {
             ends.push(end.await.unwrap());
         }
         let looks: u32 = ends.iter().map(|(looks, _)| looks).sum();
-        assert!(looks < 16 * 18 + 240 * 7, "{looks} looks");
+        assert!(looks < 32 * 18 + 224 * 7, "{looks} looks");
         ends.sort_by_key(|(_, late)| *late);
         assert!(ends[128].1 < Duration::from_secs(1) && ends[255].1 < Duration::from_secs(2), "{:?}", ends[255]);
+    }
+
+    /// Where the first that end are quick failures, the others are not looked at closely until their own end.
+    #[tokio::test(start_paused = true)]
+    async fn more_is_learned_after_the_first_have_told() {
+        let usual = std::sync::Arc::new(Usual::default());
+        let _scouts: Vec<_> = std::iter::from_fn(|| usual.scout()).collect();
+        let learning = usual.clone();
+        tokio::spawn(async move {
+            for (after, took, done) in [(3, 3, false), (1, 50, true)] {
+                sleep(Duration::from_secs(after)).await;
+                (0..8).for_each(|_| learning.learn(Duration::from_secs(took), done));
+            }
+        });
+        let looks = looks(Duration::from_secs(50), Some(&usual)).await;
+        assert!(looks.len() < 17 && looks[0].as_secs_f64() < 4.0, "{looks:?}");
+        assert!(looks.last().unwrap().as_secs_f64() < 50.5, "{looks:?}");
     }
 
     /// Nor does it keep the others from being looked at that those which are looked at closely never end.

@@ -100,7 +100,10 @@ impl Engine {
         let known = match self.store.get(&key).await {
             Ok(found) => found.is_some(),
             // The first that is asked of the store: what is wrong with all of it is told as such.
-            Err(fault) => return Err(self.store.ready().await.err().unwrap_or(fault)),
+            Err(fault) if matches!(fault.kind, FaultKind::NotFound | FaultKind::Denied) => {
+                return Err(self.store.ready().await.err().unwrap_or(fault));
+            }
+            Err(fault) => return Err(fault),
         };
         let mut objects: Vec<(String, Digest, Bytes)> = Vec::new();
         for Object { archive, key } in package.objects.into_values() {

@@ -161,17 +161,13 @@ impl Engine {
     async fn prove(&self, content: &Content, release: &ReleaseId, finished: bool) -> Result<(), Fault> {
         let Content { application, stage, .. } = content;
         let key = finished_key(application, stage, release);
-        let now = self.events.now();
-        let fresh = Proof { release: release.clone(), stage: stage.clone(), at: now, withdrawn: None };
-        if finished && self.store.put_once(&key, written(&fresh)).await? {
-            return Ok(());
-        }
         let known = read::<Proof>(self.store.as_ref(), &key).await?;
+        let now = self.events.now();
         let proof = match &known {
             None if !finished => return Ok(()),
             Some((proof, _)) if proof.withdrawn.is_none() == finished => return Ok(()),
             Some((proof, _)) if !finished => Proof { withdrawn: Some(now), ..proof.clone() },
-            _ => fresh,
+            _ => Proof { release: release.clone(), stage: stage.clone(), at: now, withdrawn: None },
         };
         self.store.replace(&key, written(&proof), known.as_ref().map(|(_, version)| version.as_str())).await.map(drop)
     }

@@ -5,53 +5,69 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Learns from the operations that have ended last, whatever their order: in a wave that began at once, the quick ones end
 /// first.
 #[derive(Debug)]
 pub struct Usual {
-    last: Mutex<VecDeque<Duration>>,
-    /// What follows from them.
-    worth_a_look: watch::Sender<Option<Duration>>,
+    known: Mutex<Known>,
+    learned: Notify,
     scouts: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    done: VecDeque<Duration>,
+    /// They say something only where hardly any was done.
+    failed: VecDeque<Duration>,
+    /// What follows from them.
+    worth_a_look: Option<Duration>,
 }
 
 /// So many of the last ones count.
 const LAST: usize = 512;
 /// Fewer say nothing.
 const ENOUGH: usize = 8;
-/// So many operations are looked at closely while nothing is known: half of them may fail or take long.
-const SCOUTS: usize = 2 * ENOUGH;
+/// So many operations are looked at closely while nothing is known: what the others wait for is the first quarter of them.
+const SCOUTS: usize = 4 * ENOUGH;
 /// Where nearly all end within so long, one look after that is enough.
 const ALIKE: Duration = Duration::from_millis(500);
 
 impl Default for Usual {
     fn default() -> Self {
         let scouts = Arc::new(Semaphore::new(SCOUTS));
-        Self { last: Mutex::default(), worth_a_look: watch::Sender::default(), scouts }
+        Self { known: Mutex::default(), learned: Notify::new(), scouts }
     }
 }
 
 impl Usual {
-    /// Takes notice of an operation that took so long.
-    pub fn learn(&self, took: Duration) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Takes notice of an operation that took so long, and whether it is done or has failed.
+    pub fn learn(&self, took: Duration, done: bool) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Known { done: did, failed, worth_a_look } = &mut *known;
+        let last = if done { &mut *did } else { &mut *failed };
         last.truncate(LAST - 1);
         last.push_front(took);
-        self.worth_a_look.send_replace(worth_a_look(last.iter().copied().collect()));
+        *worth_a_look = worth_it(did).or_else(|| worth_it(failed));
+        if worth_a_look.is_some() {
+            self.learned.notify_waiters();
+        }
     }
 
     /// Returns from when on a look tells something: when nine of ten have ended where they are alike, otherwise when one
     /// of ten has.
     pub fn worth_a_look(&self) -> Option<Duration> {
-        *self.worth_a_look.borrow()
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).worth_a_look
     }
 
     /// Waits until it is known from when on a look tells something.
     pub async fn known(&self) {
-        // It ends with an error where the sender is gone, which it is not.
-        let _ = self.worth_a_look.subscribe().wait_for(Option::is_some).await;
+        // Told from here on, also what comes before it is waited for.
+        let learned = self.learned.notified();
+        if self.worth_a_look().is_none() {
+            learned.await;
+        }
     }
 
     /// Takes one of the places of those that are looked at closely while nothing is known, if there is one.
@@ -60,7 +76,8 @@ impl Usual {
     }
 }
 
-fn worth_a_look(mut took: Vec<Duration>) -> Option<Duration> {
+fn worth_it(last: &VecDeque<Duration>) -> Option<Duration> {
+    let mut took: Vec<Duration> = last.iter().copied().collect();
     let tenth = took.len() / 10;
     if took.len() < ENOUGH {
         return None;
@@ -76,7 +93,7 @@ mod tests {
 
     fn after(took: impl IntoIterator<Item = u64>) -> Option<u128> {
         let usual = Usual::default();
-        took.into_iter().for_each(|millis| usual.learn(Duration::from_millis(millis)));
+        took.into_iter().for_each(|millis| usual.learn(Duration::from_millis(millis), true));
         usual.worth_a_look().map(|at| at.as_millis())
     }
 
@@ -103,6 +120,17 @@ mod tests {
         let ends = after(sorted.clone());
         assert_eq!(ends, Some(20_400));
         assert_eq!(after(sorted.into_iter().rev()), ends);
+    }
+
+    /// Until enough are done: the failures of a few say nothing about the rest.
+    #[test]
+    fn where_none_is_done_failures_tell() {
+        let usual = Usual::default();
+        (0..ENOUGH).for_each(|_| usual.learn(Duration::from_secs(3), false));
+        assert_eq!(usual.worth_a_look(), Some(Duration::from_secs(3)));
+        (0..ENOUGH).for_each(|_| usual.learn(Duration::from_secs(60), true));
+        (0..ENOUGH).for_each(|_| usual.learn(Duration::from_secs(3), false));
+        assert_eq!(usual.worth_a_look(), Some(Duration::from_secs(60)));
     }
 
     #[test]

@@ -111,7 +111,8 @@ struct Setting {
 async fn setting(random: &mut fastrand::Rng, seed: u64, change: impl FnOnce(&mut Rollout)) -> Option<Setting> {
     // The pauses between looks come from here.
     fastrand::seed(seed);
-    let count = random.usize(1..24);
+    // Now and then more than are looked at closely at a time.
+    let count = if random.u8(..8) == 0 { random.usize(24..64) } else { random.usize(1..24) };
     let world = World::new(random.u64(..), count, "t");
     let mut rollout = policy(random, count);
     change(&mut rollout);
