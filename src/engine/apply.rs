@@ -29,7 +29,7 @@ impl Engine {
     /// Where the brakes hold, nothing new is started; what runs is followed to its end. What has failed is tried once
     /// more at the end, if the stage wants that and CloudFormation would still do the same.
     pub async fn apply(&self, rollout: &str, planning: Planning, request: &PlanRequest) -> Applied {
-        let Planning { plan, ready, unchanged, settled } = planning;
+        let Planning { plan, ready, unchanged, settled, reached } = planning;
         let stage = plan.content.stage.clone();
         if !ready.is_empty() {
             self.events.emit(Event::PhaseStarted { phase: Phase::Apply, stage: stage.clone(), targets: ready.len() });
@@ -43,8 +43,8 @@ impl Engine {
             self.tell_shards(&target.id, outcome).await;
             brakes.seen(&target.id, outcome);
         }
-        if brakes.held().is_none() {
-            run.bake_again(&settled, &ready, &mut brakes).await;
+        if let Some(reached) = reached.filter(|_| brakes.held().is_none()) {
+            run.bake_again(reached, &settled, &ready, &mut brakes).await;
         }
         if !ready.is_empty() {
             run.watch_wave(&[], Duration::ZERO, false, &mut brakes).await;
@@ -233,13 +233,8 @@ impl Run {
     }
 
     /// Waits after a wave that was over when the rollout was interrupted: how long it had baked is not known.
-    async fn bake_again(&self, settled: &[(Target, Outcome)], ready: &[Ready], brakes: &mut Brakes<'_>) {
-        let executed = |outcome: &Outcome| {
-            matches!(outcome, Outcome::Deployed | Outcome::RolledBack(_) | Outcome::RollbackFailed(_))
-        };
-        let before = settled.iter().filter(|(_, outcome)| executed(outcome)).map(|(target, _)| target.wave);
+    async fn bake_again(&self, last: u32, settled: &[(Target, Outcome)], ready: &[Ready], brakes: &mut Brakes<'_>) {
         let next = ready.iter().map(|ready| ready.target.wave).min();
-        let Some(last) = before.max() else { return };
         let next = match &self.engine.together {
             // A shard's next wave may be in others, which wait for its bake.
             Some(together) if together.has_told_over(&self.engine, last).await => return,

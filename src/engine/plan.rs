@@ -64,6 +64,8 @@ pub struct Planning {
     pub unchanged: Vec<(Target, Arc<dyn TenantAccount>)>,
     /// The targets that have their outcome already.
     pub settled: Vec<(Target, Outcome)>,
+    /// The last wave in which an interrupted rollout has brought targets to their outcomes.
+    pub reached: Option<u32>,
 }
 
 impl Planning {
@@ -712,6 +714,6 @@ impl Engine {
             asked: now,
             round: 0,
         };
-        Planning { plan: Arc::new(plan), ready, unchanged, settled }
+        Planning { plan: Arc::new(plan), ready, unchanged, settled, reached: None }
     }
 }

@@ -42,6 +42,11 @@ impl Engine {
         let planned: BTreeMap<&TargetId, &Intent> =
             plan.content.targets.iter().map(|target| (&target.target, &target.intent)).collect();
         let (mut settled, mut work) = (Vec::new(), Vec::new());
+        let was_its_turn = |entered: &&Entered| {
+            let id = &entered.target.id;
+            ended.contains_key(id) && prepared.contains_key(id)
+        };
+        let reached = entered.iter().filter(was_its_turn).map(|entered| entered.target.wave).max();
         for entered in entered {
             let id = &entered.target.id;
             let excluded = || (planned.get(id).copied() == Some(&Intent::Excluded)).then(left_out);
@@ -67,7 +72,7 @@ impl Engine {
         }
         let mut now = self.gather(request, left);
         now.settled.extend(settled);
-        Planning { plan: plan.clone(), ..now }
+        Planning { plan: plan.clone(), reached, ..now }
     }
 
     /// Keeps of what would be executed now only what the plan says.

@@ -179,16 +179,19 @@ async fn a_failed_canary_stops_what_the_whole_would_tolerate() {
     assert_eq!(why, "not started: 1 of the wave failed, 0 may");
 }
 
-/// A rollout that was interrupted after its canary waits for the bake once more, and knows that the canary failed.
+/// A rollout that was interrupted after its canary waits for the bake once more, also after one whose failures are
+/// tolerated, and knows that the canary failed.
 #[tokio::test(start_paused = true)]
 async fn an_interrupted_canary_still_counts() {
     let hour = Duration::from_hours(1);
-    let waves = vec![wave("canary", hour, Some(0)), wave("rest", Duration::ZERO, None)];
-    let rollout = Rollout { waves, ..rollout(9, 5) };
-    for (ended, expected, waits) in [
-        (Outcome::Deployed, "deployed", true),
-        (Outcome::RolledBack(crate::domain::Failure::because("no")), "skipped", false),
+    let no = || crate::domain::Failure::because("no");
+    for (ended, tolerated, expected, waits) in [
+        (Outcome::Deployed, 0, "deployed", true),
+        (Outcome::Failed(no()), 1, "deployed", true),
+        (Outcome::RolledBack(no()), 0, "skipped", false),
     ] {
+        let waves = vec![wave("canary", hour, Some(tolerated)), wave("rest", Duration::ZERO, None)];
+        let rollout = Rollout { waves, ..rollout(9, 5) };
         let fleet = Fleet::new([("a-0", Script::default()), ("b-1", Script::default())]);
         let (engine, _heard, _handle) = fleet.engine();
         let mut planning = plan(&fleet, &engine, rollout.clone()).await;
@@ -199,6 +202,7 @@ async fn an_interrupted_canary_still_counts() {
         }
         let canary = planning.ready.remove(0);
         planning.settled.push((canary.target, ended));
+        planning.reached = Some(0);
         let begun = tokio::time::Instant::now();
         let finished = engine.apply("r", planning, &request(rollout.clone())).await.finished;
         assert_eq!(outcome(&finished, "b-1").name(), expected);

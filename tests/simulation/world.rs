@@ -233,11 +233,13 @@ impl World {
         }
     }
 
-    /// Somebody changes a stack by hand.
+    /// Somebody changes a stack by hand, where there is one: what is in review has nothing to be changed.
     pub fn interfere(&self, tenant: &str) {
         let mut state = self.state();
         let clock = Timestamp::UNIX_EPOCH + state.begun.elapsed();
-        if let Some(stack) = state.stacks.get_mut(tenant).filter(|stack| stack.operation.is_none()) {
+        if let Some(stack) =
+            state.stacks.get_mut(tenant).filter(|stack| stack.operation.is_none() && stack.content.is_some())
+        {
             stack.content = Some("foreign".to_owned());
             stack.changed = clock;
             for change_set in stack.change_sets.values_mut() {
@@ -247,9 +249,9 @@ impl World {
     }
 
     /// The most operations that ran at one time, those that run beyond a deadline left out. It is counted from before
-    /// the call that begins an operation, which may be slow.
+    /// the call that begins an operation, which is tried for a quarter of an hour.
     pub fn most_at_once(&self, deadline: Duration) -> usize {
-        let deadline = deadline.saturating_sub(Duration::from_mins(10));
+        let deadline = deadline.saturating_sub(Duration::from_mins(16));
         let state = self.state();
         let spans: Vec<(Instant, Instant)> =
             state.executions.iter().map(|one| (one.began, one.ends.min(one.began + deadline))).collect();
