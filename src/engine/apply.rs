@@ -234,16 +234,21 @@ impl Run {
 
     /// Waits after a wave that was over when the rollout was interrupted: how long it had baked is not known.
     async fn bake_again(&self, last: u32, settled: &[(Target, Outcome)], ready: &[Ready], brakes: &mut Brakes<'_>) {
-        let next = ready.iter().map(|ready| ready.target.wave).min();
-        let next = match &self.engine.together {
+        let mut goes_on = ready.iter().any(|ready| ready.target.wave > last);
+        if let Some(together) = &self.engine.together {
+            if together.has_told_over(&self.engine, last).await {
+                return;
+            }
             // A shard's next wave may be in others, which wait for its bake.
-            Some(together) if together.has_told_over(&self.engine, last).await => return,
-            Some(together) if next.is_none() && together.goes_on_after(last) => Some(last + 1),
-            _ => next,
-        };
-        let Some(next) = next else { return };
-        let wave =
-            self.plan.content.rollout.waves.get(last as usize).filter(|wave| next > last && !wave.bake.is_zero());
+            goes_on |= together.goes_on_after(last);
+        }
+        if ready.is_empty() && !goes_on {
+            return;
+        }
+        // Where something is left of the wave itself, it is baked when that has ended.
+        let is_over = ready.iter().all(|ready| ready.target.wave != last);
+        let wave = self.plan.content.rollout.waves.get(last as usize);
+        let wave = wave.filter(|wave| goes_on && is_over && !wave.bake.is_zero());
         if let Some(Wave { name, bake, .. }) = wave {
             self.engine.events.emit(Event::Baking { wave: name.clone(), seconds: bake.as_secs() });
         }

@@ -53,7 +53,7 @@ impl Pace {
 
     /// Pauses between two looks at a stack. Until its like were over, it is looked at now and then only, so that failures
     /// are seen early; and closely from then on. While nobody knows when that is, some are looked at closely, and the
-    /// others as soon as those have told.
+    /// others now and then until those have told.
     ///
     /// All looks fall on fifths of seconds: each account has limits of its own, and a call that has to wake the process
     /// takes twice the CPU of one that follows another.
@@ -76,10 +76,10 @@ impl Pace {
         // What is learned later moves that moment by little each time, and only counts where it is by much.
         let left = left.filter(|left| !self.awaited || *left > Self::LATER);
         let pause = if let Some(left) = left {
-            let pauses = left.div_duration_f64(Self::LATER).ceil();
-            self.awaited = pauses <= 1.0;
+            let most = if was_told { Self::LATER.saturating_sub(begun.elapsed()) } else { Self::LATER };
+            self.awaited = left <= most;
             self.next = Self::FIRST;
-            left.div_f64(pauses.max(1.0))
+            left.div_f64(left.div_duration_f64(Self::LATER).ceil().max(1.0)).min(most)
         } else if was_told {
             // It is high time, but not for all in the same moment.
             self.awaited = true;
@@ -219,7 +219,7 @@ mod tests {
         tokio::spawn(async move {
             for (after, took, done) in [(3, 3, false), (1, 50, true)] {
                 sleep(Duration::from_secs(after)).await;
-                (0..8).for_each(|_| learning.learn(Duration::from_secs(took), done));
+                (0..32).for_each(|_| learning.learn(Duration::from_secs(took), done));
             }
         });
         let looks = looks(Duration::from_secs(50), Some(&usual)).await;

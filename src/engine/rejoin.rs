@@ -44,7 +44,7 @@ impl Engine {
         let (mut settled, mut work) = (Vec::new(), Vec::new());
         let was_its_turn = |entered: &&Entered| {
             let id = &entered.target.id;
-            ended.contains_key(id) && prepared.contains_key(id)
+            prepared.contains_key(id) && ended.get(id).is_some_and(|outcome| *outcome != Outcome::Unchanged)
         };
         let reached = entered.iter().filter(was_its_turn).map(|entered| entered.target.wave).max();
         for entered in entered {

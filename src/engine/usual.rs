@@ -49,7 +49,7 @@ impl Usual {
         let last = if done { &mut *did } else { &mut *failed };
         last.truncate(LAST - 1);
         last.push_front(took);
-        *worth_a_look = worth_it(did).or_else(|| worth_it(failed));
+        *worth_a_look = worth_it(did, ENOUGH).or_else(|| worth_it(failed, SCOUTS));
         if worth_a_look.is_some() {
             self.learned.notify_waiters();
         }
@@ -76,10 +76,11 @@ impl Usual {
     }
 }
 
-fn worth_it(last: &VecDeque<Duration>) -> Option<Duration> {
+/// Returns from when on a look tells something, where there are enough to say so.
+fn worth_it(last: &VecDeque<Duration>, enough: usize) -> Option<Duration> {
     let mut took: Vec<Duration> = last.iter().copied().collect();
     let tenth = took.len() / 10;
-    if took.len() < ENOUGH {
+    if took.len() < enough {
         return None;
     }
     let latest = *took.select_nth_unstable_by(tenth, |one, other| other.cmp(one)).1;
@@ -122,11 +123,13 @@ mod tests {
         assert_eq!(after(sorted.into_iter().rev()), ends);
     }
 
-    /// Until enough are done: the failures of a few say nothing about the rest.
+    /// Many have to fail, and only until enough are done: the failures of a few say nothing about the rest.
     #[test]
     fn where_none_is_done_failures_tell() {
         let usual = Usual::default();
-        (0..ENOUGH).for_each(|_| usual.learn(Duration::from_secs(3), false));
+        (1..SCOUTS).for_each(|_| usual.learn(Duration::from_secs(3), false));
+        assert_eq!(usual.worth_a_look(), None);
+        usual.learn(Duration::from_secs(3), false);
         assert_eq!(usual.worth_a_look(), Some(Duration::from_secs(3)));
         (0..ENOUGH).for_each(|_| usual.learn(Duration::from_secs(60), true));
         (0..ENOUGH).for_each(|_| usual.learn(Duration::from_secs(3), false));

@@ -233,25 +233,26 @@ impl World {
         }
     }
 
-    /// Somebody changes a stack by hand, where there is one: what is in review has nothing to be changed.
-    pub fn interfere(&self, tenant: &str) {
+    /// Somebody changes a stack by hand, where there is one: what is in review has nothing to be changed. Tells whether there
+    /// was.
+    pub fn interfere(&self, tenant: &str) -> bool {
         let mut state = self.state();
         let clock = Timestamp::UNIX_EPOCH + state.begun.elapsed();
-        if let Some(stack) =
-            state.stacks.get_mut(tenant).filter(|stack| stack.operation.is_none() && stack.content.is_some())
-        {
-            stack.content = Some("foreign".to_owned());
-            stack.changed = clock;
-            for change_set in stack.change_sets.values_mut() {
-                change_set.status = ChangeSetStatus::Spent("OBSOLETE".to_owned());
-            }
+        let found = state.stacks.get_mut(tenant);
+        let found = found.filter(|stack| stack.operation.is_none() && stack.content.is_some());
+        let Some(stack) = found else { return false };
+        stack.content = Some("foreign".to_owned());
+        stack.changed = clock;
+        for change_set in stack.change_sets.values_mut() {
+            change_set.status = ChangeSetStatus::Spent("OBSOLETE".to_owned());
         }
+        true
     }
 
     /// The most operations that ran at one time, those that run beyond a deadline left out. It is counted from before
-    /// the call that begins an operation, which is tried for a quarter of an hour.
+    /// the call that begins an operation, which is tried for a while.
     pub fn most_at_once(&self, deadline: Duration) -> usize {
-        let deadline = deadline.saturating_sub(Duration::from_mins(16));
+        let deadline = deadline.saturating_sub(Duration::from_hours(1));
         let state = self.state();
         let spans: Vec<(Instant, Instant)> =
             state.executions.iter().map(|one| (one.began, one.ends.min(one.began + deadline))).collect();
