@@ -210,6 +210,28 @@ async fn an_interrupted_canary_still_counts() {
     }
 }
 
+/// Also where a target of a wave before it is left, which was to be tried once more.
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_wave_is_baked_again_whatever_is_left_of_those_before() {
+    let hour = Duration::from_hours(1);
+    let waves = vec![wave("a", Duration::ZERO, None), wave("b", hour, None), wave("c", Duration::ZERO, None)];
+    let rollout = Rollout { waves, ..rollout(9, 5) };
+    let fleet = Fleet::new(["a-0", "b-1", "c-2"].map(|name| (name, Script::default())));
+    let (engine, _heard, _handle) = fleet.engine();
+    let mut planning = plan(&fleet, &engine, rollout.clone()).await;
+    let plan = std::sync::Arc::make_mut(&mut planning.plan);
+    for (number, (ready, target)) in (0..).zip(planning.ready.iter_mut().zip(&mut plan.content.targets)) {
+        (ready.target.wave, target.wave) = (number, number);
+    }
+    let over = planning.ready.remove(1);
+    planning.settled.push((over.target, Outcome::Deployed));
+    planning.reached = Some(1);
+    let begun = tokio::time::Instant::now();
+    let finished = engine.apply("r", planning, &request(rollout)).await.finished;
+    assert!(finished.iter().all(|(_, outcome)| *outcome == Outcome::Deployed), "{finished:?}");
+    assert!(begun.elapsed() > hour, "{:?}", begun.elapsed());
+}
+
 fn named((tenant, outcome): (&str, &'static str)) -> (String, &'static str) {
     (tenant.to_owned(), outcome)
 }
