@@ -131,9 +131,9 @@ mod tests {
         assert_eq!(usual.worth_a_look(), None);
         usual.learn(Duration::from_secs(3), false);
         assert_eq!(usual.worth_a_look(), Some(Duration::from_secs(3)));
-        (0..ENOUGH).for_each(|_| usual.learn(Duration::from_secs(60), true));
+        (0..ENOUGH).for_each(|_| usual.learn(Duration::from_mins(1), true));
         (0..ENOUGH).for_each(|_| usual.learn(Duration::from_secs(3), false));
-        assert_eq!(usual.worth_a_look(), Some(Duration::from_secs(60)));
+        assert_eq!(usual.worth_a_look(), Some(Duration::from_mins(1)));
     }
 
     #[test]
