@@ -142,7 +142,8 @@ pub async fn follow(
             let failure = failure_of(account, target, stack_id, &history, &status, events, stop).await;
             return Ending::Settled(status.settled(), failure);
         }
-        if last_status.is_none() && begun.elapsed() > SILENCE {
+        // Looks that failed have shown nothing, and the whole history has to be read before it is said that there is none.
+        if last_status.is_none() && begun.elapsed() > SILENCE && quiet > QUIET_LOOKS {
             return Ending::Detached(still_running(
                 "CloudFormation took the request, but no event shows that it began",
             ));

@@ -469,6 +469,19 @@ async fn a_stack_that_ends_between_a_look_and_a_question_still_says_why() {
     assert_eq!((failure.resource.as_deref(), failure.reason.as_str()), (Some("Function"), "bucket is taken"));
 }
 
+/// Where the first looks fail for minutes, the first that does not fail does not decide alone that nothing has begun: here
+/// it reads from a wrong time on.
+#[tokio::test(start_paused = true)]
+async fn looks_that_fail_for_minutes_do_not_show_that_nothing_began() {
+    let faults = vec![("DescribeStackEvents", FaultKind::Unreachable); 100];
+    let fleet = Fleet::new([("a", script(|script| script.faults = faults))]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let mut planning = plan(&fleet, &engine, rollout(1, 0)).await;
+    planning.ready[0].since = Some(jiff::Timestamp::MAX);
+    let finished = engine.apply("r", planning, &request(rollout(1, 0))).await.finished;
+    assert_eq!(*outcome(&finished, "a"), Outcome::Deployed);
+}
+
 /// An operation of somebody else on the same stack decides nothing about ours.
 #[tokio::test(start_paused = true)]
 async fn what_somebody_else_does_to_the_stack_is_not_taken_for_ours() {
