@@ -66,7 +66,7 @@ impl Pace {
             && usual.worth_a_look().is_none()
             && !self.is_scout(usual)
         {
-            let longest = aligned(now, Self::LATER.mul_f64(0.75 + fastrand::f64() / 2.0));
+            let longest = aligned(now, about(Self::LATER));
             was_told = timeout(longest, usual.known()).await.is_ok();
             if !was_told {
                 return;
@@ -98,12 +98,17 @@ impl Pace {
     }
 
     fn take(&mut self) -> Duration {
-        let pause = self.next.mul_f64(0.75 + fastrand::f64() / 2.0);
+        let pause = about(self.next);
         // The pause after a slow one is an ordinary one again.
         let longest = if self.begun.elapsed() < Duration::from_mins(1) { Self::SOON } else { Self::LATER };
         self.next = longest.min(self.next * 2);
         pause
     }
+}
+
+/// Returns a pause that is a quarter shorter or longer at most.
+fn about(pause: Duration) -> Duration {
+    pause.mul_f64(0.75 + fastrand::f64() / 2.0)
 }
 
 /// Returns a pause that ends on a step of the clock.

@@ -194,12 +194,7 @@ async fn an_interrupted_canary_still_counts() {
         let rollout = Rollout { waves, ..rollout(9, 5) };
         let fleet = Fleet::new([("a-0", Script::default()), ("b-1", Script::default())]);
         let (engine, _heard, _handle) = fleet.engine();
-        let mut planning = plan(&fleet, &engine, rollout.clone()).await;
-        for (number, (ready, target)) in
-            (0..).zip(planning.ready.iter_mut().zip(&mut std::sync::Arc::make_mut(&mut planning.plan).content.targets))
-        {
-            (ready.target.wave, target.wave) = (number, number);
-        }
+        let mut planning = planned_in_waves(&fleet, &engine, &rollout).await;
         let canary = planning.ready.remove(0);
         planning.settled.push((canary.target, ended));
         planning.reached = Some(0);
@@ -218,11 +213,7 @@ async fn an_interrupted_wave_is_baked_again_whatever_is_left_of_those_before() {
     let rollout = Rollout { waves, ..rollout(9, 5) };
     let fleet = Fleet::new(["a-0", "b-1", "c-2"].map(|name| (name, Script::default())));
     let (engine, _heard, _handle) = fleet.engine();
-    let mut planning = plan(&fleet, &engine, rollout.clone()).await;
-    let plan = std::sync::Arc::make_mut(&mut planning.plan);
-    for (number, (ready, target)) in (0..).zip(planning.ready.iter_mut().zip(&mut plan.content.targets)) {
-        (ready.target.wave, target.wave) = (number, number);
-    }
+    let mut planning = planned_in_waves(&fleet, &engine, &rollout).await;
     let over = planning.ready.remove(1);
     planning.settled.push((over.target, Outcome::Deployed));
     planning.reached = Some(1);

@@ -78,11 +78,11 @@ impl Usual {
 
 /// Returns from when on a look tells something, where there are enough to say so.
 fn worth_it(last: &VecDeque<Duration>, enough: usize) -> Option<Duration> {
-    let mut took: Vec<Duration> = last.iter().copied().collect();
-    let tenth = took.len() / 10;
-    if took.len() < enough {
+    if last.len() < enough {
         return None;
     }
+    let mut took: Vec<Duration> = last.iter().copied().collect();
+    let tenth = took.len() / 10;
     let latest = *took.select_nth_unstable_by(tenth, |one, other| other.cmp(one)).1;
     let soonest = *took.select_nth_unstable(tenth).1;
     Some(if latest.saturating_sub(soonest) <= ALIKE { latest } else { soonest })
