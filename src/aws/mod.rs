@@ -2,6 +2,7 @@
 
 mod account;
 mod admin;
+mod agent;
 mod alarms;
 mod data;
 mod directory;
@@ -77,6 +78,7 @@ impl Tooling {
             .http_client(http.clone())
             .retry_config(RetryConfig::standard().with_max_attempts(6).with_initial_backoff(FIRST_BACKOFF))
             .timeout_config(timeouts())
+            .framework_metadata(agent::tool())
             .load()
             .await;
         let bounded = http::bounded(http.clone(), http::IN_FLIGHT);

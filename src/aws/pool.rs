@@ -12,6 +12,7 @@ use aws_sdk_cloudformation::config::{Builder, IdentityCache, Region};
 use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use tokio::task::futures::TaskLocalFuture;
 
+use super::agent::UserAgent;
 use super::session::Session;
 use super::{Tooling, http};
 
@@ -49,6 +50,7 @@ impl Clients {
             .region(Region::new(region.to_owned()))
             .http_client(http::bounded_by(tooling.bounded.clone(), permits))
             .retry_partition(retries)
+            .interceptor(UserAgent::new(&tooling.config))
             .stalled_stream_protection(super::small_requests())
             .credentials_provider(SharedCredentialsProvider::new(OfTheCaller))
             // Sessions keep their credentials themselves.

@@ -17,6 +17,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, Semaphore};
 
 use super::account::Account;
+use super::agent::UserAgent;
 use super::{Tooling, fault, http};
 use crate::domain::{AccountId, AlarmState, Fault, FaultKind, Target};
 use crate::ports::{Accounts, TenantAccount};
@@ -94,7 +95,7 @@ impl Sessions {
 pub(super) fn sts(tooling: &Tooling) -> aws_sdk_sts::Client {
     let retries = RetryPartition::custom("sts").token_bucket(TokenBucket::unlimited()).build();
     let sts = tooling.config.to_builder().http_client(tooling.bounded.clone()).build();
-    let sts = aws_sdk_sts::config::Builder::from(&sts).retry_partition(retries);
+    let sts = aws_sdk_sts::config::Builder::from(&sts).retry_partition(retries).interceptor(UserAgent::new(&sts));
     aws_sdk_sts::Client::from_conf(sts.stalled_stream_protection(super::small_requests()).build())
 }
 

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use super::agent::UserAgent;
 use super::multipart::composite_checksum;
 use super::{Tooling, fault};
 use crate::domain::{AccountId, Digest, Fault, FaultKind, Region};
@@ -100,6 +101,7 @@ impl ArtifactStore {
     pub fn new(tooling: &Tooling, settings: StoreSettings) -> Self {
         let config = aws_sdk_s3::config::Builder::from(&tooling.config)
             .region(aws_sdk_s3::config::Region::new(settings.region.to_string()))
+            .interceptor(UserAgent::new(&tooling.config))
             .force_path_style(settings.is_emulated());
         let config = match &settings.endpoint {
             Some(endpoint) => config.endpoint_url(endpoint),

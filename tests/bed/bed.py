@@ -265,6 +265,7 @@ def log_requests(path, planted=()):
         found = credential.search(headers.get("authorization", ""))
         service = found.group(3) if found else ""
         line = {"service": service, "method": scope["method"], "path": scope["path"], "status": (status or [0])[0]}
+        line["agent"] = headers.get("user-agent", "")
         if service in ("cloudformation", "sns", "sts"):
             line["parameters"] = dict(urllib.parse.parse_qsl(b"".join(body).decode("utf-8", "replace")))
         else:

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::bed::{Bed, Project, snapshot, tenantry};
+use crate::bed::{Bed, Project, command, ran, snapshot, tenantry};
 
 /// Returns the digest of the plan for prod.
 pub fn planned(bed: &Bed, project: &Project) -> String {
@@ -80,6 +80,25 @@ fn what_is_sent_is_what_the_safety_rules_ask_for() {
                 "every write is conditional"
             );
         }
+    }
+}
+
+#[test]
+fn every_call_names_the_tool_and_the_application_id_of_whoever_calls() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    bed.forget();
+    let mut deploy = command(&project, Some(&bed), &["deploy"]);
+    deploy.env("AWS_SDK_UA_APP_ID", "release-desk");
+    ran(deploy).exits(3);
+
+    let requests = bed.requests();
+    assert!(
+        ["cloudformation", "s3", "sts"].iter().all(|service| requests.iter().any(|call| call["service"] == *service))
+    );
+    for request in requests {
+        let agent = request["agent"].as_str().unwrap();
+        assert!(agent.contains(concat!("tenantry/", env!("CARGO_PKG_VERSION"))), "{request}");
+        assert!(agent.ends_with("app/release-desk") || agent.contains("app/release-desk "), "{request}");
     }
 }
 
