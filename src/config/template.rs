@@ -35,10 +35,28 @@ pub struct Parameter {
     /// Whether its value is a secret.
     pub no_echo: bool,
     allowed_values: Vec<String>,
-    allowed_pattern: Option<String>,
+    allowed_pattern: Option<Pattern>,
     constraint: Option<String>,
     length: (Option<f64>, Option<f64>),
     range: (Option<f64>, Option<f64>),
+}
+
+/// CloudFormation matches the whole value, of a list each item, with Java's syntax. A pattern that this machine cannot read is
+/// left to CloudFormation.
+#[derive(Debug)]
+struct Pattern {
+    text: String,
+    regex: Option<Regex>,
+}
+
+impl Pattern {
+    fn new(text: String) -> Self {
+        Self { regex: Regex::new(&format!("^(?:{text})$")).ok(), text }
+    }
+
+    fn fits(&self, item: &str) -> bool {
+        self.regex.as_ref().is_none_or(|regex| regex.is_match(item).unwrap_or(true))
+    }
 }
 
 /// CloudFormation's limit on a parameter's value.
@@ -136,7 +154,7 @@ impl Parameter {
                 .flatten()
                 .filter_map(text)
                 .collect(),
-            allowed_pattern: string("AllowedPattern"),
+            allowed_pattern: string("AllowedPattern").map(Pattern::new),
             constraint: string("ConstraintDescription"),
             length: (number("MinLength"), number("MaxLength")),
             range: (number("MinValue"), number("MaxValue")),
@@ -166,15 +184,11 @@ impl Parameter {
         {
             return Some(format!("{shown} is not one of {}", self.allowed_values.join(", ")));
         }
-        if let Some(pattern) = &self.allowed_pattern {
-            // CloudFormation matches the whole value, of a list each item, with Java's syntax. A pattern that this machine cannot
-            // read is left to CloudFormation.
-            let regex = Regex::new(&format!("^(?:{pattern})$")).ok();
-            let fits = |item: &&str| regex.as_ref().is_none_or(|regex| regex.is_match(item).unwrap_or(true));
-            if !items.iter().all(fits) {
-                let why = self.constraint.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
-                return Some(format!("{shown} does not match {pattern}{why}"));
-            }
+        if let Some(pattern) =
+            self.allowed_pattern.as_ref().filter(|pattern| !items.iter().all(|item| pattern.fits(item)))
+        {
+            let why = self.constraint.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+            return Some(format!("{shown} does not match {}{why}", pattern.text));
         }
         #[allow(clippy::cast_precision_loss, reason = "a length is at most 4096")]
         let length = value.chars().count() as f64;

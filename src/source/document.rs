@@ -41,6 +41,9 @@ pub struct Problem {
 /// Problems beyond so many are counted.
 const SHOWN: usize = 20;
 
+/// The most that aliases may stand for, in the parser's events: a thousand for each of ten thousand tenants.
+const MOST_BY_ALIAS: usize = 10_000_000;
+
 /// All problems of a project, rendered with the lines that they are about.
 #[derive(Debug)]
 pub struct Problems(Vec<String>);
@@ -188,12 +191,31 @@ impl Document {
 
     /// Reads the text as a value of a type; `number` is the document's number in the project.
     pub fn parse<T: DeserializeOwned>(&self, number: usize) -> Result<T, Problem> {
-        serde_saphyr::from_str(&self.text).map_err(|error| self.explain(number, error.without_snippet()))
+        // A list of ten thousand tenants is no attack, nor is one defaults' anchor for all of them. What aliases stand for is
+        // bounded all the same: they multiply.
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! {
+                max_events: usize::MAX,
+                max_nodes: usize::MAX,
+                max_anchors: usize::MAX,
+                max_aliases: usize::MAX,
+                max_merge_keys: usize::MAX,
+                enforce_alias_anchor_ratio: false,
+            },
+            alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_BY_ALIAS },
+        };
+        serde_saphyr::from_str_with_options(&self.text, options)
+            .map_err(|error| self.explain(number, error.without_snippet()))
     }
 
     fn explain(&self, number: usize, error: &serde_saphyr::Error) -> Problem {
         use serde_saphyr::Error as E;
-        let problem = match error {
+        use serde_saphyr::budget::BudgetBreach as Breach;
+        let mut cause = error;
+        while let E::AliasError { error, .. } = cause {
+            cause = error;
+        }
+        let problem = match cause {
             E::SerdeUnknownField { field, expected, .. } => {
                 let problem = Problem::new(format!("unknown key `{field}`"));
                 match closest(field, expected.iter().copied()) {
@@ -203,6 +225,9 @@ impl Document {
             }
             E::SerdeUnknownVariant { variant, expected, .. } => {
                 Problem::new(format!("unknown value `{variant}`")).hint(format!("one of: {}", expected.join(", ")))
+            }
+            E::AliasReplayLimitExceeded { .. } | E::Budget { breach: Breach::RecordedAnchorEvents { .. }, .. } => {
+                Problem::new("aliases stand for too much").hint("let fewer aliases name what holds other aliases")
             }
             E::SerdeMissingField { field, .. } => Problem::new(format!("the key `{field}` is missing")),
             other => {
@@ -296,6 +321,48 @@ mod tests {
         assert_eq!(text(document.value(&["b", "0", "c"])), "zwölf");
         assert_eq!(text(document.value(&["b", "0", "d", "1"])), "y");
         assert_eq!(text(document.key(&["b", "0", "missing"])), "c");
+    }
+
+    fn read(text: String) -> Result<serde_json::Value, String> {
+        let document = Document::new(Path::new("f.yaml"), text);
+        document.parse(0).map_err(|problem: Problem| problem.message)
+    }
+
+    #[test]
+    fn one_anchor_serves_ten_thousand_tenants() {
+        let tenants: String =
+            (0..10_001).map(|number| format!("- {{<<: *all, labels: *gold, name: {number}}}\n")).collect();
+        let text = format!("- &all {{name: first, labels: &gold {{tier: gold}}, regions: [a, b]}}\n{tenants}");
+        let list = read(text).unwrap();
+        assert_eq!((&list[10_001]["labels"]["tier"], &list[10_001]["regions"][1]), (&"gold".into(), &"b".into()));
+    }
+
+    #[test]
+    fn what_an_alias_brings_along_is_explained_where_it_does() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Named {
+            #[allow(dead_code, reason = "it is read")]
+            name: String,
+        }
+        let text = "a: &a {nmae: x}\nb: *a\n";
+        let document = Document::new(Path::new("f.yaml"), text.to_owned());
+        let problem = document.parse::<std::collections::BTreeMap<String, Named>>(0).unwrap_err();
+        assert_eq!((problem.message.as_str(), problem.place), ("unknown key `nmae`", Some((0, 7..11))));
+    }
+
+    #[test]
+    fn a_file_is_as_long_as_it_is() {
+        let list = read(format!("[{}]", vec!["x"; 300_000].join(","))).unwrap();
+        assert_eq!(list.as_array().unwrap().len(), 300_000);
+    }
+
+    #[test]
+    fn aliases_that_multiply_are_refused() {
+        let level = |level: u32| format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(", "));
+        let levels: String = (1..10).map(level).collect();
+        let refused = read(format!("a0: &a0 [x]\n{levels}")).unwrap_err();
+        assert!(refused.contains("aliases stand for"), "{refused}");
     }
 
     #[test]

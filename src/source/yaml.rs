@@ -154,6 +154,11 @@ impl Tree {
     /// Returns a child by its key or number.
     pub fn child(&self, id: Id, name: &str) -> Option<Id> {
         let node = &self.nodes[self.resolve(id)];
+        // A list may be as long as there are tenants.
+        if matches!(node.kind, Kind::Sequence) {
+            let number: usize = name.parse().ok()?;
+            return node.children.get(number).filter(|(key, _)| key == name).map(|(_, child)| *child);
+        }
         let own = node.children.iter().find(|(key, _)| key == name).map(|(_, child)| *child);
         let merges = || node.children.iter().any(|(key, _)| key == MERGE);
         own.or_else(|| {
