@@ -206,7 +206,7 @@ fn rollout(project: &Project, stage: &str, policy: &Rollout, problems: &mut Vec<
         if !known().any(|known| known == name) {
             let problem = Problem::new(format!("tenant `{name}` is not in stage `{stage}`"));
             let bytes = value(&["canary", "tenants", &number.to_string()]);
-            problems.push(problem.at(CONFIG, bytes).did_you_mean(name, known()));
+            problems.push(problem.at(CONFIG, bytes).did_you_mean_tenant(name, known(), problems.len()));
         }
     }
     if !members().any(|tenant| project.is_canary(policy, *tenant)) && problems.is_empty() {
@@ -342,9 +342,11 @@ fn artifacts(project: &Project, problems: &mut Vec<Problem>) {
         let keys = vec!["artifacts".to_owned(), name.clone()];
         artifact(project, name, source, &(CONFIG, keys), problems);
     }
+    let numbers: BTreeMap<&str, usize> =
+        project.tenants.iter().enumerate().map(|(number, tenant)| (tenant.name.as_str(), number)).collect();
     let variants = project.variants();
     for (tenant, _, sources) in &variants {
-        let Some(number) = project.tenants.iter().position(|known| &known.name == tenant) else { continue };
+        let number = numbers[tenant.as_str()];
         for (name, source) in sources {
             artifact(project, name, source, &project.tenant_place(number, &["artifacts", name]), problems);
         }

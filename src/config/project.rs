@@ -375,7 +375,8 @@ fn stages(
                     if found.is_none() {
                         let at = document.value(&["stages", name, "tenants", &place.to_string()]);
                         let problem = Problem::new(format!("there is no tenant `{wanted}`")).at(CONFIG, at);
-                        problems.push(problem.did_you_mean(wanted, tenants.iter().map(|tenant| tenant.name.as_str())));
+                        let known = tenants.iter().map(|tenant| tenant.name.as_str());
+                        problems.push(problem.did_you_mean_tenant(wanted, known, problems.len()));
                     }
                     found
                 };
@@ -511,7 +512,10 @@ impl Project {
         let known = || self.tenants.iter().map(|tenant| tenant.name.as_str());
         let names: BTreeSet<&str> = known().collect();
         let unknown = selection.tenants.iter().filter(|name| !names.contains(name.as_str()));
-        unknown.map(|name| Problem::new(format!("there is no tenant `{name}`")).did_you_mean(name, known())).collect()
+        let told = |(before, name): (usize, &String)| {
+            Problem::new(format!("there is no tenant `{name}`")).did_you_mean_tenant(name, known(), before)
+        };
+        unknown.enumerate().map(told).collect()
     }
 
     /// Returns a release that stands for the one to come, so that everything that depends on it can be checked

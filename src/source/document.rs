@@ -41,8 +41,8 @@ pub struct Problem {
 /// Problems beyond so many are counted.
 const SHOWN: usize = 20;
 
-/// The most that aliases may stand for, in the parser's events: a thousand for each of ten thousand tenants.
-const MOST_BY_ALIAS: usize = 10_000_000;
+/// What anchors and aliases may hold, in bytes: ten thousand tenants with fifty kilobytes each.
+const MOST_TEXT: usize = 512 * 1024 * 1024;
 
 /// All problems of a project, rendered with the lines that they are about.
 #[derive(Debug)]
@@ -82,6 +82,13 @@ impl Problem {
             Some(name) => self.hint(format!("did you mean `{name}`?")),
             None => self,
         }
+    }
+
+    /// Adds the same out of all tenants, who are all looked at for it: to no more problems than are shown. `before` is how many
+    /// problems there are already.
+    #[must_use]
+    pub fn did_you_mean_tenant<'a>(self, wrong: &str, known: impl IntoIterator<Item = &'a str>, before: usize) -> Self {
+        if before < SHOWN { self.did_you_mean(wrong, known) } else { self }
     }
 
     fn render(&self, documents: &[Document]) -> String {
@@ -191,8 +198,9 @@ impl Document {
 
     /// Reads the text as a value of a type; `number` is the document's number in the project.
     pub fn parse<T: DeserializeOwned>(&self, number: usize) -> Result<T, Problem> {
-        // A list of ten thousand tenants is no attack, nor is one defaults' anchor for all of them. What aliases stand for is
-        // bounded all the same: they multiply.
+        // A list of ten thousand tenants is no attack, nor is one anchor for all of them. What aliases stand for is bounded by
+        // what was written all the same, in the parser's events: they multiply.
+        let by_alias = (20 * self.text.len()).clamp(250_000, 10_000_000);
         let options = serde_saphyr::options! {
             budget: serde_saphyr::budget! {
                 max_events: usize::MAX,
@@ -200,9 +208,12 @@ impl Document {
                 max_anchors: usize::MAX,
                 max_aliases: usize::MAX,
                 max_merge_keys: usize::MAX,
+                max_total_scalar_bytes: MOST_TEXT,
+                max_recorded_anchor_bytes: MOST_TEXT,
+                max_recorded_anchor_events: by_alias,
                 enforce_alias_anchor_ratio: false,
             },
-            alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_BY_ALIAS },
+            alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: by_alias },
         };
         serde_saphyr::from_str_with_options(&self.text, options)
             .map_err(|error| self.explain(number, error.without_snippet()))
@@ -226,9 +237,13 @@ impl Document {
             E::SerdeUnknownVariant { variant, expected, .. } => {
                 Problem::new(format!("unknown value `{variant}`")).hint(format!("one of: {}", expected.join(", ")))
             }
-            E::AliasReplayLimitExceeded { .. } | E::Budget { breach: Breach::RecordedAnchorEvents { .. }, .. } => {
-                Problem::new("aliases stand for too much").hint("let fewer aliases name what holds other aliases")
-            }
+            E::AliasReplayLimitExceeded { .. }
+            | E::Budget {
+                breach:
+                    Breach::RecordedAnchorEvents { .. } | Breach::RecordedAnchorBytes { .. } | Breach::ScalarBytes { .. },
+                ..
+            } => Problem::new("anchors and aliases hold too much for a file of this length")
+                .hint("write out what they name, or name less with each"),
             E::SerdeMissingField { field, .. } => Problem::new(format!("the key `{field}` is missing")),
             other => {
                 let text = other.to_string();
@@ -338,17 +353,35 @@ mod tests {
     }
 
     #[test]
-    fn what_an_alias_brings_along_is_explained_where_it_does() {
+    fn an_anchor_may_hold_all_of_a_tenants_parameters() {
+        let parameters: String = (0..20).map(|number| format!("P{number}: {}, ", "x".repeat(4_000))).collect();
+        let tenants = "- {parameters: *all}\n".repeat(1_000);
+        let list = read(format!("- parameters: &all {{{parameters}}}\n{tenants}")).unwrap();
+        assert_eq!(list.as_array().unwrap().len(), 1_001);
+    }
+
+    #[test]
+    fn what_an_alias_brings_along_is_explained_where_it_is() {
         #[derive(Debug, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Named {
             #[allow(dead_code, reason = "it is read")]
             name: String,
         }
-        let text = "a: &a {nmae: x}\nb: *a\n";
-        let document = Document::new(Path::new("f.yaml"), text.to_owned());
-        let problem = document.parse::<std::collections::BTreeMap<String, Named>>(0).unwrap_err();
-        assert_eq!((problem.message.as_str(), problem.place), ("unknown key `nmae`", Some((0, 7..11))));
+        #[derive(Debug, serde::Deserialize)]
+        struct Two {
+            #[allow(dead_code, reason = "it is read")]
+            a: std::collections::BTreeMap<String, String>,
+            #[allow(dead_code, reason = "it is read")]
+            b: Named,
+        }
+        let document = Document::new(Path::new("f.yaml"), "a: &a {nmae: x}\nb: *a\n".to_owned());
+        let problem = document.parse::<Two>(0).unwrap_err();
+        assert_eq!(
+            (problem.message.as_str(), problem.hint.as_deref()),
+            ("unknown key `nmae`", Some("did you mean `name`?"))
+        );
+        assert_eq!(problem.place.map(|(_, bytes)| bytes.start), Some(19));
     }
 
     #[test]
@@ -362,7 +395,7 @@ mod tests {
         let level = |level: u32| format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(", "));
         let levels: String = (1..10).map(level).collect();
         let refused = read(format!("a0: &a0 [x]\n{levels}")).unwrap_err();
-        assert!(refused.contains("aliases stand for"), "{refused}");
+        assert!(refused.contains("aliases hold too much"), "{refused}");
     }
 
     #[test]

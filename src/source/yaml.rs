@@ -135,9 +135,9 @@ impl Tree {
         }
         // A mapping that is merged may merge others itself; one that merges itself is looked at once.
         let mut visited = HashSet::from([id]);
-        let mut waiting: Vec<Id> = self.merges(id);
-        while !waiting.is_empty() {
-            let source = waiting.remove(0);
+        let mut waiting = self.merges(id);
+        waiting.reverse();
+        while let Some(source) = waiting.pop() {
             if !visited.insert(source) {
                 continue;
             }
@@ -146,7 +146,7 @@ impl Tree {
                     entries.push((name, *child));
                 }
             }
-            waiting.splice(0..0, self.merges(source));
+            waiting.extend(self.merges(source).into_iter().rev());
         }
         entries
     }
@@ -244,8 +244,9 @@ impl Tree {
         let mut entries = Vec::new();
         let mut seen = own;
         let mut sources = self.sources(id);
-        // One that merges itself has nothing more to say.
-        sources.dedup();
+        // One that is named again has nothing more to say.
+        let mut visited = HashSet::new();
+        sources.retain(|source| visited.insert(*source));
         for source in sources {
             for (name, child) in self.entries(source) {
                 if seen.insert(name) {

@@ -37,7 +37,8 @@ pub async fn releases(workspace: Workspace) -> Result<Exit, CommandError> {
                     let targets = project.targets(stage, &project.release_to_come(), &Selection::default())?;
                     for target in &targets {
                         let pin = listed.iter_mut().find(|listed| Some(&listed.release.id) == target.pin.as_ref());
-                        if let Some(listed) = pin.filter(|listed| !listed.pinned.contains(&target.id.tenant)) {
+                        // Those of one tenant follow each other.
+                        if let Some(listed) = pin.filter(|listed| listed.pinned.last() != Some(&target.id.tenant)) {
                             listed.pinned.push(target.id.tenant.clone());
                         }
                     }

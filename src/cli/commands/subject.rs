@@ -71,11 +71,11 @@ impl Subject {
         }
         let elsewhere = |target: &Target| target.pin.as_ref().is_some_and(|pin| *pin != self.release.id);
         let (pinned, targets): (Vec<Target>, Vec<Target>) = targets.into_iter().partition(elsewhere);
+        let meant: BTreeSet<&str> = targets.iter().map(|target| target.id.tenant.as_str()).collect();
         // A tenant with an artifact of its own must not get everybody's by way of a release that has none.
         for (tenant, _, artifacts) in project.variants() {
             let lacks = |name: &&String| self.release.variants.get(&tenant).is_none_or(|own| !own.contains_key(*name));
-            let is_meant = targets.iter().any(|target| target.id.tenant == tenant);
-            if let Some(name) = artifacts.keys().find(lacks).filter(|_| is_meant) {
+            if let Some(name) = artifacts.keys().find(lacks).filter(|_| meant.contains(tenant.as_str())) {
                 let message = format!("release {} has no `{name}` of tenant `{tenant}`'s own", self.release.id);
                 return Err(CommandError::usage(message).hint("package again, or leave this tenant out"));
             }
