@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -15,6 +15,7 @@ use aws_sdk_sts::types::AssumedRoleUser;
 use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, Semaphore};
+use tokio::time::Instant;
 
 use super::account::Account;
 use super::agent::UserAgent;
@@ -343,5 +344,101 @@ impl ProvideCredentials for ProvideTenantCredentials {
         Self: 'a,
     {
         future::ProvideCredentials::new(async { self.0.current().await.map_err(CredentialsError::provider_error) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_sts::config::{BehaviorVersion, retry::RetryConfig};
+    use aws_smithy_runtime_api::client::http::{
+        HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+    };
+    use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+    use aws_smithy_types::body::SdkBody;
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// STS, while it answers.
+    #[derive(Debug, Clone, Default)]
+    struct Sts {
+        asked: Arc<Mutex<Vec<String>>>,
+        is_away: Arc<AtomicBool>,
+    }
+
+    const ANSWER: &str = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><Credentials>\
+        <AccessKeyId>key</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>token</SessionToken>\
+        <Expiration>2000-01-01T00:00:00Z</Expiration></Credentials><AssumedRoleUser>\
+        <Arn>arn:aws:sts::222222222222:assumed-role/access/x</Arn><AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser>\
+        </AssumeRoleResult></AssumeRoleResponse>";
+
+    impl HttpConnector for Sts {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(body);
+            let (status, body) = if self.is_away.load(Ordering::Relaxed) { (503, "") } else { (200, ANSWER) };
+            HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().expect("a status"), SdkBody::from(body))))
+        }
+    }
+
+    impl Sts {
+        fn credentials(&self) -> TenantCredentials {
+            let connector = SharedHttpConnector::new(self.clone());
+            let config = aws_sdk_sts::Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(SdkRegion::new("eu-west-1"))
+                .credentials_provider(Credentials::new("key", "secret", None, None, "test"))
+                .retry_config(RetryConfig::disabled())
+                .http_client(http_client_fn(move |_, _| connector.clone()));
+            let visit = Visit { session_name: "tenantry-test".into(), ..Visit::default() };
+            TenantCredentials {
+                sts: aws_sdk_sts::Client::from_conf(config.build()),
+                role_arn: "arn:aws:iam::222222222222:role/access".into(),
+                identity: SessionIdentity { tenant: None, external_id: None, visit: Arc::new(visit) },
+                current: AsyncMutex::default(),
+                spoilt: AtomicBool::default(),
+            }
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).len()
+        }
+    }
+
+    /// For days, and whatever this machine's clock says: the answer's own end is long ago.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_renewed_before_its_hour_is_over() {
+        let sts = Sts::default();
+        let credentials = sts.credentials();
+        credentials.enter().await.unwrap();
+        for hour in 1..48 {
+            assert_eq!(sts.asked(), hour);
+            advance(Duration::from_mins(54)).await;
+            credentials.current().await.unwrap();
+            assert_eq!(sts.asked(), hour, "it is good for six minutes more");
+            advance(Duration::from_mins(2)).await;
+            credentials.current().await.unwrap();
+        }
+        let asked = sts.asked.lock().unwrap();
+        assert!(asked.iter().all(|body| body.contains("DurationSeconds=3600")), "what role chaining allows: {asked:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_renewed_is_good_until_its_end() {
+        let sts = Sts::default();
+        let credentials = sts.credentials();
+        credentials.enter().await.unwrap();
+        sts.is_away.store(true, Ordering::Relaxed);
+        advance(Duration::from_mins(56)).await;
+        credentials.current().await.unwrap();
+        advance(Duration::from_mins(5)).await;
+        assert_eq!(
+            credentials.current().await.unwrap_err().kind,
+            FaultKind::Credentials,
+            "which pauses, and decides nothing"
+        );
+        sts.is_away.store(false, Ordering::Relaxed);
+        credentials.current().await.unwrap();
+        assert_eq!(sts.asked(), 4);
     }
 }

@@ -36,6 +36,10 @@ pub struct Script {
     pub faults: Vec<(&'static str, FaultKind)>,
     /// Whether an answer to ExecuteChangeSet is lost after its effect.
     pub loses_answer: bool,
+    /// Whether the answer to the first CreateChangeSet is lost after its effect.
+    pub loses_creation: bool,
+    /// What early validation says of the change set.
+    pub validation: Option<&'static str>,
     /// Whether an execution takes effect and is refused all the same, as after a retry that found it running.
     pub refuses_after_effect: bool,
     /// Whether the stack's own last event is never seen.
@@ -67,6 +71,8 @@ impl Default for Script {
             ends: ("UPDATE_COMPLETE", Duration::from_secs(10)),
             faults: Vec::new(),
             loses_answer: false,
+            loses_creation: false,
+            validation: None,
             refuses_after_effect: false,
             hides_last_event: false,
             ends_between_looks: false,
@@ -316,10 +322,16 @@ impl TenantAccount for Tenant {
         if self.script().finds_change_set && self.state(|state| !state.change_set_deleted) {
             return Err(Fault::new(FaultKind::Conflict, "CreateChangeSet", "it exists"));
         }
+        if self.script().loses_creation && self.fleet.count(&format!("{} CreateChangeSet", self.name)) > 1 {
+            return Err(Fault::new(FaultKind::Conflict, "CreateChangeSet", "it exists"));
+        }
         self.state(|state| {
             state.change_set_deleted = false;
             state.placeholder |= request.creates;
         });
+        if self.script().loses_creation {
+            return Err(Fault::new(FaultKind::Unreachable, "CreateChangeSet", "the answer was lost"));
+        }
         Ok(())
     }
 
@@ -472,7 +484,8 @@ impl TenantAccount for Tenant {
 
     async fn validation_failures(&self, _: &str, _: Option<&str>) -> Result<Vec<StackEvent>, Fault> {
         self.call("DescribeEvents")?;
-        Ok(vec![])
+        let told = self.script().validation.map(|why| self.event(1, "VALIDATION_FAILED", Some(why), false));
+        Ok(told.into_iter().collect())
     }
 
     async fn renew(&self) -> Result<(), Fault> {

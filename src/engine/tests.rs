@@ -614,6 +614,25 @@ async fn a_lost_answer_to_an_execution_is_no_second_execution() {
     assert_eq!(fleet.count("a ExecuteChangeSet"), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_to_a_change_set_makes_no_second_one() {
+    let fleet = Fleet::new([("a", script(|s| s.loses_creation = true))]);
+    let finished = released(&fleet, rollout(1, 0)).await;
+    assert_eq!(names(&finished), [("a".into(), "deployed")]);
+    assert_eq!((fleet.count("a CreateChangeSet"), fleet.count("a DeleteChangeSet")), (2, 0));
+}
+
+/// The change set itself only says that early validation has failed.
+#[tokio::test(start_paused = true)]
+async fn a_change_set_that_early_validation_refuses_is_told_with_its_resource() {
+    let refused = ChangeSetStatus::Failed("early validation failed".into());
+    let validation = Some("the bucket's name is taken");
+    let fleet = Fleet::new([("a", script(|s| (s.change_set, s.validation) = (refused, validation)))]);
+    let finished = released(&fleet, rollout(1, 0)).await;
+    let failure = outcome(&finished, "a").failure().unwrap();
+    assert_eq!(failure.to_string(), "Function (AWS::Lambda::Function): the bucket's name is taken");
+}
+
 /// Safety rule 6: a stop starts nothing new and lets go of what runs, without touching it.
 #[tokio::test(start_paused = true)]
 async fn a_stop_detaches_what_runs_and_starts_nothing() {
