@@ -220,7 +220,10 @@ impl TenantAccount for Account {
             .set_capabilities(Some(request.capabilities.iter().map(|name| name.as_str().into()).collect()))
             .description(&request.description)
             .set_include_nested_stacks(request.nested.then_some(true))
-            .set_deployment_mode(request.options.revert_drift.then_some(DeploymentMode::RevertDrift))
+            // Nothing has drifted of what is not there yet.
+            .set_deployment_mode(
+                (request.options.revert_drift && !request.creates).then_some(DeploymentMode::RevertDrift),
+            )
             .set_on_stack_failure(match request.options.on_stack_failure {
                 // Only what is being created can be deleted for failing.
                 OnStackFailure::Delete if request.creates => Some(cfn::types::OnStackFailure::Delete),

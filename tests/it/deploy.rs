@@ -109,6 +109,19 @@ fn every_call_names_the_tool_and_the_application_id_of_whoever_calls() {
 }
 
 #[test]
+fn what_was_changed_by_hand_is_reverted_where_that_is_asked_for() {
+    let (bed, project) = (Bed::start(), Project::hello());
+    let wanted = "    tenants: [sandbox]\n    stack-options: { revert-drift: true }\n";
+    project.replace("tenantry.yaml", "    tenants: [sandbox]\n", wanted);
+    tenantry(&bed, &project, &["deploy", "--stage", "dev"]).exits(0);
+    project.replace("src/index.js", "it greets", "it says hello");
+    tenantry(&bed, &project, &["deploy", "--stage", "dev"]).exits(0);
+    let modes: Vec<Value> =
+        bed.actions("CreateChangeSet").into_iter().map(|request| request["DeploymentMode"].clone()).collect();
+    assert_eq!(modes, [Value::Null, "REVERT_DRIFT".into()], "nothing has drifted of what is created");
+}
+
+#[test]
 fn a_second_deploy_of_the_same_input_sends_nothing_and_changes_nothing() {
     let (bed, project) = (Bed::start(), Project::hello());
     deployed(&bed, &project);
