@@ -33,9 +33,11 @@ pub struct Weather {
     pub latency: Duration,
     /// How long a stack's operation takes.
     pub stack: Duration,
-    /// Requests to CloudFormation and STS that are throttled, of a hundred.
+    /// Requests to CloudFormation, and for roles, that are throttled, of a hundred.
     pub throttled: u64,
-    /// Requests whose connection is closed without an answer, of a hundred; half of them after their effect.
+    /// How many requests a second CloudFormation takes in one account; more are throttled.
+    pub rate: f64,
+    /// Such requests whose connection is closed without an answer, of a hundred; half of them after their effect.
     pub reset: u64,
     /// How long a session is taken; then it is answered with ExpiredToken, whatever its end was said to be.
     pub session: Duration,
@@ -45,6 +47,8 @@ pub struct Weather {
     pub ahead: i64,
     /// Tenants (by number) whose stacks fail.
     pub failing: Vec<usize>,
+    /// Tenants (by number) whose stacks fail, unless it is for the second time.
+    pub failing_once: Vec<usize>,
     /// Tenants (by number) whose operations never end.
     pub hanging: Vec<usize>,
 }
@@ -55,11 +59,13 @@ impl Default for Weather {
             latency: Duration::ZERO,
             stack: Duration::from_millis(500),
             throttled: 0,
+            rate: f64::INFINITY,
             reset: 0,
             session: Duration::from_hours(1),
             locked: false,
             ahead: 0,
             failing: Vec::new(),
+            failing_once: Vec::new(),
             hanging: Vec::new(),
         }
     }
@@ -71,6 +77,8 @@ pub struct World {
     accounts: Mutex<HashMap<String, cloudformation::Stack>>,
     sessions: Mutex<HashMap<String, Instant>>,
     objects: Mutex<BTreeMap<String, s3::Object>>,
+    /// What is left of each account's rate, and when that was.
+    rates: Mutex<HashMap<String, (f64, Instant)>>,
     /// Calls by operation.
     calls: Mutex<BTreeMap<String, u64>>,
     /// Every execution that took effect: the account and the change set.
@@ -96,6 +104,7 @@ impl Fleet {
             accounts: Mutex::default(),
             sessions: Mutex::default(),
             objects: Mutex::default(),
+            rates: Mutex::default(),
             calls: Mutex::default(),
             executions: Mutex::default(),
             seen: Mutex::default(),
@@ -185,6 +194,20 @@ impl World {
         let ahead = self.weather.lock().unwrap().ahead;
         let shift = Duration::from_secs(ahead.unsigned_abs());
         if ahead < 0 { SystemTime::now() - shift } else { SystemTime::now() + shift }
+    }
+
+    /// Tells whether an account's calls are too many: what it may do in a second it may do at once.
+    fn is_too_fast(&self, account: &str, rate: f64) -> bool {
+        if rate.is_infinite() {
+            return false;
+        }
+        let mut rates = self.rates.lock().unwrap();
+        let (left, since) = rates.entry(account.to_owned()).or_insert((rate, Instant::now()));
+        *left = (*left + rate * since.elapsed().as_secs_f64()).min(rate);
+        *since = Instant::now();
+        let is_too_fast = *left < 1.0;
+        *left -= if is_too_fast { 0.0 } else { 1.0 };
+        is_too_fast
     }
 
     /// Counts a call, and returns a number that is no other call's.

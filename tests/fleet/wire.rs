@@ -53,6 +53,9 @@ async fn answer(world: &World, request: Request<Incoming>) -> Answer {
         tokio::time::sleep(weather.latency).await;
     }
     let key = access_key(&head);
+    if head.uri.path() == "/credentials" {
+        return Some(container(&head));
+    }
     if head.uri.path() != "/" {
         world.count("s3");
         return Some(s3::answer(world, &head, body));
@@ -65,19 +68,34 @@ async fn answer(world: &World, request: Request<Incoming>) -> Answer {
     if weather.ahead.unsigned_abs() > 300 && is_skewed(world, &head) {
         return Some(error(403, "RequestTimeTooSkewed", "the difference between the clocks is too large"));
     }
-    let account = match sts(world, &action, &parameters, &key) {
-        Ok(account) => account,
-        Err(answer) => return Some(answer),
-    };
-    if dice % 100 < weather.throttled {
+    // Whose credentials these are is asked once, before anything could be lost.
+    let is_fair = action == "GetCallerIdentity";
+    if !is_fair && dice % 100 < weather.throttled {
         return Some(error(400, "Throttling", "Rate exceeded"));
     }
-    let is_reset = dice / 100 % 100 < weather.reset;
+    let is_reset = !is_fair && dice / 100 % 100 < weather.reset;
     if is_reset && (dice / 10_000).is_multiple_of(2) {
         return None;
     }
-    let answer = cloudformation::answer(world, &weather, &account, &action, &parameters);
+    let answer = match sts(world, &action, &parameters, &key) {
+        Ok(account) if world.is_too_fast(&account, weather.rate) => error(400, "Throttling", "Rate exceeded"),
+        Ok(account) => cloudformation::answer(world, &weather, &account, &action, &parameters),
+        Err(answer) => answer,
+    };
     (!is_reset).then_some(answer)
+}
+
+/// What a container's agent answers whoever has its token.
+/// Source: <https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>
+fn container(head: &hyper::http::request::Parts) -> Response<Full<Bytes>> {
+    if head.headers.get("authorization").is_none_or(|token| token != "token of the container") {
+        return respond(401, String::new());
+    }
+    let end = jiff::Timestamp::now() + std::time::Duration::from_hours(1);
+    let body = format!(
+        r#"{{"AccessKeyId": "{TOOLING}", "SecretAccessKey": "secret", "Token": "token", "Expiration": "{end:.0}"}}"#
+    );
+    respond(200, body)
 }
 
 fn access_key(head: &hyper::http::request::Parts) -> String {
@@ -125,6 +143,16 @@ fn sts(
                      <SessionToken>token</SessionToken><Expiration>{end:.0}</Expiration></Credentials>\
                      <AssumedRoleUser><Arn>arn:aws:sts::{of}:assumed-role/access/x</Arn>\
                      <AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser>"
+                ),
+            ))
+        }
+        "AssumeRoleWithWebIdentity" if parameters["WebIdentityToken"] == "token of the identity" => {
+            let end = jiff::Timestamp::now() + std::time::Duration::from_hours(1);
+            Err(xml(
+                action,
+                &format!(
+                    "<Credentials><AccessKeyId>{TOOLING}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>\
+                     <SessionToken>token</SessionToken><Expiration>{end:.0}</Expiration></Credentials>"
                 ),
             ))
         }

@@ -188,9 +188,15 @@ fn a_plan_is_refused_when_anything_is_different_now() {
     assert_eq!(bed.actions("ExecuteChangeSet").len(), 2);
 }
 
-/// Safety rule 6, over the wire: CodeBuild and GitHub send SIGTERM before they kill.
+/// Safety rule 6, over the wire: CodeBuild and GitHub send SIGTERM before they kill, and a person at a terminal SIGINT.
 #[test]
 fn a_stop_detaches_and_says_so() {
+    for signal in ["TERM", "INT"] {
+        stopped_by(signal);
+    }
+}
+
+fn stopped_by(signal: &str) {
     let (bed, project) = (Bed::with(&["--delay", "3"]), Project::hello());
     let mut child = command(&project, Some(&bed), &["deploy", "--stage", "dev"])
         .stdout(Stdio::piped())
@@ -202,13 +208,13 @@ fn a_stop_detaches_and_says_so() {
     while !heard.contains("CREATE_IN_PROGRESS") {
         assert!(reader.read_line(&mut heard).unwrap() > 0, "{heard}");
     }
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
     for line in reader.lines() {
         heard.push_str(&line.unwrap());
     }
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(6), "{heard}");
-    assert!(heard.contains("SIGTERM: nothing new is started"), "{heard}");
+    assert!(heard.contains(&format!("SIG{signal}: nothing new is started")), "{heard}");
     assert!(heard.contains("detached: the run was stopped; CloudFormation goes on with the stack"), "{heard}");
     assert_eq!(bed.actions("DeleteStack").len(), 0);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::bed::{Project, Ran, command, ran};
-use crate::server::{Fleet, Weather, project};
+use crate::server::{Fleet, TOOLING, Weather, account, project};
 
 pub fn of(tenants: usize, stage: &str) -> Project {
     let folder = Project::empty();
@@ -41,6 +41,73 @@ fn half_of_all_calls_throttled_and_some_connections_reset_lose_no_target() {
     let answer = tenantry(&fleet, &project, &["deploy", "--output", "json"]).exits(0).json();
     assert_eq!(counts(&answer)["deployed"], 20, "{answer}");
     assert_each_once(&fleet, 20);
+}
+
+/// An account that takes few calls a second is asked more slowly, and holds nobody back for good.
+#[test]
+fn accounts_that_throttle_by_their_own_rate_are_waited_for() {
+    let fleet = Fleet::start(Weather { rate: 2.0, ..Weather::default() });
+    let project = of(20, "rollout: { max-concurrency: 20 }");
+    let answer = tenantry(&fleet, &project, &["deploy", "--output", "json"]).exits(0).json();
+    assert_eq!(counts(&answer)["deployed"], 20, "{answer}");
+    assert_each_once(&fleet, 20);
+}
+
+/// What has failed is tried once more, at the end.
+#[test]
+fn what_failed_is_tried_once_more_at_the_end_where_that_is_asked_for() {
+    for (requeue, exit, deployed) in [(true, 0, 5), (false, 5, 4)] {
+        let stage = format!("rollout: {{ failure-tolerance: 1, requeue: {requeue} }}");
+        let (fleet, project) = (Fleet::start(Weather::default()), of(5, &stage));
+        tenantry(&fleet, &project, &["deploy"]).exits(0);
+        fleet.forget();
+        fleet.weather(|weather| weather.failing_once = vec![0]);
+        project.replace("template.yaml", "ZipFile: x", "ZipFile: y");
+        let ran = tenantry(&fleet, &project, &["deploy", "--output", "json"]).exits(exit);
+        assert_eq!(counts(&ran.json())["deployed"], deployed, "{}", ran.stdout);
+        let accounts: Vec<String> = fleet.executions().into_iter().map(|(account, _)| account).collect();
+        assert_eq!(accounts.len(), if requeue { 6 } else { 5 });
+        assert_eq!(accounts.iter().filter(|of| **of == account(0)).count(), if requeue { 2 } else { 1 });
+        assert_eq!(accounts.last() == Some(&account(0)), requeue, "{accounts:?}");
+    }
+}
+
+#[test]
+fn tenants_with_the_canarys_label_are_first() {
+    let stage = "rollout: { max-concurrency: 9, canary: { label: ring=canary } }";
+    let (fleet, project) = (Fleet::start(Weather { failing: vec![4], ..Weather::default() }), of(6, stage));
+    project.replace("tenants.yaml", "name: t00004,", "name: t00004, labels: { ring: canary },");
+    tenantry(&fleet, &project, &["deploy"]).exits(1);
+    assert_eq!(fleet.executions().iter().map(|(account, _)| account).collect::<Vec<_>>(), [&account(4)]);
+}
+
+/// As in CodeBuild's containers, in a GitHub workflow with OpenID Connect, and on a desk.
+#[test]
+fn credentials_come_from_a_container_a_web_identity_or_a_profile() {
+    let (fleet, project) = (Fleet::start(Weather::default()), of(2, ""));
+    let file = |name: &str, text: &str| {
+        let path = project.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let profile = format!("[profile release]\naws_access_key_id = {TOOLING}\naws_secret_access_key = secret\n");
+    let sources = [
+        vec![
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{}/credentials", fleet.address)),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "token of the container".to_owned()),
+        ],
+        vec![
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", file("identity", "token of the identity")),
+            ("AWS_ROLE_ARN", format!("arn:aws:iam::{TOOLING}:role/github")),
+        ],
+        vec![("AWS_CONFIG_FILE", file("profiles", &profile)), ("AWS_PROFILE", "release".to_owned())],
+    ];
+    for source in sources {
+        let mut status = command(&project, None, &["plan", "--stage", "prod", "--output", "json"]);
+        status.envs(fleet.variables()).envs(source);
+        status.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        ran(status).exits(0);
+    }
 }
 
 /// Sessions are refused after three seconds, whatever their end was said to be; the rollout takes longer than that.
