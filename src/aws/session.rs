@@ -349,15 +349,19 @@ impl ProvideCredentials for ProvideTenantCredentials {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use aws_sdk_sts::config::{BehaviorVersion, retry::RetryConfig};
     use aws_smithy_runtime_api::client::http::{
         HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
     };
     use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+    use aws_smithy_runtime_api::client::result::ConnectorError;
     use aws_smithy_types::body::SdkBody;
     use tokio::time::advance;
 
     use super::*;
+    use crate::aws::pool::Within as _;
 
     /// STS, while it answers.
     #[derive(Debug, Clone, Default)]
@@ -402,6 +406,66 @@ mod tests {
 
         fn asked(&self) -> usize {
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).len()
+        }
+    }
+
+    /// What an account has in flight: each request but those for roles takes a second, and comes to nothing.
+    #[derive(Debug, Clone, Default)]
+    struct Busy {
+        sts: Sts,
+        now: Arc<AtomicUsize>,
+        most: Arc<AtomicUsize>,
+    }
+
+    impl HttpConnector for Busy {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            if request.uri().contains("sts") {
+                return self.sts.call(request);
+            }
+            let Self { now, most, .. } = self.clone();
+            HttpConnectorFuture::new(async move {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                Err(ConnectorError::user("nobody is there".into()))
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_in_flight_are_bounded_in_each_account() {
+        let busy = Busy::default();
+        let connector = SharedHttpConnector::new(busy.clone());
+        let http = http_client_fn(move |_, _| connector.clone());
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(SdkRegion::new("eu-west-1"))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "test")))
+            .retry_config(RetryConfig::disabled())
+            .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
+                aws_smithy_async::rt::sleep::TokioSleep::new(),
+            ))
+            .http_client(http.clone())
+            .build();
+        let tooling = Tooling { config, bounded: http::bounded(http.clone(), 256), http, clients: Arc::default() };
+        let session = |tenant: &str| {
+            let visit = Visit { session_name: "tenantry-test".into(), ..Visit::default() };
+            let identity = SessionIdentity { tenant: None, external_id: None, visit: Arc::new(visit) };
+            Arc::new(Session::new(&tooling, tenant, sts(&tooling), "arn:aws:iam::222222222222:role/access", identity))
+        };
+        let calls = |session: Arc<Session>| {
+            let client = session.cloudformation("eu-west-1");
+            (0..20).map(move |_| {
+                let (client, session) = (client.clone(), session.clone());
+                tokio::spawn(async move { client.describe_stacks().send().within(&session).await.is_err() })
+            })
+        };
+        for (accounts, most) in [(1, PER_ACCOUNT), (3, 3 * PER_ACCOUNT)] {
+            let begun: Vec<_> = (0..accounts).map(|number| session(&number.to_string())).flat_map(calls).collect();
+            for call in begun {
+                assert!(call.await.unwrap());
+            }
+            assert_eq!(busy.most.swap(0, Ordering::SeqCst), most);
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Stack {
     change_sets: HashMap<String, (String, SystemTime)>,
     events: Vec<Event>,
     operation: Option<Operation>,
+    /// When a detection of drift is over.
+    detected: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -245,6 +247,35 @@ pub fn answer(
             stack.change_sets.remove(change_set);
             xml(action, "")
         }
+        "DetectStackDrift" => {
+            stack.detected = Some(Instant::now() + weather.stack);
+            xml(action, "<StackDriftDetectionId>detection</StackDriftDetectionId>")
+        }
+        "DescribeStackDriftDetectionStatus" => {
+            let is_over = stack.detected.is_some_and(|end| end <= Instant::now());
+            let drifted = usize::from(weather.drifted.contains(&number));
+            let status = if is_over { "DETECTION_COMPLETE" } else { "DETECTION_IN_PROGRESS" };
+            xml(
+                action,
+                &format!(
+                    "<StackId>{id}</StackId><StackDriftDetectionId>detection</StackDriftDetectionId>\
+                     <DetectionStatus>{status}</DetectionStatus><Timestamp>{}</Timestamp>\
+                     <DriftedStackResourceCount>{drifted}</DriftedStackResourceCount>",
+                    time(now)
+                ),
+            )
+        }
+        "DescribeStackResourceDrifts" => xml(
+            action,
+            &format!(
+                "<StackResourceDrifts><member><StackId>{id}</StackId><LogicalResourceId>Function</LogicalResourceId>\
+                 <ResourceType>AWS::Lambda::Function</ResourceType><Timestamp>{}</Timestamp>\
+                 <StackResourceDriftStatus>MODIFIED</StackResourceDriftStatus><PropertyDifferences><member>\
+                 <PropertyPath>/MemorySize</PropertyPath><ExpectedValue>128</ExpectedValue><ActualValue>512</ActualValue>\
+                 <DifferenceType>NOT_EQUAL</DifferenceType></member></PropertyDifferences></member></StackResourceDrifts>",
+                time(now)
+            ),
+        ),
         "DeleteStack" => {
             accounts.remove(account);
             xml(action, "")

@@ -49,6 +49,8 @@ pub struct Weather {
     pub failing: Vec<usize>,
     /// Tenants (by number) whose stacks fail, unless it is for the second time.
     pub failing_once: Vec<usize>,
+    /// Tenants (by number) whose functions somebody has changed by hand.
+    pub drifted: Vec<usize>,
     /// Tenants (by number) whose operations never end.
     pub hanging: Vec<usize>,
 }
@@ -66,6 +68,7 @@ impl Default for Weather {
             ahead: 0,
             failing: Vec::new(),
             failing_once: Vec::new(),
+            drifted: Vec::new(),
             hanging: Vec::new(),
         }
     }

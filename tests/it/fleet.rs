@@ -43,6 +43,29 @@ fn half_of_all_calls_throttled_and_some_connections_reset_lose_no_target() {
     assert_each_once(&fleet, 20);
 }
 
+#[test]
+fn slow_answers_are_waited_for() {
+    let fleet = Fleet::start(Weather { latency: Duration::from_millis(700), ..Weather::default() });
+    let answer = tenantry(&fleet, &of(20, ""), &["deploy", "--output", "json"]).exits(0).json();
+    assert_eq!(counts(&answer)["deployed"], 20, "{answer}");
+    assert_each_once(&fleet, 20);
+}
+
+/// A census of the fleet: what somebody has changed by hand, where a fifth of all calls are throttled.
+#[test]
+fn drift_is_found_over_a_fleet() {
+    let (fleet, project) = (Fleet::start(Weather::default()), of(60, "rollout: { max-concurrency: 60 }"));
+    tenantry(&fleet, &project, &["deploy"]).exits(0);
+    fleet.weather(|weather| (weather.drifted, weather.throttled) = (vec![3, 41], 20));
+    let status = tenantry(&fleet, &project, &["status", "--stage", "prod", "--drift"]).exits(0).stdout;
+    assert!(status.contains("2 of 60 stacks drifted"), "{status}");
+    for tenant in ["t00003", "t00041"] {
+        let line = format!("drifted: {tenant}/eu-west-1: Function (AWS::Lambda::Function) modified: /MemorySize");
+        assert!(status.contains(&line), "{status}");
+    }
+    assert_eq!(fleet.executions().len(), 60, "nothing is changed");
+}
+
 /// An account that takes few calls a second is asked more slowly, and holds nobody back for good.
 #[test]
 fn accounts_that_throttle_by_their_own_rate_are_waited_for() {
