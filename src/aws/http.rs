@@ -223,7 +223,7 @@ fn is_loopback(url: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -235,11 +235,11 @@ mod tests {
         assert_eq!(split("https://example.com/a/b?c=/d"), ("https://example.com", "/a/b?c=/d"));
     }
 
-    /// Answers after a while, and counts.
-    #[derive(Debug, Default)]
-    struct Counting {
+    /// Fails after a second, and counts how many requests there are at a time.
+    #[derive(Debug, Clone, Default)]
+    pub(in crate::aws) struct Counting {
         now: Arc<AtomicUsize>,
-        most: Arc<AtomicUsize>,
+        pub(in crate::aws) most: Arc<AtomicUsize>,
     }
 
     impl HttpConnector for Counting {

@@ -349,18 +349,16 @@ impl ProvideCredentials for ProvideTenantCredentials {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use aws_sdk_sts::config::{BehaviorVersion, retry::RetryConfig};
     use aws_smithy_runtime_api::client::http::{
         HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
     };
     use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-    use aws_smithy_runtime_api::client::result::ConnectorError;
     use aws_smithy_types::body::SdkBody;
     use tokio::time::advance;
 
     use super::*;
+    use crate::aws::http::tests::Counting;
     use crate::aws::pool::Within as _;
 
     /// STS, while it answers.
@@ -379,10 +377,17 @@ mod tests {
     impl HttpConnector for Sts {
         fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
             let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(body);
+            self.asked.lock().unwrap().push(body);
             let (status, body) = if self.is_away.load(Ordering::Relaxed) { (503, "") } else { (200, ANSWER) };
-            HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().expect("a status"), SdkBody::from(body))))
+            HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))))
         }
+    }
+
+    const ROLE: &str = "arn:aws:iam::222222222222:role/access";
+
+    fn identity() -> SessionIdentity {
+        let visit = Visit { session_name: "tenantry-test".into(), ..Visit::default() };
+        SessionIdentity { tenant: None, external_id: None, visit: Arc::new(visit) }
     }
 
     impl Sts {
@@ -394,48 +399,37 @@ mod tests {
                 .credentials_provider(Credentials::new("key", "secret", None, None, "test"))
                 .retry_config(RetryConfig::disabled())
                 .http_client(http_client_fn(move |_, _| connector.clone()));
-            let visit = Visit { session_name: "tenantry-test".into(), ..Visit::default() };
             TenantCredentials {
                 sts: aws_sdk_sts::Client::from_conf(config.build()),
-                role_arn: "arn:aws:iam::222222222222:role/access".into(),
-                identity: SessionIdentity { tenant: None, external_id: None, visit: Arc::new(visit) },
+                role_arn: ROLE.into(),
+                identity: identity(),
                 current: AsyncMutex::default(),
                 spoilt: AtomicBool::default(),
             }
         }
 
         fn asked(&self) -> usize {
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).len()
+            self.asked.lock().unwrap().len()
         }
     }
 
-    /// What an account has in flight: each request but those for roles takes a second, and comes to nothing.
+    /// STS, and nobody else.
     #[derive(Debug, Clone, Default)]
-    struct Busy {
+    struct Lonely {
         sts: Sts,
-        now: Arc<AtomicUsize>,
-        most: Arc<AtomicUsize>,
+        others: Counting,
     }
 
-    impl HttpConnector for Busy {
+    impl HttpConnector for Lonely {
         fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-            if request.uri().contains("sts") {
-                return self.sts.call(request);
-            }
-            let Self { now, most, .. } = self.clone();
-            HttpConnectorFuture::new(async move {
-                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                now.fetch_sub(1, Ordering::SeqCst);
-                Err(ConnectorError::user("nobody is there".into()))
-            })
+            if request.uri().contains("sts") { self.sts.call(request) } else { self.others.call(request) }
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn requests_in_flight_are_bounded_in_each_account() {
-        let busy = Busy::default();
-        let connector = SharedHttpConnector::new(busy.clone());
+        let lonely = Lonely::default();
+        let connector = SharedHttpConnector::new(lonely.clone());
         let http = http_client_fn(move |_, _| connector.clone());
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -447,12 +441,9 @@ mod tests {
             ))
             .http_client(http.clone())
             .build();
-        let tooling = Tooling { config, bounded: http::bounded(http.clone(), 256), http, clients: Arc::default() };
-        let session = |tenant: &str| {
-            let visit = Visit { session_name: "tenantry-test".into(), ..Visit::default() };
-            let identity = SessionIdentity { tenant: None, external_id: None, visit: Arc::new(visit) };
-            Arc::new(Session::new(&tooling, tenant, sts(&tooling), "arn:aws:iam::222222222222:role/access", identity))
-        };
+        let tooling =
+            Tooling { config, bounded: http::bounded(http.clone(), http::IN_FLIGHT), http, clients: Arc::default() };
+        let session = |tenant: &str| Arc::new(Session::new(&tooling, tenant, sts(&tooling), ROLE, identity()));
         let calls = |session: Arc<Session>| {
             let client = session.cloudformation("eu-west-1");
             (0..20).map(move |_| {
@@ -465,7 +456,7 @@ mod tests {
             for call in begun {
                 assert!(call.await.unwrap());
             }
-            assert_eq!(busy.most.swap(0, Ordering::SeqCst), most);
+            assert_eq!(lonely.others.most.swap(0, Ordering::SeqCst), most);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What can be known to be wrong without asking AWS.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use globset::Glob;
@@ -342,8 +343,10 @@ fn artifacts(project: &Project, problems: &mut Vec<Problem>) {
         let keys = vec!["artifacts".to_owned(), name.clone()];
         artifact(project, name, source, &(CONFIG, keys), problems);
     }
-    let numbers: BTreeMap<&str, usize> =
-        project.tenants.iter().enumerate().map(|(number, tenant)| (tenant.name.as_str(), number)).collect();
+    let numbers = LazyCell::new(|| {
+        let numbered = project.tenants.iter().enumerate().map(|(number, tenant)| (tenant.name.as_str(), number));
+        numbered.collect::<BTreeMap<_, _>>()
+    });
     let variants = project.variants();
     for (tenant, _, sources) in &variants {
         let number = numbers[tenant.as_str()];

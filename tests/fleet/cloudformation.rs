@@ -191,8 +191,8 @@ pub fn answer(
             };
             stack.change_sets.clear();
             let mut executions = world.executions.lock().unwrap();
-            let fails_now =
-                weather.failing_once.contains(&number) && executions.iter().all(|(known, _)| known != account);
+            let fails = weather.failing.contains(&number)
+                || weather.failing_once.contains(&number) && executions.iter().all(|(known, _)| known != account);
             executions.push((account.to_owned(), change_set.to_owned()));
             let creates = stack.template.is_none();
             stack.status = if creates { "CREATE_IN_PROGRESS" } else { "UPDATE_IN_PROGRESS" }.to_owned();
@@ -202,7 +202,6 @@ pub fn answer(
             // Not all at one moment.
             let takes = weather.stack.mul_f64(0.9 + f64::from(u8::try_from(number % 21).unwrap_or(0)) / 100.0);
             let ends = (!weather.hanging.contains(&number)).then(|| Instant::now() + takes);
-            let fails = weather.failing.contains(&number) || fails_now;
             stack.operation = Some(Operation { token, template, ends, creates, fails });
             xml(action, "")
         }

@@ -54,7 +54,7 @@ async fn answer(world: &World, request: Request<Incoming>) -> Answer {
     }
     let key = access_key(&head);
     if head.uri.path() == "/credentials" {
-        return Some(container(&head));
+        return Some(container(world, &head));
     }
     if head.uri.path() != "/" {
         world.count("s3");
@@ -87,13 +87,13 @@ async fn answer(world: &World, request: Request<Incoming>) -> Answer {
 
 /// What a container's agent answers whoever has its token.
 /// Source: <https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>
-fn container(head: &hyper::http::request::Parts) -> Response<Full<Bytes>> {
+fn container(world: &World, head: &hyper::http::request::Parts) -> Response<Full<Bytes>> {
     if head.headers.get("authorization").is_none_or(|token| token != "token of the container") {
         return respond(401, String::new());
     }
-    let end = jiff::Timestamp::now() + std::time::Duration::from_hours(1);
+    let end = in_an_hour(world);
     let body = format!(
-        r#"{{"AccessKeyId": "{TOOLING}", "SecretAccessKey": "secret", "Token": "token", "Expiration": "{end:.0}"}}"#
+        r#"{{"AccessKeyId": "{TOOLING}", "SecretAccessKey": "secret", "Token": "token", "Expiration": "{end}"}}"#
     );
     respond(200, body)
 }
@@ -135,26 +135,14 @@ fn sts(
             let number = world.count("sessions");
             let key = format!("ASIA{of}{number:08}");
             world.sessions.lock().unwrap().insert(key.clone(), Instant::now());
-            let end = jiff::Timestamp::try_from(world.now()).unwrap() + std::time::Duration::from_hours(1);
-            Err(xml(
-                action,
-                &format!(
-                    "<Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>\
-                     <SessionToken>token</SessionToken><Expiration>{end:.0}</Expiration></Credentials>\
-                     <AssumedRoleUser><Arn>arn:aws:sts::{of}:assumed-role/access/x</Arn>\
-                     <AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser>"
-                ),
-            ))
+            let user = format!(
+                "<AssumedRoleUser><Arn>arn:aws:sts::{of}:assumed-role/access/x</Arn>\
+                 <AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser>"
+            );
+            Err(xml(action, &(credentials(world, &key) + &user)))
         }
         "AssumeRoleWithWebIdentity" if parameters["WebIdentityToken"] == "token of the identity" => {
-            let end = jiff::Timestamp::now() + std::time::Duration::from_hours(1);
-            Err(xml(
-                action,
-                &format!(
-                    "<Credentials><AccessKeyId>{TOOLING}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>\
-                     <SessionToken>token</SessionToken><Expiration>{end:.0}</Expiration></Credentials>"
-                ),
-            ))
+            Err(xml(action, &credentials(world, TOOLING)))
         }
         "GetCallerIdentity" => Err(xml(
             action,
@@ -162,6 +150,18 @@ fn sts(
         )),
         _ => Ok(account),
     }
+}
+
+fn credentials(world: &World, key: &str) -> String {
+    let end = in_an_hour(world);
+    format!(
+        "<Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>\
+         <SessionToken>token</SessionToken><Expiration>{end}</Expiration></Credentials>"
+    )
+}
+
+fn in_an_hour(world: &World) -> String {
+    format!("{:.0}", jiff::Timestamp::try_from(world.now()).unwrap() + std::time::Duration::from_hours(1))
 }
 
 /// An answer of a query service.

@@ -34,21 +34,28 @@ pub fn assert_each_once(fleet: &Fleet, tenants: usize) {
     assert_eq!((all, accounts.len()), (tenants, tenants));
 }
 
-#[test]
-fn half_of_all_calls_throttled_and_some_connections_reset_lose_no_target() {
-    let fleet = Fleet::start(Weather { throttled: 50, reset: 4, ..Weather::default() });
-    let project = of(20, "rollout: { max-concurrency: 20 }");
+/// Asserts that twenty tenants are deployed, each by one execution, whatever the weather.
+fn assert_twenty_deployed(weather: Weather) {
+    let (fleet, project) = (Fleet::start(weather), of(20, "rollout: { max-concurrency: 20 }"));
     let answer = tenantry(&fleet, &project, &["deploy", "--output", "json"]).exits(0).json();
     assert_eq!(counts(&answer)["deployed"], 20, "{answer}");
     assert_each_once(&fleet, 20);
 }
 
 #[test]
+fn half_of_all_calls_throttled_and_some_connections_reset_lose_no_target() {
+    assert_twenty_deployed(Weather { throttled: 50, reset: 4, ..Weather::default() });
+}
+
+#[test]
 fn slow_answers_are_waited_for() {
-    let fleet = Fleet::start(Weather { latency: Duration::from_millis(700), ..Weather::default() });
-    let answer = tenantry(&fleet, &of(20, ""), &["deploy", "--output", "json"]).exits(0).json();
-    assert_eq!(counts(&answer)["deployed"], 20, "{answer}");
-    assert_each_once(&fleet, 20);
+    assert_twenty_deployed(Weather { latency: Duration::from_millis(700), ..Weather::default() });
+}
+
+/// An account that takes few calls a second is asked more slowly, and holds nobody back for good.
+#[test]
+fn accounts_that_throttle_by_their_own_rate_are_waited_for() {
+    assert_twenty_deployed(Weather { rate: 2.0, ..Weather::default() });
 }
 
 /// A census of the fleet: what somebody has changed by hand, where a fifth of all calls are throttled.
@@ -64,16 +71,6 @@ fn drift_is_found_over_a_fleet() {
         assert!(status.contains(&line), "{status}");
     }
     assert_eq!(fleet.executions().len(), 60, "nothing is changed");
-}
-
-/// An account that takes few calls a second is asked more slowly, and holds nobody back for good.
-#[test]
-fn accounts_that_throttle_by_their_own_rate_are_waited_for() {
-    let fleet = Fleet::start(Weather { rate: 2.0, ..Weather::default() });
-    let project = of(20, "rollout: { max-concurrency: 20 }");
-    let answer = tenantry(&fleet, &project, &["deploy", "--output", "json"]).exits(0).json();
-    assert_eq!(counts(&answer)["deployed"], 20, "{answer}");
-    assert_each_once(&fleet, 20);
 }
 
 /// What has failed is tried once more, at the end.

@@ -1,5 +1,6 @@
 //! What is released: a folder that is packaged now, or a release that is in the store already; and to whom.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cli::error::CommandError;
@@ -71,7 +72,7 @@ impl Subject {
         }
         let elsewhere = |target: &Target| target.pin.as_ref().is_some_and(|pin| *pin != self.release.id);
         let (pinned, targets): (Vec<Target>, Vec<Target>) = targets.into_iter().partition(elsewhere);
-        let meant: BTreeSet<&str> = targets.iter().map(|target| target.id.tenant.as_str()).collect();
+        let meant = LazyCell::new(|| targets.iter().map(|target| target.id.tenant.as_str()).collect::<BTreeSet<_>>());
         // A tenant with an artifact of its own must not get everybody's by way of a release that has none.
         for (tenant, _, artifacts) in project.variants() {
             let lacks = |name: &&String| self.release.variants.get(&tenant).is_none_or(|own| !own.contains_key(*name));
