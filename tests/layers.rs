@@ -27,7 +27,9 @@ fn sources() -> Vec<(String, String)> {
 
 /// Leaves out comments, and modules that are only for tests.
 fn code(text: &str) -> String {
-    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let text = ["mod tests {", "pub(super) mod tests {"]
+        .iter()
+        .fold(text, |text, tests| text.split(&format!("#[cfg(test)]\n{tests}")).next().unwrap_or_default());
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 

@@ -271,8 +271,8 @@ pub enum Command {
         stage: String,
         #[command(flatten)]
         selectors: Selectors,
-        /// A resource that is left as it is, where its rollback has failed; can be repeated
-        #[arg(long, value_name = "LOGICAL_ID")]
+        /// A resource whose rollback has failed and that is left as it is, named as it is shown (`Nested/Resource`); can be repeated
+        #[arg(long, value_name = "RESOURCE")]
         skip: Vec<String>,
         /// Confirm by the stage's name, where nobody is at a terminal
         #[arg(long, value_name = "STAGE")]
@@ -430,7 +430,7 @@ pub enum BootstrapPart {
         /// What is deleted
         part: PartName,
         /// `Bucket`, with all artifacts and records, or `Key`, without which they cannot be read; can be repeated
-        #[arg(long, value_name = "LOGICAL_ID")]
+        #[arg(long, value_name = "RESOURCE")]
         delete_data: Vec<String>,
         /// Confirm by the part's name, where nobody is at a terminal
         #[arg(long, value_name = "PART")]
@@ -484,7 +484,7 @@ pub enum TenantCommand {
         /// Its name
         name: String,
         /// A resource that holds data and is deleted with its stack; can be repeated
-        #[arg(long, value_name = "LOGICAL_ID")]
+        #[arg(long, value_name = "RESOURCE")]
         delete_data: Vec<String>,
         /// Leave an account alone that cannot be entered any more, as a closed one; the tenant is only forgotten
         #[arg(long)]

@@ -53,6 +53,11 @@ impl StackEvent {
         matches!(self.status.as_str(), "CREATE_FAILED" | "UPDATE_FAILED" | "DELETE_FAILED" | "IMPORT_FAILED")
     }
 
+    /// Tells whether the resource was only given up because another one had failed.
+    pub fn was_cancelled(&self) -> bool {
+        self.reason.as_deref().is_some_and(|reason| reason.ends_with(" cancelled"))
+    }
+
     /// Returns the ARN of the stack that the resource is, where it is a stack within another one.
     pub fn nested_stack(&self) -> Option<&str> {
         self.physical_id.as_deref().filter(|_| !self.is_stack && self.resource_type == "AWS::CloudFormation::Stack")
@@ -198,7 +203,7 @@ impl StackStatus {
             ),
             S::Unknown(_) => Decision::Blocked(
                 "the stack has a status that this version of Tenantry does not know",
-                "look at the stack, and at a newer version of Tenantry",
+                "look at it with `aws cloudformation describe-stacks`, and whether a newer version of Tenantry knows it",
             ),
         }
     }
@@ -257,8 +262,7 @@ pub fn table() -> String {
 /// Returns the event that started a failure: the first in time whose resource failed by itself. Cancellations
 /// that follow it, and what the stack says about them, are not causes.
 pub fn root_cause(events: &[StackEvent]) -> Option<&StackEvent> {
-    let cancelled = |event: &StackEvent| event.reason.as_deref().is_some_and(|reason| reason.ends_with(" cancelled"));
-    let of_resources = events.iter().filter(|event| event.has_failed() && !event.is_stack && !cancelled(event));
+    let of_resources = events.iter().filter(|event| event.has_failed() && !event.is_stack && !event.was_cancelled());
     of_resources.min_by_key(|event| event.time).or_else(|| {
         let of_stack =
             |event: &&StackEvent| event.is_stack && event.reason.is_some() && !event.status.ends_with("_COMPLETE");

@@ -84,7 +84,9 @@ impl Engine {
                 StackStatus::ReviewInProgress => {}
                 status if status.settled() == Settled::NotYet => {
                     let why = format!("stack {} is {status}: another operation is running on it", target.stack);
-                    return Err(Outcome::Blocked(Failure::because(why).hint("wait until it has ended")));
+                    return Err(Outcome::Blocked(
+                        Failure::because(why).hint("see with `tenantry status` when it has ended"),
+                    ));
                 }
                 _ => {}
             }

@@ -242,6 +242,9 @@ impl Accounts for Way {
     }
 }
 
+/// A nested stack.
+const NETWORK: &str = "arn:aws:cloudformation:eu-west-1:222222222222:stack/app-a-Network-1A2B/0c1d";
+
 struct Tenant {
     name: String,
     fleet: Arc<Fleet>,
@@ -267,6 +270,36 @@ impl Tenant {
 
     fn state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(self.fleet.states.lock().unwrap().entry(self.name.clone()).or_default())
+    }
+
+    /// Whether a rollback has failed before anything was begun.
+    fn is_stuck(&self) -> bool {
+        self.script().status == Some("UPDATE_ROLLBACK_FAILED") && self.state(|state| state.executed.is_none())
+    }
+
+    /// What has been told of a rollback that has failed: one function could not go back, and in a nested stack a queue.
+    fn events_of_stuck(&self, stack: &str) -> Vec<StackEvent> {
+        let nested = |event: StackEvent, physical_id: &str| StackEvent {
+            logical_id: "Network".into(),
+            physical_id: Some(physical_id.into()),
+            resource_type: "AWS::CloudFormation::Stack".into(),
+            ..event
+        };
+        let failed = |reason: &str| self.event(0, "UPDATE_FAILED", Some(reason), false);
+        let queue = StackEvent { logical_id: "Queue".into(), ..failed("the queue is gone") };
+        let mut events = vec![self.event(0, "UPDATE_ROLLBACK_IN_PROGRESS", None, true)];
+        events.extend(match stack {
+            NETWORK => vec![queue],
+            _ => vec![
+                self.event(0, "UPDATE_FAILED", Some("this was of an earlier update"), false),
+                self.event(0, "UPDATE_ROLLBACK_IN_PROGRESS", None, true),
+                failed("its zip is gone"),
+                StackEvent { logical_id: "Topic".into(), ..failed("Resource update cancelled") },
+                nested(failed("Embedded stack was not successfully updated"), NETWORK),
+            ],
+        });
+        events.push(self.event(0, "UPDATE_ROLLBACK_FAILED", None, true));
+        events
     }
 
     fn event(&self, number: usize, status: &str, reason: Option<&str>, is_stack: bool) -> StackEvent {
@@ -397,8 +430,14 @@ impl TenantAccount for Tenant {
         Ok(())
     }
 
-    async fn continue_rollback(&self, _: &str, _: Option<&str>, _: &[String], _: &str) -> Result<(), Fault> {
-        Err(Fault::new(FaultKind::Invalid, "ContinueUpdateRollback", "nothing has failed"))
+    async fn continue_rollback(&self, _: &str, _: Option<&str>, skip: &[String], token: &str) -> Result<(), Fault> {
+        self.call(&["ContinueUpdateRollback".to_owned(), skip.join(" ")].join(" "))?;
+        assert!(self.is_stuck(), "nothing has failed");
+        self.state(|state| {
+            state.executed = Some(Instant::now());
+            state.token = Some(token.to_owned());
+        });
+        Ok(())
     }
 
     async fn detect_drift(&self, _: &str) -> Result<String, Fault> {
@@ -440,6 +479,9 @@ impl TenantAccount for Tenant {
 
     async fn events(&self, stack: &str, since: Option<Timestamp>) -> Result<Vec<StackEvent>, Fault> {
         self.call("DescribeStackEvents")?;
+        if self.is_stuck() {
+            return Ok(self.events_of_stuck(stack));
+        }
         if stack == "arn:nested" {
             let event = self.event(1, "CREATE_FAILED", Some("bucket is taken"), false);
             return Ok(vec![StackEvent {

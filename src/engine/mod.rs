@@ -56,7 +56,7 @@ pub use ledger::Entry as LedgerEntry;
 pub use lock::{Lease, Lock, LockError};
 pub use plan::{PlanRequest, Planning};
 pub use publish::{Package, shared_folder};
-pub use recover::{Stuck, covers};
+pub use recover::{Held, Stuck};
 pub use rollout::{Execution, Refusal, RolledOut};
 pub use rollouts::{Ended as EndedTarget, Rollout as RolloutRecord};
 pub use scratch::Scratch;

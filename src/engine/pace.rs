@@ -242,6 +242,21 @@ mod tests {
         assert!(looks.iter().all(|look| look.as_millis() % 200 <= 1), "{looks:?}");
     }
 
+    /// Stacks that began in the same moment are not all looked at in the same moments, early or late.
+    #[tokio::test(start_paused = true)]
+    async fn looks_are_spread() {
+        for (from, longest) in [(0, Pace::SOON), (65, Pace::LATER)] {
+            let mut pauses = std::collections::BTreeSet::new();
+            for _ in 0..20 {
+                let looks = looks(Duration::from_mins(2), None).await;
+                let late = looks.windows(2).filter(|pair| pair[0].as_secs() >= from).take(10);
+                pauses.extend(late.map(|pair| pair[1].saturating_sub(pair[0]).as_millis() / 10));
+            }
+            assert!(pauses.len() > 3, "{pauses:?}");
+            assert!(pauses.last().unwrap() * 10 <= longest.as_millis() * 5 / 4 + 201, "{pauses:?}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn looks_fall_on_fifths_of_seconds() {
         let looks = looks(Duration::from_mins(2), None).await;

@@ -312,7 +312,10 @@ fn may_be_planned(target: &Target, stack: Option<Stack>, leftovers: Leftovers) -
     let (why, hint) = match stack.status.decision() {
         Decision::Create | Decision::Update => return Ok(Some(stack)),
         Decision::Blocked(..) if is_leftover(&stack) && leftovers == Leftovers::Recreate => return Ok(Some(stack)),
-        Decision::Wait => ("another operation is running on the stack", "wait until it has ended, then plan again"),
+        Decision::Wait => (
+            "another operation is running on the stack",
+            "see with `tenantry status` when it has ended, then plan again",
+        ),
         Decision::Blocked(why, hint) => (why, hint),
     };
     let why = format!("stack {} is {}: {why}", target.stack, stack.status);

@@ -876,6 +876,42 @@ async fn the_cause_of_a_nested_stacks_failure_is_found_within_it() {
     assert_eq!(failure, "Function/Table (AWS::DynamoDB::Table): bucket is taken");
 }
 
+/// What failed in a nested stack is shown as its own, and skipped by the name that CloudFormation gave that stack: in each
+/// account another one.
+#[tokio::test(start_paused = true)]
+async fn what_is_skipped_in_a_nested_stack_is_named_as_cloudformation_names_it() {
+    let stuck = script(|s| {
+        s.status = Some("UPDATE_ROLLBACK_FAILED");
+        s.ends = ("UPDATE_ROLLBACK_COMPLETE", Duration::from_secs(5));
+    });
+    for (skip, sent) in [
+        ("Network/Queue", "app-a-Network-1A2B.Queue"),
+        ("Network.Queue", "app-a-Network-1A2B.Queue"),
+        ("app-a-Network-1A2B.Queue", "app-a-Network-1A2B.Queue"),
+        ("Function", "Function"),
+        // Neither has failed by itself.
+        ("Network", ""),
+        ("Topic", ""),
+    ] {
+        let fleet = Fleet::new([("a", stuck.clone())]);
+        let (engine, _heard, _handle) = fleet.engine();
+        let entered = fleet.entered(&engine).await;
+        let (stuck, problems) = engine.stuck(entered).await;
+        assert_eq!(problems, [""; 0]);
+        let shown: Vec<_> = stuck[0].resources.iter().map(|held| held.failure.to_string()).collect();
+        assert_eq!(
+            shown,
+            [
+                "Function (AWS::Lambda::Function): its zip is gone",
+                "Network/Queue (AWS::Lambda::Function): the queue is gone",
+            ]
+        );
+        let finished = engine.recover("prod", rollout(1, 0), stuck, &[skip.to_owned()]).await;
+        assert_eq!(names(&finished), [("a", "recovered")].map(named));
+        assert_eq!(fleet.count(&format!("a ContinueUpdateRollback {sent}")), 1, "{skip}");
+    }
+}
+
 /// Safety rule 6: a stop while a target is verified fails nobody.
 #[tokio::test(start_paused = true)]
 async fn a_stop_while_a_target_is_verified_is_no_failure() {

@@ -8,7 +8,7 @@ use crate::cli::error::CommandError;
 use crate::cli::workspace::{Run, Workspace};
 use crate::config::StageConfig;
 use crate::domain::{Exit, Outcome, Quota, Target, TargetId};
-use crate::engine::{LockError, Stuck, TargetStatus, covers};
+use crate::engine::{LockError, Stuck, TargetStatus};
 use crate::event::Event;
 use crate::plan::Selection;
 use crate::report;
@@ -113,22 +113,18 @@ pub async fn recover(
                         engine.events.notice(problem);
                     }
                     for Stuck { entered, resources, .. } in &stuck {
-                        for failure in resources {
-                            let left = failure
-                                .resource
-                                .as_ref()
-                                .is_some_and(|name| skip.iter().any(|skip| covers(skip, name)));
+                        for held in resources {
+                            let left = skip.iter().any(|name| held.is(name));
                             let what = if left { "will be left as it is" } else { "will be tried again" };
-                            engine.events.notice(format!("{}: {failure}; it {what}", entered.target.id));
+                            engine.events.notice(format!("{}: {}; it {what}", entered.target.id, held.failure));
                         }
                     }
-                    let failed: BTreeSet<&str> =
-                        stuck.iter().flat_map(|one| &one.resources).filter_map(|one| one.resource.as_deref()).collect();
+                    let held = || stuck.iter().flat_map(|one| &one.resources);
                     let unknown: Vec<&str> =
-                        skip.iter().map(String::as_str).filter(|name| !is_within(name, &failed)).collect();
+                        skip.iter().map(String::as_str).filter(|name| !held().any(|held| held.is(name))).collect();
                     if !unknown.is_empty() && !stuck.is_empty() {
                         let message = format!("no rollback has failed at {}", unknown.join(", "));
-                        let hint = "`--skip` takes the logical ids above; of a nested stack `Stack.Resource`";
+                        let hint = "`--skip` takes the names of resources as they are shown above";
                         return Err(CommandError::usage(message).hint(hint));
                     }
                     if stuck.is_empty() {
@@ -156,11 +152,6 @@ pub async fn selected(run: &Run<'_>, stage: &StageConfig, selection: &Selection)
 fn without_lock(stage: &StageConfig, error: LockError) -> CommandError {
     let (exit, error) = locked_out(&stage.name, error);
     error.exit(exit)
-}
-
-/// Tells whether a resource to skip is one of those that have failed, or within one of them.
-fn is_within(skip: &str, failed: &BTreeSet<&str>) -> bool {
-    failed.iter().any(|name| covers(skip, name))
 }
 
 /// Asks for a confirmation by the stage's name, unless it was given.
