@@ -27,9 +27,11 @@ fn sources() -> Vec<(String, String)> {
 
 /// Leaves out comments, and modules that are only for tests.
 fn code(text: &str) -> String {
-    let text = ["mod tests {", "pub(super) mod tests {"]
-        .iter()
-        .fold(text, |text, tests| text.split(&format!("#[cfg(test)]\n{tests}")).next().unwrap_or_default());
+    let begins = |(at, marker): &(usize, &str)| {
+        text[at + marker.len()..].lines().next().is_some_and(|line| line.ends_with("mod tests {"))
+    };
+    let end = text.match_indices("#[cfg(test)]\n").find(begins).map_or(text.len(), |(at, _)| at);
+    let text = &text[..end];
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 

@@ -53,9 +53,10 @@ impl StackEvent {
         matches!(self.status.as_str(), "CREATE_FAILED" | "UPDATE_FAILED" | "DELETE_FAILED" | "IMPORT_FAILED")
     }
 
-    /// Tells whether the resource was only given up because another one had failed.
+    /// Tells whether the resource was only given up because another one had failed: `Resource creation cancelled`.
     pub fn was_cancelled(&self) -> bool {
-        self.reason.as_deref().is_some_and(|reason| reason.ends_with(" cancelled"))
+        let words = self.reason.as_deref().map(|reason| reason.split(' ').collect::<Vec<_>>());
+        matches!(words.as_deref(), Some(["Resource", _, "cancelled"]))
     }
 
     /// Returns the ARN of the stack that the resource is, where it is a stack within another one.

@@ -11,7 +11,7 @@ use super::Stop;
 use super::patience::patiently;
 
 /// How deep nested stacks are looked into.
-pub(super) const DEEPEST: usize = 8;
+const DEEPEST: usize = 8;
 
 /// Names the resource that failed first, or the stack's status where no event names one.
 pub async fn failure_of(

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::fake::{Fleet, Script, on_the_clock, release};
 use super::{Engine, Finished, PlanRequest, Planning};
 use crate::domain::{
-    ChangeSetStatus, ConcurrencyMode, Exit, FaultKind, Gate, Masks, OnFailure, Outcome, Quota, Rollout, StackOptions,
-    Wave,
+    ChangeSetStatus, ConcurrencyMode, Exit, FaultKind, Gate, Masks, OnFailure, Outcome, Quota, Rollout, StackEvent,
+    StackOptions, Wave,
 };
 use crate::event::Event;
 use crate::plan::{Intent, Origin, Secrets, Selection};
@@ -876,40 +876,129 @@ async fn the_cause_of_a_nested_stacks_failure_is_found_within_it() {
     assert_eq!(failure, "Function/Table (AWS::DynamoDB::Table): bucket is taken");
 }
 
+/// A stack's history: its own events have no name, and names of nested stacks begin with `N`.
+fn history(events: &[(&str, &str, &str)]) -> Vec<StackEvent> {
+    let event = |(name, status, reason): &(&str, &str, &str)| StackEvent {
+        id: String::new(),
+        time: None,
+        logical_id: (*name).to_owned(),
+        physical_id: Some(nested(name)).filter(|_| name.starts_with('N')),
+        resource_type: if name.starts_with('N') { "AWS::CloudFormation::Stack" } else { "AWS::SQS::Queue" }.to_owned(),
+        status: (*status).to_owned(),
+        reason: Some((*reason).to_owned()),
+        is_stack: name.is_empty(),
+        token: None,
+    };
+    events.iter().map(event).collect()
+}
+
+fn nested(name: &str) -> String {
+    format!("arn:aws:cloudformation:eu-west-1:222222222222:stack/app-a-{name}-1A2B/0")
+}
+
+/// What a stack tells whose rollback has failed at some resources, as `(resource, its last status, why)`.
+fn stuck_at(events: &[(&str, &str, &str)]) -> Vec<StackEvent> {
+    let begin =
+        [("", "UPDATE_IN_PROGRESS", ""), ("Broken", "CREATE_FAILED", "no"), ("", "UPDATE_ROLLBACK_IN_PROGRESS", "")];
+    history(&[&begin, events, &[("", "UPDATE_ROLLBACK_FAILED", "")]].concat())
+}
+
+/// Recovers one target whose stacks have these histories, and returns what is shown and what is sent to be skipped.
+async fn recovered(root: Vec<StackEvent>, inner: &[(&str, Vec<StackEvent>)], skip: &str) -> (Vec<String>, Vec<String>) {
+    let stuck = script(|s| {
+        s.status = Some("UPDATE_ROLLBACK_FAILED");
+        s.ends = ("UPDATE_ROLLBACK_COMPLETE", Duration::from_secs(5));
+        s.histories = inner.iter().map(|(name, events)| (nested(name), events.clone())).collect();
+        s.histories.insert("arn:stack/app-a".to_owned(), root);
+    });
+    let fleet = Fleet::new([("a", stuck)]);
+    let (engine, _heard, _handle) = fleet.engine();
+    let entered = fleet.entered(&engine).await;
+    let (stuck, unread) = engine.stuck(entered).await;
+    let held = stuck.iter().flat_map(|stuck| &stuck.resources);
+    let unread = unread.iter().map(|(_, outcome)| format!("{}: {}", outcome.name(), outcome.failure().unwrap()));
+    let shown = held.map(|held| held.failure.to_string().replace(" (AWS::SQS::Queue)", "")).chain(unread).collect();
+    engine.recover("prod", rollout(1, 0), stuck, &[skip.to_owned()]).await;
+    let calls = fleet.calls.lock().unwrap();
+    (shown, calls.iter().filter_map(|call| call.strip_prefix("a skips ")).map(str::to_owned).collect())
+}
+
 /// What failed in a nested stack is shown as its own, and skipped by the name that CloudFormation gave that stack: in each
 /// account another one.
 #[tokio::test(start_paused = true)]
 async fn what_is_skipped_in_a_nested_stack_is_named_as_cloudformation_names_it() {
-    let stuck = script(|s| {
-        s.status = Some("UPDATE_ROLLBACK_FAILED");
-        s.ends = ("UPDATE_ROLLBACK_COMPLETE", Duration::from_secs(5));
-    });
+    let root = stuck_at(&[
+        ("Work", "UPDATE_FAILED", "it is gone"),
+        ("Topic", "UPDATE_FAILED", "Resource update cancelled"),
+        ("Net", "UPDATE_FAILED", "Embedded stack was not successfully updated"),
+    ]);
+    let net = stuck_at(&[("Queue", "UPDATE_FAILED", "it is gone, too"), ("NDeep", "UPDATE_FAILED", "Embedded")]);
+    let deep = stuck_at(&[("Queue", "UPDATE_FAILED", "the deepest is gone")]);
     for (skip, sent) in [
-        ("Network/Queue", "app-a-Network-1A2B.Queue"),
-        ("Network.Queue", "app-a-Network-1A2B.Queue"),
-        ("app-a-Network-1A2B.Queue", "app-a-Network-1A2B.Queue"),
-        ("Function", "Function"),
-        // Neither has failed by itself.
-        ("Network", ""),
+        ("Net/Queue", "app-a-Net-1A2B.Queue"),
+        ("Net.Queue", "app-a-Net-1A2B.Queue"),
+        ("app-a-Net-1A2B.Queue", "app-a-Net-1A2B.Queue"),
+        ("Net/NDeep/Queue", "app-a-NDeep-1A2B.Queue"),
+        ("Work", "Work"),
+        // Neither can be skipped.
+        ("Net", ""),
         ("Topic", ""),
     ] {
-        let fleet = Fleet::new([("a", stuck.clone())]);
-        let (engine, _heard, _handle) = fleet.engine();
-        let entered = fleet.entered(&engine).await;
-        let (stuck, problems) = engine.stuck(entered).await;
-        assert_eq!(problems, [""; 0]);
-        let shown: Vec<_> = stuck[0].resources.iter().map(|held| held.failure.to_string()).collect();
-        assert_eq!(
-            shown,
-            [
-                "Function (AWS::Lambda::Function): its zip is gone",
-                "Network/Queue (AWS::Lambda::Function): the queue is gone",
-            ]
-        );
-        let finished = engine.recover("prod", rollout(1, 0), stuck, &[skip.to_owned()]).await;
-        assert_eq!(names(&finished), [("a", "recovered")].map(named));
-        assert_eq!(fleet.count(&format!("a ContinueUpdateRollback {sent}")), 1, "{skip}");
+        let inner = [("Net", net.clone()), ("NDeep", deep.clone())];
+        let (shown, skipped) = recovered(root.clone(), &inner, skip).await;
+        let expected = ["Work: it is gone", "Net/Queue: it is gone, too", "Net/NDeep/Queue: the deepest is gone"];
+        assert_eq!(shown, expected);
+        assert_eq!(skipped, [sent], "{skip}");
     }
+}
+
+/// An attempt to continue may end before it comes to any resource, as one that was to skip what cannot be skipped; what
+/// came back meanwhile is no longer in the way.
+#[tokio::test(start_paused = true)]
+async fn what_is_in_the_way_is_known_after_attempts_in_vain() {
+    let root = stuck_at(&[
+        ("Work", "UPDATE_FAILED", "it is gone"),
+        ("Back", "UPDATE_FAILED", "not now"),
+        ("", "UPDATE_ROLLBACK_FAILED", ""),
+        ("", "UPDATE_ROLLBACK_IN_PROGRESS", ""),
+        ("Back", "UPDATE_COMPLETE", ""),
+        ("", "UPDATE_ROLLBACK_FAILED", ""),
+        ("", "UPDATE_ROLLBACK_IN_PROGRESS", ""),
+    ]);
+    let before = stuck_at(&[("Former", "UPDATE_FAILED", "this was another update")]);
+    let (shown, skipped) = recovered([before, root].concat(), &[], "Work").await;
+    assert_eq!(shown, ["Work: it is gone"]);
+    assert_eq!(skipped, ["Work"]);
+}
+
+/// A parent may tell of a nested stack that it was cancelled, and be wrong.
+#[tokio::test(start_paused = true)]
+async fn a_nested_stack_says_itself_whether_it_is_stuck() {
+    let root = |reason| stuck_at(&[("Net", "UPDATE_FAILED", reason)]);
+    let cancelled = "Resource update cancelled";
+    let queue = stuck_at(&[("Queue", "UPDATE_FAILED", "it is gone")]);
+    let (shown, _) = recovered(root(cancelled), &[("Net", queue)], "").await;
+    assert_eq!(shown, ["Net/Queue: it is gone"]);
+    // Nothing in it is in the way: it is tried again, and cannot be skipped.
+    let (shown, skipped) =
+        recovered(root("why"), &[("Net", stuck_at(&[("Queue", "UPDATE_FAILED", cancelled)]))], "Net").await;
+    assert_eq!((shown, skipped), (vec!["Net (AWS::CloudFormation::Stack): why".to_owned()], vec![String::new()]));
+    let (shown, _) = recovered(root(cancelled), &[("Net", history(&[("", "UPDATE_ROLLBACK_COMPLETE", "")]))], "").await;
+    assert_eq!(shown, [""; 0]);
+    // What was deleted can be skipped as a whole.
+    for gone in [history(&[("", "DELETE_COMPLETE", "")]), vec![]] {
+        let (_, skipped) = recovered(root("why"), &[("Net", gone)], "Net").await;
+        assert_eq!(skipped, ["Net"]);
+    }
+}
+
+/// Without it nobody would know what is skipped and what is tried again.
+#[tokio::test(start_paused = true)]
+async fn a_target_of_which_a_nested_stack_cannot_be_read_is_not_recovered() {
+    let root = stuck_at(&[("Net", "UPDATE_FAILED", "why")]);
+    let (shown, skipped) = recovered(root, &[], "Net/Queue").await;
+    assert_eq!(shown, ["failed: DescribeStackEvents: not of this stack"]);
+    assert_eq!(skipped, [""; 0]);
 }
 
 /// Safety rule 6: a stop while a target is verified fails nobody.

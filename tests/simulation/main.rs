@@ -203,10 +203,12 @@ async fn play(seed: u64) -> Told {
                 } else {
                     // It stands still while another process comes to an end, and then goes on as if nothing had been.
                     told.frozen += 1;
-                    let other = process(&world, number + 1000);
+                    let mut other = process(&world, number + 1000);
                     let ended = scene.go_on(&other.engine).await;
                     let thawed = work.as_mut().await;
-                    if std::env::var("SEED").is_ok() {
+                    let verbose = std::env::var("SEED").is_ok();
+                    check_events(&mut other.heard, verbose);
+                    if verbose {
                         println!("process {number}, thawed: {thawed:?}");
                     }
                     // Where nobody else has taken the lock meanwhile it goes on, but for what it found the lease over at.
@@ -346,6 +348,7 @@ async fn play_shards(seed: u64) -> Told {
             Err(Refusal::Fault(_) | Refusal::Halted(_) | Refusal::Locked(_)) => {}
             Err(Refusal::Differs(differences)) => {
                 assert!(meddled, "refused, though nobody has changed anything: {differences:?}");
+                check_executions(&world, &plan, &rollout, true);
                 return told;
             }
             Err(other) => panic!("refused: {other:?}"),
@@ -518,24 +521,12 @@ fn check_events(heard: &mut UnboundedReceiver<Timed>, verbose: bool) {
     }
 }
 
-/// What has to hold when all is over.
-fn check(
-    world: &World,
-    plan: &Plan,
-    rollout: &Rollout,
-    last: &RolledOut,
-    (late, held): (&BTreeSet<String>, &BTreeSet<String>),
-    meddled: bool,
-    shards: bool,
-) {
+/// What has to hold of all that was executed, whoever has done it and however it has ended.
+fn check_executions(world: &World, plan: &Plan, rollout: &Rollout, shards: bool) {
     let executions = world.state().executions.clone();
-    let of = |target: &TargetId| -> Vec<&world::Execution> {
-        executions.iter().filter(|one| one.tenant == target.tenant).collect()
-    };
-
     // No target is executed twice, but for the one try that the policy allows, after the first has failed.
     for target in &plan.content.targets {
-        let all = of(&target.target);
+        let all: Vec<_> = executions.iter().filter(|one| one.tenant == target.target.tenant).collect();
         assert!(all.len() <= 1 + usize::from(rollout.requeue), "{} was executed {} times", target.target, all.len());
         for pair in all.windows(2) {
             assert!(pair[0].fate != Fate::Succeeds && pair[0].ends <= pair[1].began, "{} in between", target.target);
@@ -566,6 +557,21 @@ fn check(
         };
         assert!(failed <= may, "{failed} failed, {may} may");
     }
+}
+
+/// What has to hold when all is over.
+fn check(
+    world: &World,
+    plan: &Plan,
+    rollout: &Rollout,
+    last: &RolledOut,
+    (late, held): (&BTreeSet<String>, &BTreeSet<String>),
+    meddled: bool,
+    shards: bool,
+) {
+    check_executions(world, plan, rollout, shards);
+    let executions = world.state().executions.clone();
+    let hangs = |one: &world::Execution| one.ends > one.began + rollout.deadline;
     let stopped_by = check_waves(world, plan, rollout, &executions, (late, held));
 
     // Every target has exactly one outcome: the one that its last execution has led to.
@@ -576,7 +582,7 @@ fn check(
     assert_eq!(ends.len(), plan.content.targets.len(), "{ends:?}");
     for target in &plan.content.targets {
         let (id, outcome) = (&target.target, ends[&target.target]);
-        let executed = of(id);
+        let executed: Vec<_> = executions.iter().filter(|one| one.tenant == id.tenant).collect();
         let healthy = world.is_healthy(&id.tenant);
         let (status, content) = world.truth(&id.tenant).unwrap_or(("none", None));
         let is_new = content.as_deref() == Some("t") && status.ends_with("E_COMPLETE") && !status.contains("ROLLBACK");

@@ -108,11 +108,15 @@ pub async fn recover(
                 let targets = selected(run, &stage, &selection).await?;
                 let entered = engine.enter(&stage.name, targets).await;
                 let recovered = engine.locked(&project.application, &stage.name, Duration::ZERO, async |engine| {
-                    let (stuck, problems) = engine.stuck(entered).await;
-                    for problem in problems {
-                        engine.events.notice(problem);
+                    let (stuck, unread) = engine.stuck(entered).await;
+                    for (target, failure) in unread.iter().filter_map(|(target, ended)| Some((target, ended.failure()?))) {
+                        engine.events.notice(format!("{target}: {failure}"));
                     }
                     for Stuck { entered, resources, .. } in &stuck {
+                        if resources.is_empty() {
+                            let why = "its rollback has failed, and no event says at which resource";
+                            engine.events.notice(format!("{}: {why}", entered.target.id));
+                        }
                         for held in resources {
                             let left = skip.iter().any(|name| held.is(name));
                             let what = if left { "will be left as it is" } else { "will be tried again" };
@@ -123,17 +127,19 @@ pub async fn recover(
                     let unknown: Vec<&str> =
                         skip.iter().map(String::as_str).filter(|name| !held().any(|held| held.is(name))).collect();
                     if !unknown.is_empty() && !stuck.is_empty() {
-                        let message = format!("no rollback has failed at {}", unknown.join(", "));
-                        let hint = "`--skip` takes the names of resources as they are shown above";
+                        let message = format!("there is nothing to skip by the name of {}", unknown.join(", "));
+                        let hint = "`--skip` takes resources whose rollback has failed, as they are named above; a nested stack \
+                                    can only be skipped where it is being or was deleted";
                         return Err(CommandError::usage(message).hint(hint));
                     }
                     if stuck.is_empty() {
-                        engine.events.notice("no rollback has failed: there is nothing to recover");
-                        return Ok(Vec::new());
+                        engine.events.notice("no rollback is known to have failed: there is nothing to recover");
+                        return Ok(unread);
                     }
                     let total = count(stuck.len(), "target");
                     confirmed(run, &stage, confirm, &format!("go on with the rollback of {total}")).await?;
-                    Ok(engine.recover(&stage.name, stage.rollout.clone(), stuck, &skip).await)
+                    let recovered = engine.recover(&stage.name, stage.rollout.clone(), stuck, &skip).await;
+                    Ok(recovered.into_iter().chain(unread).collect())
                 });
                 recovered.await.map_err(|error| without_lock(&stage, error))?
             },
