@@ -56,6 +56,10 @@ fn a_rollback_that_has_failed_goes_on_without_what_somebody_has_named() {
     assert!(skipped.stdout.contains("sandbox/eu-west-1  recovered"), "{}", skipped.stdout);
     let nothing = recover(&["--confirm", "dev"]).exits(0);
     assert!(nothing.stderr.contains("there is nothing to recover"), "{}", nothing.stderr);
+    // Who cannot be looked at is not said to be well.
+    project.replace("tenantry.yaml", "parameters:\n", "roles: { access: Nobody }\nparameters:\n");
+    let unread = recover(&["--confirm", "dev"]).exits(1);
+    assert!(unread.stdout.contains("sandbox/eu-west-1  failed: "), "{}", unread.stdout);
 }
 
 /// Alarms over the wire: one that is there and quiet lets a rollout pass and is handed to CloudFormation; one that has
