@@ -56,7 +56,8 @@ pub struct Script {
     pub finds_change_set: bool,
     /// Whether what fails is a nested stack.
     pub nested: bool,
-    /// The events of stacks whose rollback has failed before, by ARN; the others cannot be read.
+    /// The events of stacks whose rollback has failed before, by ARN; those without any are no more, and others
+    /// cannot be read.
     pub histories: BTreeMap<String, Vec<StackEvent>>,
     /// For how long somebody else's operation runs on the stack.
     pub busy_for: Duration,
@@ -456,8 +457,12 @@ impl TenantAccount for Tenant {
     async fn events(&self, stack: &str, since: Option<Timestamp>) -> Result<Vec<StackEvent>, Fault> {
         self.call("DescribeStackEvents")?;
         if self.is_stuck() {
-            let denied = || Fault::new(FaultKind::Denied, "DescribeStackEvents", "not of this stack");
-            return self.script().histories.get(stack).cloned().ok_or_else(denied);
+            let fault = |kind| Fault::new(kind, "DescribeStackEvents", "not of this stack");
+            return match self.script().histories.get(stack) {
+                Some(history) if history.is_empty() => Err(fault(FaultKind::NotFound)),
+                Some(history) => Ok(history.clone()),
+                None => Err(fault(FaultKind::Denied)),
+            };
         }
         if stack == "arn:nested" {
             let event = self.event(1, "CREATE_FAILED", Some("bucket is taken"), false);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Stop;
 use super::causes::of_resource;
 use super::patience::patiently;
-use crate::domain::{Failure, Fault, FaultKind, StackEvent};
+use crate::domain::{Failure, Fault, FaultKind, StackEvent, StackStatus};
 use crate::ports::TenantAccount;
 
 /// A resource that could not be rolled back.
@@ -13,7 +13,7 @@ pub struct Held {
     /// Why. Its resource has before it the nested stacks that it is in, as `Network/Queue`.
     pub failure: Failure,
     /// What CloudFormation skips it by: its logical id; in a nested stack after the name that stack has in its account.
-    /// None for what it does not skip: a nested stack, unless that is being or was deleted.
+    /// None for what it does not skip: what is not `UPDATE_FAILED`, and a nested stack unless that is being or was deleted.
     /// Source: `NestedStackName.ResourceLogicalID` under ResourcesToSkip in
     /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ContinueUpdateRollback.html>; the
     /// user guide's examples of such names have hyphens, which no logical id can have.
@@ -55,7 +55,7 @@ async fn within(
         skipped_as: can_be_skipped.then(|| format!("{prefix}{}", event.logical_id)),
     };
     let own = failed.iter().filter(|event| event.nested_stack().is_none());
-    let mut held: Vec<Held> = own.map(|event| hold(event, true)).collect();
+    let mut held: Vec<Held> = own.map(|event| hold(event, event.status == "UPDATE_FAILED")).collect();
 
     // A parent calls a nested stack cancelled that has failed by itself, or tells of it only before it goes back.
     let mut known = BTreeSet::new();
@@ -65,8 +65,9 @@ async fn within(
             Err(fault) if fault.kind == FaultKind::NotFound => Vec::new(),
             inner => inner?,
         };
-        let status = inner.iter().rev().find(|event| event.is_stack).map_or("DELETE_COMPLETE", |event| &event.status);
-        let is_stuck = status == "UPDATE_ROLLBACK_FAILED";
+        let last = inner.iter().rev().find(|event| event.is_stack);
+        let status = last.map_or(StackStatus::DeleteComplete, |event| StackStatus::read(&event.status));
+        let is_stuck = status == StackStatus::UpdateRollbackFailed;
         let name = nested.split('/').nth(1).unwrap_or(nested);
         let found = if is_stuck {
             let path = format!("{path}{}/", event.logical_id);
@@ -76,7 +77,11 @@ async fn within(
         };
         let told = failed.iter().find(|failed| failed.logical_id == event.logical_id);
         if found.is_empty() && (is_stuck || told.is_some()) {
-            held.push(hold(told.unwrap_or(&event), status.starts_with("DELETE_")));
+            let is_gone = matches!(
+                status,
+                StackStatus::DeleteInProgress | StackStatus::DeleteComplete | StackStatus::DeleteFailed
+            );
+            held.push(hold(told.unwrap_or(&event), is_gone));
         }
         held.extend(found);
     }

@@ -918,7 +918,8 @@ async fn recovered(root: Vec<StackEvent>, inner: &[(&str, Vec<StackEvent>)], ski
     let held = stuck.iter().flat_map(|stuck| &stuck.resources);
     let unread = unread.iter().map(|(_, outcome)| format!("{}: {}", outcome.name(), outcome.failure().unwrap()));
     let shown = held.map(|held| held.failure.to_string().replace(" (AWS::SQS::Queue)", "")).chain(unread).collect();
-    engine.recover("prod", rollout(1, 0), stuck, &[skip.to_owned()]).await;
+    let finished = engine.recover("prod", rollout(1, 0), stuck, &[skip.to_owned()]).await;
+    assert!(finished.iter().all(|(_, outcome)| *outcome == Outcome::Recovered), "{finished:?}");
     let calls = fleet.calls.lock().unwrap();
     (shown, calls.iter().filter_map(|call| call.strip_prefix("a skips ")).map(str::to_owned).collect())
 }

@@ -56,9 +56,11 @@ fn a_rollback_that_has_failed_goes_on_without_what_somebody_has_named() {
     assert!(skipped.stdout.contains("sandbox/eu-west-1  recovered"), "{}", skipped.stdout);
     let nothing = recover(&["--confirm", "dev"]).exits(0);
     assert!(nothing.stderr.contains("there is nothing to recover"), "{}", nothing.stderr);
-    // Who cannot be looked at is not said to be well.
+    // Who cannot be looked at is not said to be well, and is no failure that is tolerated.
     project.replace("tenantry.yaml", "parameters:\n", "roles: { access: Nobody }\nparameters:\n");
+    project.replace("tenantry.yaml", "  dev:\n", "  dev:\n    rollout: { failure-tolerance: 3 }\n");
     let unread = recover(&["--confirm", "dev"]).exits(1);
+    assert!(unread.stderr.contains("not all targets could be looked at"), "{}", unread.stderr);
     assert!(unread.stdout.contains("sandbox/eu-west-1  failed: "), "{}", unread.stdout);
 }
 

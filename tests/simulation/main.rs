@@ -178,10 +178,11 @@ async fn play(seed: u64) -> Told {
     // Within the tolerance other waves go on without them, and whoever resumes starts them.
     let (mut late, mut held) = (BTreeSet::new(), BTreeSet::new());
     let meddled_later = (random.u8(..4) == 0).then(|| format!("t{:03}", random.usize(..count)));
+    let mut meddled_since = false;
     let scene = Scene { world: &world, plan: &plan, request: &request, targets: &targets };
     for number in 1..200 {
         if let Some(tenant) = meddled_later.as_ref().filter(|_| number > 1 && !world.state().executions.is_empty()) {
-            world.interfere_with_old(tenant);
+            meddled_since |= world.interfere_with_old(tenant);
         }
         let Process { engine, mut heard, handle } = process(&world, number);
         let mut work = Box::pin(scene.go_on(&engine));
@@ -194,8 +195,9 @@ async fn play(seed: u64) -> Told {
                     handle.request();
                     std::future::pending::<()>().await;
                 };
-                told.stops += 1;
-                tokio::select! { biased; ended = &mut work => Some(ended), () = stop => None }
+                let ended = tokio::select! { biased; ended = &mut work => Some(ended), () = stop => None };
+                told.stops += usize::from(handle.is_requested());
+                ended
             }
             2 if number <= crashes => {
                 if let Ok(ended) = timeout(early, &mut work).await {
@@ -259,7 +261,7 @@ async fn play(seed: u64) -> Told {
     let last = last.expect("two hundred tries were not enough");
     // Whatever is detached may still be read too early: nothing may change any more.
     sleep(Duration::from_hours(1)).await;
-    check(&world, &plan, &rollout, &last, (&late, &held), meddled || meddled_later.is_some(), false);
+    check(&world, &plan, &rollout, &last, (&late, &held), meddled || meddled_since, false);
     told.executions = world.state().executions.len();
     for (_, outcome) in &last.finished {
         *told.outcomes.entry(outcome.name()).or_default() += 1;
@@ -417,13 +419,14 @@ async fn machine(
         let ended = match random.u8(..3) {
             0 if number < crashes => timeout(early, &mut work).await.ok(),
             1 if number < crashes => {
-                told.stops += 1;
                 let stop = async {
                     sleep(early).await;
                     handle.request();
                     std::future::pending::<()>().await;
                 };
-                tokio::select! { biased; ended = &mut work => Some(ended), () = stop => None }
+                let ended = tokio::select! { biased; ended = &mut work => Some(ended), () = stop => None };
+                told.stops += usize::from(handle.is_requested());
+                ended
             }
             _ => Some(work.as_mut().await),
         };

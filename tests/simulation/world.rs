@@ -225,12 +225,10 @@ impl World {
         !self.state().unhealthy.contains(tenant)
     }
 
-    /// Somebody changes a stack by hand that still has the old release.
-    pub fn interfere_with_old(&self, tenant: &str) {
+    /// Somebody changes a stack by hand that still has the old release. Tells whether it was changed.
+    pub fn interfere_with_old(&self, tenant: &str) -> bool {
         let old = self.state().stacks.get(tenant).is_some_and(|stack| stack.content.as_deref() == Some("old"));
-        if old && self.state().executions.iter().all(|one| one.tenant != tenant) {
-            self.interfere(tenant);
-        }
+        old && self.state().executions.iter().all(|one| one.tenant != tenant) && self.interfere(tenant)
     }
 
     /// Somebody changes a stack by hand, where there is one: what is in review has nothing to be changed. Tells whether there

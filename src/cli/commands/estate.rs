@@ -99,7 +99,6 @@ pub async fn recover(
 ) -> Result<Exit, CommandError> {
     let stage = workspace.project.stage(stage)?.clone();
     workspace.project.check_selection(std::iter::once(&stage), &selection)?;
-    let tolerance = stage.rollout.failure_tolerance;
     let name = stage.name.clone();
     workspace
         .conduct(
@@ -109,6 +108,8 @@ pub async fn recover(
                 let entered = engine.enter(&stage.name, targets).await;
                 let recovered = engine.locked(&project.application, &stage.name, Duration::ZERO, async |engine| {
                     let (stuck, unread) = engine.stuck(entered).await;
+                    // What nobody has looked at is no failure to be tolerated.
+                    let tolerance = if unread.is_empty() { stage.rollout.failure_tolerance } else { Quota::Count(0) };
                     for (target, failure) in unread.iter().filter_map(|(target, ended)| Some((target, ended.failure()?))) {
                         engine.events.notice(format!("{target}: {failure}"));
                     }
@@ -127,23 +128,28 @@ pub async fn recover(
                     let unknown: Vec<&str> =
                         skip.iter().map(String::as_str).filter(|name| !held().any(|held| held.is(name))).collect();
                     if !unknown.is_empty() && !stuck.is_empty() {
-                        let message = format!("there is nothing to skip by the name of {}", unknown.join(", "));
+                        let known = if unread.is_empty() { "" } else { " in the targets that could be looked at" };
+                        let message = format!("there is nothing to skip by the name of {}{known}", unknown.join(", "));
                         let hint = "`--skip` takes resources whose rollback has failed, as they are named above; a nested stack \
                                     can only be skipped where it is being or was deleted";
                         return Err(CommandError::usage(message).hint(hint));
                     }
                     if stuck.is_empty() {
-                        engine.events.notice("no rollback is known to have failed: there is nothing to recover");
-                        return Ok(unread);
+                        engine.events.notice(if unread.is_empty() {
+                            "no rollback has failed: there is nothing to recover"
+                        } else {
+                            "no rollback is known to have failed; not all targets could be looked at"
+                        });
+                        return Ok((unread, tolerance));
                     }
                     let total = count(stuck.len(), "target");
                     confirmed(run, &stage, confirm, &format!("go on with the rollback of {total}")).await?;
                     let recovered = engine.recover(&stage.name, stage.rollout.clone(), stuck, &skip).await;
-                    Ok(recovered.into_iter().chain(unread).collect())
+                    Ok((recovered.into_iter().chain(unread).collect(), tolerance))
                 });
                 recovered.await.map_err(|error| without_lock(&stage, error))?
             },
-            |console, finished| answer(console, &name, tolerance, finished),
+            |console, (finished, tolerance)| answer(console, &name, tolerance, finished),
         )
         .await
 }
