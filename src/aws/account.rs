@@ -69,10 +69,15 @@ impl Account {
         E: ProvideErrorMetadata + RequestId + Error + 'static,
     {
         let fault = fault::read(operation, error);
-        if fault.kind == FaultKind::Credentials && !fault.code.is_empty() {
+        self.heed(&fault);
+        fault
+    }
+
+    /// Lets go of credentials that AWS takes no more. A wrong clock is no fault of theirs.
+    fn heed(&self, fault: &Fault) {
+        if fault.kind == FaultKind::Credentials && !fault.code.is_empty() && !fault::is_of_the_clock(fault) {
             self.session.spoil();
         }
-        fault
     }
 
     /// Makes a call that begins an operation. The bound on its time stands around it: a configuration of its own would be
@@ -367,12 +372,9 @@ impl TenantAccount for Account {
     }
 
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
-        let read = alarms::read(&self.session.config(&self.region), names).await;
-        read.inspect_err(|fault| {
-            if fault.kind == FaultKind::Credentials && !fault.code.is_empty() {
-                self.session.spoil();
-            }
-        })
+        let config = aws_sdk_cloudwatch::config::Builder::from(&self.session.config(&self.region));
+        let read = alarms::read(config.retry_partition(self.session.retries()), names).await;
+        read.inspect_err(|fault| self.heed(fault))
     }
 
     async fn read_artifact(&self, place: &ArtifactPlace) -> Result<(), Fault> {
@@ -482,15 +484,16 @@ impl TenantAccount for Account {
     }
 
     async fn invoke(&self, function: &str, payload: &serde_json::Value) -> Result<Answer, Fault> {
-        let answer = self
-            .lambda()
-            .invoke()
-            .function_name(function)
-            .payload(Blob::new(payload.to_string()))
-            .send()
-            .within(&self.session)
-            .await;
-        let answer = answer.map_err(|error| self.fault("Invoke", &error))?;
+        let lambda = self.lambda();
+        let invoke = || async {
+            let request = lambda.invoke().function_name(function).payload(Blob::new(payload.to_string()));
+            request.send().within(&self.session).await.map_err(|error| self.fault("Invoke", &error))
+        };
+        let answer = match invoke().await {
+            // The function has not run. From that answer the client knows how wrong this machine's clock is.
+            Err(fault) if fault.kind == FaultKind::Credentials => invoke().await?,
+            answer => answer?,
+        };
         let bytes = answer.payload().map(Blob::as_ref).unwrap_or_default();
         Ok(Answer {
             error: answer.function_error().map(str::to_owned),

@@ -60,6 +60,6 @@ impl Accounts for Administrators {
     }
 
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
-        super::alarms::read(&self.tooling.config, names).await
+        super::alarms::read((&self.tooling.config).into(), names).await
     }
 }

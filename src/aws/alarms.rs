@@ -1,7 +1,7 @@
 //! CloudWatch alarms, in a tenant's account or in the tooling account.
 
-use aws_config::SdkConfig;
 use aws_sdk_cloudwatch::Client;
+use aws_sdk_cloudwatch::config::Builder;
 use aws_sdk_cloudwatch::types::{AlarmType, StateValue};
 
 use super::fault;
@@ -12,8 +12,8 @@ use crate::domain::{AlarmState, Fault};
 const MOST: usize = 100;
 
 /// Returns those of some alarms that exist, composite ones included.
-pub async fn read(config: &SdkConfig, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
-    let client = Client::new(config);
+pub async fn read(config: Builder, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
+    let client = Client::from_conf(config.build());
     let mut found = Vec::new();
     for names in names.chunks(MOST) {
         let request = client.describe_alarms().set_alarm_names(Some(names.to_vec())).max_records(100);

@@ -39,6 +39,15 @@ where
     }
 }
 
+/// Tells whether a signature was refused that a wrong clock may have made.
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html>
+pub fn is_of_the_clock(fault: &Fault) -> bool {
+    matches!(
+        fault.code.as_str(),
+        "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestTimeTooSkewed" | "RequestExpired"
+    )
+}
+
 /// Finds an error of a type in the chain of sources.
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
@@ -72,6 +81,9 @@ fn kind(code: &str, message: &str, status: u16) -> FaultKind {
         | "RequestThrottled"
         | "RequestThrottledException"
         | "TooManyRequestsException"
+        | "ProvisionedThroughputExceededException"
+        | "TransactionInProgressException"
+        | "EC2ThrottledException"
         | "RequestLimitExceeded"
         | "BandwidthLimitExceeded"
         | "SlowDown"
@@ -86,6 +98,7 @@ fn kind(code: &str, message: &str, status: u16) -> FaultKind {
         | "InvalidAccessKeyId"
         | "UnrecognizedClientException"
         | "SignatureDoesNotMatch"
+        | "InvalidSignatureException"
         | "MissingAuthenticationToken"
         | "RequestTimeTooSkewed" => FaultKind::Credentials,
         "AccessDenied"
@@ -106,6 +119,8 @@ fn kind(code: &str, message: &str, status: u16) -> FaultKind {
         // DescribeStacks and its like have no code of their own for a stack that is not there.
         "ValidationError" if message.ends_with("does not exist") => FaultKind::NotFound,
         "AlreadyExistsException" | "PreconditionFailed" => FaultKind::Conflict,
+        // S3 answers so with status 400.
+        "RequestTimeout" | "RequestTimeoutException" => FaultKind::Unreachable,
         _ if status >= 500 || status == 408 => FaultKind::Unreachable,
         _ if status == 429 => FaultKind::Throttled,
         _ if code.is_empty() && status == 403 => FaultKind::Denied,
@@ -117,6 +132,7 @@ fn kind(code: &str, message: &str, status: u16) -> FaultKind {
 
 #[cfg(test)]
 mod tests {
+    use aws_runtime::retries::classifiers::{THROTTLING_ERRORS, TRANSIENT_ERRORS};
     use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityError;
     use aws_smithy_runtime_api::client::result::ConnectorError;
 
@@ -157,6 +173,21 @@ mod tests {
         ];
         for (code, message, status, expected) in cases {
             assert_eq!(kind(code, message, status), expected, "{code} {message} {status}");
+        }
+    }
+
+    /// What the SDK tries again by itself passes, also once it has given up.
+    #[test]
+    fn what_the_sdk_tries_again_passes() {
+        // CloudFormation means by this one that there are too many stacks.
+        for code in THROTTLING_ERRORS.iter().filter(|code| **code != "LimitExceededException") {
+            assert_eq!(kind(code, "", 400), FaultKind::Throttled, "{code}");
+        }
+        for code in TRANSIENT_ERRORS {
+            assert_eq!(kind(code, "", 400), FaultKind::Unreachable, "{code}");
+        }
+        for code in ["InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestExpired"] {
+            assert_eq!(kind(code, "", 403), FaultKind::Credentials, "{code}");
         }
     }
 }

@@ -221,7 +221,7 @@ impl Accounts for Sessions {
     }
 
     async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmState>, Fault> {
-        super::alarms::read(&self.tooling.config, names).await
+        super::alarms::read((&self.tooling.config).into(), names).await
     }
 
     async fn enter(&self, target: &Target) -> Result<Arc<dyn TenantAccount>, Fault> {

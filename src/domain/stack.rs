@@ -143,6 +143,10 @@ pub enum Decision {
     Wait,
     /// Leave it alone; the text says why, the second what would help.
     Blocked(&'static str, &'static str),
+    /// The same, unless the stage lets what never completed its creation be deleted: it holds nothing any more (safety
+    /// rule 4).
+    /// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html>
+    Leftover(&'static str, &'static str),
 }
 
 /// How a stack's operation ended, or that it has not.
@@ -161,6 +165,9 @@ pub enum Settled {
     /// The stack is gone.
     Gone,
 }
+
+const NEVER_COMPLETED: &str = "the stack never completed its creation and cannot be updated";
+const DELETE_IT: &str = "delete it with `tenantry destroy`, selecting this tenant, then plan again";
 
 impl StackStatus {
     /// Returns what a plan may do.
@@ -182,10 +189,8 @@ impl StackStatus {
             | S::DeleteInProgress
             | S::ImportInProgress
             | S::ImportRollbackInProgress => Decision::Wait,
-            S::RollbackComplete | S::CreateFailed | S::RollbackFailed => Decision::Blocked(
-                "the stack never completed its creation and cannot be updated",
-                "delete it with `tenantry destroy`, selecting this tenant, then plan again",
-            ),
+            S::RollbackComplete => Decision::Leftover(NEVER_COMPLETED, DELETE_IT),
+            S::CreateFailed | S::RollbackFailed => Decision::Blocked(NEVER_COMPLETED, DELETE_IT),
             S::DeleteFailed => Decision::Blocked(
                 "a deletion of the stack has failed",
                 "find out why in its events, delete it with `tenantry destroy`, then plan again",
@@ -246,6 +251,11 @@ pub fn table() -> String {
             Decision::Update => "updates the stack".to_owned(),
             Decision::Wait => "waits until the running operation has ended, then looks again".to_owned(),
             Decision::Blocked(why, hint) => format!("**blocked**: {why}; {hint}"),
+            Decision::Leftover(why, hint) => {
+                format!(
+                    "**blocked**: {why}; {hint}. With `leftovers: recreate` it is deleted, and the stack created anew"
+                )
+            }
         };
         let followed = match status.settled() {
             Settled::NotYet => "goes on",

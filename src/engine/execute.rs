@@ -72,7 +72,11 @@ impl Run {
                 self.engine.events.notice(format!("{}: another try would do something else; it is left", target.id));
                 outcome
             }
-            Err(_) => outcome,
+            Err(why) => {
+                let why = why.failure().map(ToString::to_string).unwrap_or_default();
+                self.engine.events.notice(format!("{}: not tried once more: {why}", target.id));
+                outcome
+            }
         };
         self.engine.tell_shards(&target.id, &outcome).await;
         (target.id.clone(), progress.finish(outcome))

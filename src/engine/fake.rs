@@ -328,6 +328,7 @@ impl TenantAccount for Tenant {
 
     async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault> {
         self.call("CreateChangeSet")?;
+        self.fleet.calls.lock().unwrap().push(format!("{} creates by {}", self.name, request.token));
         if self.script().finds_change_set && self.state(|state| !state.change_set_deleted) {
             return Err(Fault::new(FaultKind::Conflict, "CreateChangeSet", "it exists"));
         }

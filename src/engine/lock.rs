@@ -637,6 +637,25 @@ mod tests {
         }
     }
 
+    /// The store is away for longer than the lease: nobody knows any more who has the lock.
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_could_not_be_renewed_for_its_lease_is_given_up() {
+        for (failing, halted) in [(2, None), (100, Some("the stage's lock is lost"))] {
+            let (one, _, _handle) = Fleet::new([]).engine();
+            let (one, _heard) = on_the_clock(one);
+            let store = Arc::new(Slow(one.store.clone(), AtomicUsize::new(0)));
+            let one = Engine { store: store.clone(), ..one };
+            let work = one.locked("app", "prod", Duration::ZERO, async |engine| {
+                store.1.store(failing, Ordering::Relaxed);
+                sleep(LEASE * 2).await;
+                // It gives back what it has, and no more.
+                store.1.store(0, Ordering::Relaxed);
+                (engine.stop.is_requested(), engine.halted().await)
+            });
+            assert_eq!(work.await.unwrap(), (halted.is_some(), halted), "{failing} writes in vain");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn of_two_leases_both_have_to_hold_at_one_moment() {
         let at = || Until { steady: Instant::now(), wall: Timestamp::UNIX_EPOCH };

@@ -24,11 +24,17 @@ pub struct Wanted<'a> {
     pub until: Instant,
 }
 
+/// Returns the outcome of a target of which something could not be read before anything was done to it: what passes
+/// decides nothing (safety rule 5).
+pub(super) fn unread(fault: &Fault) -> Outcome {
+    let failure = Failure::because(fault.to_string());
+    if fault.passes() { Outcome::Skipped(failure) } else { Outcome::Failed(failure) }
+}
+
 impl Engine {
     /// Returns the outcome of a target to which nothing was done.
     pub(super) fn unbegun(&self, fault: &Fault) -> Outcome {
-        let failure = Failure::because(fault.to_string());
-        if self.stop.is_requested() || fault.passes() { Outcome::Skipped(failure) } else { Outcome::Failed(failure) }
+        if self.stop.is_requested() { Outcome::Skipped(Failure::because(fault.to_string())) } else { unread(fault) }
     }
 
     /// Begins an operation by `call`, which gets the request's token, and follows the stack. One that failed before is a

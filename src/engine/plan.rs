@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::access::Entered;
 use super::causes::of_resource;
+use super::operate::unread;
 use super::pace::Pace;
 use super::patience::patiently;
 use super::window::{self, Flow};
@@ -182,7 +183,11 @@ impl Engine {
         let events = self.events.clone();
         let work = |entered: Entered| {
             Progress::new(&entered.target.id, State::Pending, &events).take(Step::Plan);
-            look(entered, request.options.leftovers, self.clone(), WAIT)
+            let (engine, looked) = (self.clone(), look(entered, request.options.leftovers, self.clone(), WAIT));
+            async move {
+                let Looked { target, next } = looked.await;
+                Looked { target, next: next.map_err(|outcome| engine.unplanned(outcome)) }
+            }
         };
         let looked = window::run(entered, window::WIDE, &self.stop, work, |_| Flow::Start).await;
         let looked: Vec<Looked> = looked.into_iter().map(|result| result.unwrap_or_else(never_looked)).collect();
@@ -192,7 +197,13 @@ impl Engine {
             looked.into_iter().map(not_tried).collect()
         } else {
             let attempt = Arc::new(Attempt::new(self, request));
-            let work = |looked: Looked| attempt.clone().target(looked);
+            let work = |looked: Looked| {
+                let (engine, tried) = (self.clone(), attempt.clone().target(looked));
+                async move {
+                    let Tried { target, result } = tried.await;
+                    Tried { target, result: result.map_err(|outcome| engine.unplanned(outcome)) }
+                }
+            };
             let tried = window::run(looked, window::WIDE, &self.stop, work, |_| Flow::Start).await;
             tried.into_iter().map(|result| result.unwrap_or_else(not_tried)).collect()
         };
@@ -217,6 +228,14 @@ impl Engine {
         let tally = Tally::of(planning.outcomes().iter().map(|(_, outcome)| outcome));
         self.events.emit(Event::PhaseFinished { phase: Phase::Plan, stage, tally });
         planning
+    }
+
+    /// A plan says of each target whether it could be planned: what nobody could read for minutes could not.
+    fn unplanned(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Skipped(failure) if !self.stop.is_requested() => Outcome::Failed(failure),
+            other => other,
+        }
     }
 
     /// Deletes change sets that will not be executed, as far as they are this run's, and the stacks that exist
@@ -286,7 +305,7 @@ async fn at_rest(
     loop {
         let stack = match patiently(stop, || account.stack(&target.stack)).await {
             Err(_) if stop.is_requested() => return Err(stopped()),
-            Err(fault) => return Err(Outcome::Failed(Failure::because(fault.to_string()))),
+            Err(fault) => return Err(unread(&fault)),
             Ok(stack) => stack,
         };
         match stack {
@@ -311,21 +330,15 @@ fn may_be_planned(target: &Target, stack: Option<Stack>, leftovers: Leftovers) -
     let Some(stack) = stack else { return Ok(None) };
     let (why, hint) = match stack.status.decision() {
         Decision::Create | Decision::Update => return Ok(Some(stack)),
-        Decision::Blocked(..) if is_leftover(&stack) && leftovers == Leftovers::Recreate => return Ok(Some(stack)),
+        Decision::Leftover(..) if leftovers == Leftovers::Recreate => return Ok(Some(stack)),
         Decision::Wait => (
             "another operation is running on the stack",
             "see with `tenantry status` when it has ended, then plan again",
         ),
-        Decision::Blocked(why, hint) => (why, hint),
+        Decision::Blocked(why, hint) | Decision::Leftover(why, hint) => (why, hint),
     };
     let why = format!("stack {} is {}: {why}", target.stack, stack.status);
     Err(Outcome::Blocked(Failure::because(why).hint(hint)))
-}
-
-/// Tells whether a stack's creation has failed: it never completed, and holds nothing any more (safety rule 4).
-/// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html>
-fn is_leftover(stack: &Stack) -> bool {
-    stack.status == StackStatus::RollbackComplete
 }
 
 /// Leaves out a stack in review. It has never held a resource: it is as good as none, and its version says nothing.
@@ -381,10 +394,10 @@ impl Attempt {
         };
         let Engine { events, stop, .. } = &self.engine;
         let stack = match stack {
-            Some(stack) if is_leftover(&stack) => {
+            Some(stack) if matches!(stack.status.decision(), Decision::Leftover(..)) => {
                 events.notice(format!("{}: deleting stack {}, which was never created", target.id, target.stack));
-                if let Err(failure) = clear(account.as_ref(), &target, &stack, stop).await {
-                    return Tried { target, result: Err(Outcome::Failed(failure)) };
+                if let Err(outcome) = clear(account.as_ref(), &target, &stack, stop).await {
+                    return Tried { target, result: Err(outcome) };
                 }
                 None
             }
@@ -427,8 +440,8 @@ impl Attempt {
             events.notice(message);
         }
         let result = match (created, stack) {
-            (Err(failure), _) if stop.is_requested() => Err(Outcome::Skipped(failure)),
-            (Err(failure), _) => Err(Outcome::Failed(failure)),
+            (Err(Outcome::Failed(failure)), _) if stop.is_requested() => Err(Outcome::Skipped(failure)),
+            (Err(outcome), _) => Err(outcome),
             (Ok(_), Some(stack)) => Ok(Planned::Unchanged(account, version(&target, &stack))),
             (Ok(_), None) => Err(Outcome::Failed(Failure::because(
                 "CloudFormation says that nothing changes, but there is no stack",
@@ -517,8 +530,8 @@ async fn remove(
 }
 
 /// Deletes what a failed creation has left, and waits until it is gone.
-async fn clear(account: &dyn TenantAccount, target: &Target, stack: &Stack, stop: &Stop) -> Result<(), Failure> {
-    let failed = |fault: Fault| Failure::because(fault.to_string());
+async fn clear(account: &dyn TenantAccount, target: &Target, stack: &Stack, stop: &Stop) -> Result<(), Outcome> {
+    let failed = |fault: Fault| unread(&fault);
     let token = format!("tenantry-{}", Digest::of(format!("clear {} {:?}", stack.id, stack.changed)));
     account.delete_stack(&stack.id, target.deployment_role.as_deref(), &token).await.map_err(failed)?;
     let mut pace = Pace::new();
@@ -527,12 +540,13 @@ async fn clear(account: &dyn TenantAccount, target: &Target, stack: &Stack, stop
             None => return Ok(()),
             Some(now) if now.status == StackStatus::DeleteComplete => return Ok(()),
             Some(now) if now.status.settled() == Settled::Failed => {
-                return Err(Failure::because(format!("what its failed creation left is {}", now.status)));
+                let why = format!("what its failed creation left is {}", now.status);
+                return Err(Outcome::Failed(Failure::because(why)));
             }
             Some(_) => pace.pause().await,
         }
     }
-    Err(Failure::because("what its failed creation left is still being deleted; it was given up"))
+    Err(Outcome::Failed(Failure::because("what its failed creation left is still being deleted; it was given up")))
 }
 
 /// A change set that is made to look whether it can be, on a stack of its own, and deleted again.
@@ -549,7 +563,8 @@ impl Probe<'_> {
         create(*account, request, stop).await?;
         let refused = |why: String| Fault::new(FaultKind::Invalid, "CreateChangeSet", why);
         let found = wait_created(*account, &request.stack, &request.name, stop, LOOKS).await;
-        match found.map_err(|failure| refused(failure.to_string()))?.status {
+        let why = |outcome: Outcome| outcome.failure().map(ToString::to_string).unwrap_or_default();
+        match found.map_err(|outcome| refused(why(outcome)))?.status {
             ChangeSetStatus::Failed(reason) => Err(refused(reason)),
             _ => Ok(()),
         }
@@ -583,8 +598,9 @@ async fn change_set(
     account: &dyn TenantAccount,
     request: &ChangeSetRequest,
     stop: &Stop,
-) -> (bool, Result<Created, Failure>) {
-    let failed = |fault: Fault| Err(Failure::because(fault.to_string()));
+) -> (bool, Result<Created, Outcome>) {
+    let failed = |fault: Fault| Err(unread(&fault));
+    let refused = |failure: Failure| Err(Outcome::Failed(failure));
     let mut request = request.clone();
     let mut renewed = false;
     loop {
@@ -604,7 +620,7 @@ async fn change_set(
         }
         let found = match wait_created(account, &request.stack, &request.name, stop, LOOKS).await {
             Ok(found) => found,
-            Err(failure) => return (ours, Err(failure)),
+            Err(outcome) => return (ours, Err(outcome)),
         };
         match found.status {
             ChangeSetStatus::Ready => {
@@ -616,11 +632,11 @@ async fn change_set(
                 // The reason may only say where to look: what is wrong is in a list of its own.
                 let early = patiently(stop, || account.validation_failures(&request.stack, Some(&request.name))).await;
                 let early = early.unwrap_or_default();
-                return (ours, Err(early.first().map_or_else(|| Failure::because(reason), of_resource)));
+                return (ours, refused(early.first().map_or_else(|| Failure::because(reason), of_resource)));
             }
             status if renewed => {
                 let why = format!("the change set is {status:?} as soon as it is created");
-                return (ours, Err(Failure::because(why)));
+                return (ours, refused(Failure::because(why)));
             }
             _ => {}
         }
@@ -662,22 +678,22 @@ async fn wait_created(
     change_set: &str,
     stop: &Stop,
     looks: u32,
-) -> Result<ChangeSet, Failure> {
+) -> Result<ChangeSet, Outcome> {
+    let failed = |why: &str| Outcome::Failed(Failure::because(why));
     let mut pace = Pace::new();
     for _ in 0..looks {
-        let found = patiently(stop, || account.change_set(stack, change_set)).await;
-        let found = found.map_err(|fault| Failure::because(fault.to_string()))?;
-        let found = found.ok_or_else(|| Failure::because("the change set vanished while it was created"))?;
+        let found = patiently(stop, || account.change_set(stack, change_set)).await.map_err(|fault| unread(&fault))?;
+        let found = found.ok_or_else(|| failed("the change set vanished while it was created"))?;
         if found.status != ChangeSetStatus::Creating {
             return Ok(found);
         }
         tokio::select! {
             biased;
             () = pace.pause() => {}
-            () = stop.requested() => return Err(Failure::because("the run was stopped")),
+            () = stop.requested() => return Err(failed("the run was stopped")),
         }
     }
-    Err(Failure::because("CloudFormation is still creating the change set; it was given up"))
+    Err(failed("CloudFormation is still creating the change set; it was given up"))
 }
 
 impl Engine {

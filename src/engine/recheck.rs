@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::access::Entered;
+use super::operate::unread;
 use super::patience::patiently;
 use super::plan::{
     Attempt, Looked, PlanRequest, Planned, Planning, Ready, Tried, WAIT_BRIEFLY, in_use, left_out, look, since, version,
 };
 use super::window::{self, Flow};
-use crate::domain::{ChangeSetStatus, Failure, Fault, Outcome, Stack, Target, TargetId};
+use crate::domain::{ChangeSetStatus, Failure, Outcome, Stack, Target, TargetId};
 use crate::plan::{Intent, Plan, StackVersion};
 use crate::ports::TenantAccount;
 
@@ -99,7 +100,7 @@ impl Attempt {
         };
         match standing {
             Ok(Some(planned)) => return Tried { target, result: Ok(planned) },
-            Err(failure) => return Tried { target, result: Err(Outcome::Failed(failure)) },
+            Err(outcome) => return Tried { target, result: Err(outcome) },
             // What accounts are set up with names others too: who else has changed them meanwhile is not overwritten.
             Ok(None) if self.is_for_accounts() => {
                 let failure = Failure::because("its change set was voided, since the stack was changed meanwhile");
@@ -121,11 +122,11 @@ impl Attempt {
         target: &Target,
         account: &Arc<dyn TenantAccount>,
         stack: Option<&Stack>,
-    ) -> Result<Option<Planned>, Failure> {
-        let request = self.request(target, stack)?;
-        let unread = |fault: Fault| Failure::because(fault.to_string());
+    ) -> Result<Option<Planned>, Outcome> {
+        let request = self.request(target, stack).map_err(Outcome::Failed)?;
         let found = patiently(&self.engine.stop, || account.change_set(&target.stack, &request.name)).await;
-        let Some(found) = found.map_err(unread)?.filter(|found| found.status == ChangeSetStatus::Ready) else {
+        let found = found.map_err(|fault| unread(&fault))?;
+        let Some(found) = found.filter(|found| found.status == ChangeSetStatus::Ready) else {
             return Ok(None);
         };
         let ready = Ready {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::access::Entered;
 use super::drift::drift;
+use super::patience::patiently;
 use super::window::{self, Flow};
 use super::{Engine, LedgerEntry, ledger, records};
 use crate::domain::{AccountId, Drift, ReleaseId, TargetId};
@@ -69,7 +70,8 @@ impl Engine {
                 let mut found = None;
                 let stack = match account {
                     Ok(account) => {
-                        let stack = account.stack(&target.stack).await.map_err(|fault| fault.to_string());
+                        let stack = patiently(&stop, || account.stack(&target.stack)).await;
+                        let stack = stack.map_err(|fault| fault.to_string());
                         if let (true, Ok(Some(stack))) = (with_drift, &stack) {
                             let drift = drift(account.as_ref(), &stack.id, &stop).await;
                             found = drift.map_err(|failure| problems.push(failure.to_string())).ok();

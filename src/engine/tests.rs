@@ -382,6 +382,27 @@ async fn throttled_and_expired_reads_never_decide_an_outcome() {
     assert!(fleet.count("following DescribeStackEvents") > 4 && fleet.count("planning DescribeChangeSet") > 4);
 }
 
+/// What could not be read for minutes decides nothing about a target that was approved: whoever resumes starts it. A plan
+/// has to say that it could not be planned.
+#[tokio::test(start_paused = true)]
+async fn an_approved_target_that_cannot_be_read_has_not_failed() {
+    for operation in ["DescribeStacks", "DescribeChangeSet"] {
+        for (kind, expected) in [(FaultKind::Throttled, "skipped"), (FaultKind::Denied, "failed")] {
+            let fleet = Fleet::new([("a", script(|s| s.faults = vec![(operation, kind); 500]))]);
+            let (engine, _heard, _handle) = fleet.engine();
+            let attempt = std::sync::Arc::new(super::plan::Attempt::new(&engine, &request(rollout(1, 0))));
+            let entered = fleet.entered(&engine).await.remove(0);
+            let outcome = attempt.again(entered, None).await.result.err().unwrap();
+            assert_eq!(outcome.name(), expected, "{operation} {kind:?}");
+
+            let fleet = Fleet::new([("a", script(|s| s.faults = vec![(operation, kind); 500]))]);
+            let (engine, _heard, _handle) = fleet.engine();
+            let planning = plan(&fleet, &engine, rollout(1, 0)).await;
+            assert_eq!(planning.settled[0].1.name(), "failed", "{operation} {kind:?}");
+        }
+    }
+}
+
 /// Credentials that cannot be renewed for a while pause a target, before its execution and during it.
 #[tokio::test(start_paused = true)]
 async fn a_failed_renewal_pauses_a_target_and_decides_nothing() {
@@ -620,6 +641,9 @@ async fn a_lost_answer_to_a_change_set_makes_no_second_one() {
     let finished = released(&fleet, rollout(1, 0)).await;
     assert_eq!(names(&finished), [("a".into(), "deployed")]);
     assert_eq!((fleet.count("a CreateChangeSet"), fleet.count("a DeleteChangeSet")), (2, 0));
+    let calls = fleet.calls.lock().unwrap();
+    let tokens: Vec<_> = calls.iter().filter_map(|call| call.strip_prefix("a creates by ")).collect();
+    assert!(tokens.len() == 2 && tokens[0] == tokens[1], "both are one request: {tokens:?}");
 }
 
 /// The change set itself only says that early validation has failed.

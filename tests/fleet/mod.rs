@@ -43,6 +43,8 @@ pub struct Weather {
     pub session: Duration,
     /// Whether roles cannot be assumed for the time being.
     pub locked: bool,
+    /// Whether every connection is closed without an answer, as if the network were away.
+    pub dark: bool,
     /// How far ahead the server's clock is, in seconds.
     pub ahead: i64,
     /// Tenants (by number) whose stacks fail.
@@ -65,6 +67,7 @@ impl Default for Weather {
             reset: 0,
             session: Duration::from_hours(1),
             locked: false,
+            dark: false,
             ahead: 0,
             failing: Vec::new(),
             failing_once: Vec::new(),

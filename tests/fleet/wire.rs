@@ -49,12 +49,18 @@ async fn answer(world: &World, request: Request<Incoming>) -> Answer {
     let Ok(body) = body.collect().await else { return None };
     let body = body.to_bytes();
     let weather = world.weather();
+    if weather.dark {
+        return None;
+    }
     if !weather.latency.is_zero() {
         tokio::time::sleep(weather.latency).await;
     }
     let key = access_key(&head);
     if head.uri.path() == "/credentials" {
         return Some(container(world, &head));
+    }
+    if head.uri.path().starts_with("/2015-03-31/functions/") {
+        return Some(function(world, &head));
     }
     if head.uri.path() != "/" {
         world.count("s3");
@@ -96,6 +102,18 @@ fn container(world: &World, head: &hyper::http::request::Parts) -> Response<Full
         r#"{{"AccessKeyId": "{TOOLING}", "SecretAccessKey": "secret", "Token": "token", "Expiration": "{end}"}}"#
     );
     respond(200, body)
+}
+
+/// What Lambda answers whoever invokes a function: of each it says that all is well.
+/// Source: <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>
+fn function(world: &World, head: &hyper::http::request::Parts) -> Response<Full<Bytes>> {
+    world.count("Invoke");
+    if world.weather().ahead.unsigned_abs() > 300 && is_skewed(world, head) {
+        let mut refused = respond(403, r#"{"message": "Signature not yet current"}"#.to_owned());
+        refused.headers_mut().insert("x-amzn-errortype", "InvalidSignatureException".parse().unwrap());
+        return refused;
+    }
+    respond(200, r#"{"statusCode": 200}"#.to_owned())
 }
 
 fn access_key(head: &hyper::http::request::Parts) -> String {

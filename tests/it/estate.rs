@@ -113,5 +113,9 @@ fn an_alarm_stops_the_rollout_after_the_canary() {
         arn.starts_with("arn:aws:cloudwatch:eu-west-1:") && arn.contains(":alarm:errors-")
     });
     assert_eq!(triggers.count(), sent.len(), "{sent:?}");
-    assert!(bed.actions("SetStackPolicy").len() >= 3 && bed.actions("UpdateTerminationProtection").len() == 2);
+    assert!(sent.iter().all(|call| call["RollbackConfiguration.MonitoringTimeInMinutes"] == "0"), "{sent:?}");
+    let policies = bed.actions("SetStackPolicy");
+    let policy = r#"{"Statement":[{"Effect":"Allow","Action":"Update:*","Principal":"*","Resource":"*"}]}"#;
+    assert!(policies.iter().all(|call| call["StackPolicyBody"] == policy), "{policies:?}");
+    assert!(policies.len() >= 3 && bed.actions("UpdateTerminationProtection").len() == 2);
 }

@@ -58,12 +58,12 @@ fn accounts_that_throttle_by_their_own_rate_are_waited_for() {
     assert_twenty_deployed(Weather { rate: 2.0, ..Weather::default() });
 }
 
-/// A census of the fleet: what somebody has changed by hand, where a fifth of all calls are throttled.
+/// A census of the fleet: what somebody has changed by hand, where half of all calls are throttled.
 #[test]
 fn drift_is_found_over_a_fleet() {
     let (fleet, project) = (Fleet::start(Weather::default()), of(60, "rollout: { max-concurrency: 60 }"));
     tenantry(&fleet, &project, &["deploy"]).exits(0);
-    fleet.weather(|weather| (weather.drifted, weather.throttled) = (vec![3, 41], 20));
+    fleet.weather(|weather| (weather.drifted, weather.throttled) = (vec![3, 41], 50));
     let status = tenantry(&fleet, &project, &["status", "--stage", "prod", "--drift"]).exits(0).stdout;
     assert!(status.contains("2 of 60 stacks drifted"), "{status}");
     for tenant in ["t00003", "t00041"] {
@@ -89,6 +89,20 @@ fn what_failed_is_tried_once_more_at_the_end_where_that_is_asked_for() {
         assert_eq!(accounts.len(), if requeue { 6 } else { 5 });
         assert_eq!(accounts.iter().filter(|of| **of == account(0)).count(), if requeue { 2 } else { 1 });
         assert_eq!(accounts.last() == Some(&account(0)), requeue, "{accounts:?}");
+    }
+}
+
+/// What a failed creation leaves is in the way of another try, unless it may be deleted.
+#[test]
+fn a_creation_that_failed_is_tried_once_more_where_what_it_left_may_be_deleted() {
+    for (leftovers, exit, executed) in [("keep", 5, 3), ("recreate", 0, 4)] {
+        let stage =
+            format!("rollout: {{ failure-tolerance: 1, requeue: true }}, stack-options: {{ leftovers: {leftovers} }}");
+        let (fleet, project) = (Fleet::start(Weather { failing_once: vec![0], ..Weather::default() }), of(3, &stage));
+        let ran = tenantry(&fleet, &project, &["deploy"]).exits(exit);
+        assert_eq!(fleet.executions().len(), executed, "{}", ran.stdout);
+        let why = "t00000/eu-west-1: not tried once more: stack app-t00000-stack-eu-west-1 is ROLLBACK_COMPLETE";
+        assert_eq!(ran.stderr.contains(why), leftovers == "keep", "{}", ran.stderr);
     }
 }
 
@@ -155,12 +169,29 @@ fn a_failed_renewal_pauses_a_target_and_fails_none() {
     assert_each_once(&fleet, 4);
 }
 
+/// The network is away in the middle of a rollout: the store, the roles and all accounts.
+#[test]
+fn a_network_that_is_away_for_a_while_loses_no_target() {
+    let weather = Weather { stack: Duration::from_secs(2), ..Weather::default() };
+    let (fleet, project) = (Fleet::start(weather), of(12, "rollout: { max-concurrency: 4 }"));
+    let (mut child, _) = begun(&fleet, &project, &["deploy"], "CREATE_COMPLETE");
+    fleet.weather(|weather| weather.dark = true);
+    std::thread::sleep(Duration::from_secs(15));
+    let executed = fleet.executions().len();
+    assert!(child.try_wait().unwrap().is_none() && executed < 12, "it waits");
+    fleet.weather(|weather| weather.dark = false);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_each_once(&fleet, 12);
+}
+
 #[test]
 fn a_clock_that_is_hours_wrong_is_no_obstacle() {
     for ahead in [3 * 3600, -3 * 3600] {
-        let (fleet, project) = (Fleet::start(Weather { ahead, ..Weather::default() }), of(3, ""));
+        let verify = "verify: [{ invoke: hello, expect: { statusCode: 200 } }]";
+        let (fleet, project) = (Fleet::start(Weather { ahead, ..Weather::default() }), of(3, verify));
         let answer = tenantry(&fleet, &project, &["deploy", "--output", "json"]).exits(0).json();
         assert_eq!(counts(&answer)["deployed"], 3, "{answer}");
+        assert_eq!(fleet.calls()["Invoke"], 6, "each refused once, before it ran");
         assert_eq!(fleet.calls()["sessions"], 3, "one session a tenant: {:?}", fleet.calls());
     }
 }
