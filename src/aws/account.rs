@@ -51,7 +51,7 @@ impl Account {
 
     /// Builds a client of Lambda: it is needed once or twice a target, and not kept.
     fn lambda(&self) -> aws_sdk_lambda::Client {
-        // A function may take 15 minutes, and what it does may not be done twice.
+        // A function may take 15 minutes. The SDK tries no call again: how often a check is made is the engine's to say.
         let patient =
             TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).read_timeout(LONGEST_INVOCATION).build();
         let lambda = aws_sdk_lambda::config::Builder::from(&self.session.config(&self.region))
@@ -491,7 +491,7 @@ impl TenantAccount for Account {
         };
         let answer = match invoke().await {
             // The function has not run. From that answer the client knows how wrong this machine's clock is.
-            Err(fault) if fault.kind == FaultKind::Credentials => invoke().await?,
+            Err(fault) if fault::is_of_the_clock(&fault) => invoke().await?,
             answer => answer?,
         };
         let bytes = answer.payload().map(Blob::as_ref).unwrap_or_default();

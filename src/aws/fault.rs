@@ -42,10 +42,7 @@ where
 /// Tells whether a signature was refused that a wrong clock may have made.
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html>
 pub fn is_of_the_clock(fault: &Fault) -> bool {
-    matches!(
-        fault.code.as_str(),
-        "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestTimeTooSkewed" | "RequestExpired"
-    )
+    matches!(fault.code.as_str(), "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestTimeTooSkewed")
 }
 
 /// Finds an error of a type in the chain of sources.

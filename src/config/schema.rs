@@ -252,8 +252,9 @@ pub struct Rollout {
     pub alarms: Vec<Alarm>,
     /// Stop after so many targets that failed for the same reason.
     pub breaker: Option<u32>,
-    /// Try what has failed once more at the end, unless the rollout has stopped by then: what fails is within the tolerance. A
-    /// stack whose creation failed is tried with `leftovers: recreate`, one whose rollback failed never.
+    /// Try what has failed once more at the end, unless the rollout has stopped by then: what fails is within the tolerance.
+    /// What a failed creation has left (ROLLBACK_COMPLETE) is tried with `leftovers: recreate` only; CREATE_FAILED, and a
+    /// rollback that failed, never.
     pub requeue: bool,
     /// For how long a target is followed; it then goes on in CloudFormation alone. 12h where none is given.
     pub deadline: Option<Span>,

@@ -72,6 +72,7 @@ impl Run {
                 self.engine.events.notice(format!("{}: another try would do something else; it is left", target.id));
                 outcome
             }
+            Err(_) if self.engine.stop.is_requested() => outcome,
             Err(why) => {
                 let why = why.failure().map(ToString::to_string).unwrap_or_default();
                 self.engine.events.notice(format!("{}: not tried once more: {why}", target.id));

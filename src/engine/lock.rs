@@ -648,7 +648,6 @@ mod tests {
             let work = one.locked("app", "prod", Duration::ZERO, async |engine| {
                 store.1.store(failing, Ordering::Relaxed);
                 sleep(LEASE * 2).await;
-                // It gives back what it has, and no more.
                 store.1.store(0, Ordering::Relaxed);
                 (engine.stop.is_requested(), engine.halted().await)
             });

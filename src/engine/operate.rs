@@ -24,7 +24,7 @@ pub struct Wanted<'a> {
     pub until: Instant,
 }
 
-/// Returns the outcome of a target of which something could not be read before anything was done to it: what passes
+/// Returns the outcome of a target of which nothing was executed, since a call before that has failed: what passes
 /// decides nothing (safety rule 5).
 pub(super) fn unread(fault: &Fault) -> Outcome {
     let failure = Failure::because(fault.to_string());

@@ -183,8 +183,9 @@ mod tests {
             pace.slow_down();
             pace.pause_for_a_stack(Timestamp::UNIX_EPOCH, known).await;
             assert!(begun.elapsed().as_secs_f64() > 3.7, "{:?}", begun.elapsed());
+            let begun = Instant::now();
             pace.pause_for_a_stack(Timestamp::UNIX_EPOCH, known).await;
-            assert_eq!(begun.elapsed().as_secs_f64() > 8.0, known.is_some(), "{:?}", begun.elapsed());
+            assert_eq!(begun.elapsed().as_secs_f64() > 3.0, known.is_some(), "{:?}", begun.elapsed());
         }
     }
 

@@ -44,7 +44,7 @@ pub struct TargetStatus {
 }
 
 impl Engine {
-    /// Looks at every target in parallel. One that cannot be read is told as such, and holds up nobody. `others` are the
+    /// Looks at every target in parallel. One that cannot be read for a while is told as such. `others` are the
     /// stage's further targets: whether one lags is a matter of the whole stage.
     pub async fn status(
         &self,

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::fake::{Fleet, Script, on_the_clock, release};
 use super::{Engine, Finished, PlanRequest, Planning};
 use crate::domain::{
-    ChangeSetStatus, ConcurrencyMode, Exit, FaultKind, Gate, Masks, OnFailure, Outcome, Quota, Rollout, StackEvent,
-    StackOptions, Wave,
+    ChangeSetStatus, ConcurrencyMode, Exit, FaultKind, Gate, Leftovers, Masks, OnFailure, Outcome, Quota, Rollout,
+    StackEvent, StackOptions, Wave,
 };
 use crate::event::Event;
-use crate::plan::{Intent, Origin, Secrets, Selection};
+use crate::plan::{Intent, Origin, Secrets, Selection, StackVersion};
 
 fn rollout(max_concurrency: u32, failure_tolerance: u32) -> Rollout {
     Rollout {
@@ -399,6 +399,26 @@ async fn an_approved_target_that_cannot_be_read_has_not_failed() {
             let (engine, _heard, _handle) = fleet.engine();
             let planning = plan(&fleet, &engine, rollout(1, 0)).await;
             assert_eq!(planning.settled[0].1.name(), "failed", "{operation} {kind:?}");
+        }
+    }
+}
+
+/// The same while its change set is made again, and while what its failed creation has left is deleted.
+#[tokio::test(start_paused = true)]
+async fn an_approved_target_that_cannot_be_planned_again_has_not_failed() {
+    for (operation, status) in [("CreateChangeSet", "CREATE_COMPLETE"), ("DeleteStack", "ROLLBACK_COMPLETE")] {
+        for (kind, expected) in [(FaultKind::Throttled, "skipped"), (FaultKind::Denied, "failed")] {
+            let faults = vec![(operation, kind); 500];
+            let fleet = Fleet::new([("a", script(|s| (s.faults, s.status) = (faults, Some(status))))]);
+            let (engine, _heard, _handle) = fleet.engine();
+            let options = StackOptions { leftovers: Leftovers::Recreate, ..StackOptions::default() };
+            let request = PlanRequest { options, ..request(rollout(1, 0)) };
+            let attempt = std::sync::Arc::new(super::plan::Attempt::new(&engine, &request));
+            let entered = fleet.entered(&engine).await.remove(0);
+            let target = entered.target.id.clone();
+            let stale = StackVersion { target, stack_id: "another".into(), changed: None };
+            let outcome = attempt.again(entered, Some(stale)).await.result.err().unwrap();
+            assert_eq!(outcome.name(), expected, "{operation} {kind:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A server that speaks STS, CloudFormation and S3 for thousands of accounts, with set delays and faults on demand.
+//! A server that speaks STS, CloudFormation, S3 and a little of Lambda for thousands of accounts, with set delays and faults on demand.
 //!
 //! It stands for what no emulator can do, and replaces none: what a call means is tested against the emulator. Stacks do
 //! what a template of one function would make them do; the store is one bucket.

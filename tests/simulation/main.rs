@@ -284,9 +284,8 @@ fn unanswered(end: &(TargetId, Outcome)) -> bool {
 /// Tenants of which CloudFormation did not tell for minutes how far they had come: then somebody resumes, too.
 fn unread(rolled_out: &RolledOut) -> impl Iterator<Item = String> {
     let is_unread = |outcome: &Outcome| {
-        let why = "how far it has come cannot be read";
-        let is_unread = |reason: &str| reason.starts_with(why) || in_passing(reason);
-        matches!(outcome, Outcome::Detached(failure) if is_unread(&failure.reason))
+        let whys = ["how far it has come cannot be read", "AssumeRole: "];
+        matches!(outcome, Outcome::Detached(failure) if whys.iter().any(|why| failure.reason.starts_with(why)))
     };
     let unread = rolled_out.finished.iter().filter(move |(_, outcome)| is_unread(outcome));
     unread.map(|(target, _)| target.tenant.clone())
@@ -630,7 +629,7 @@ fn check_waves(
     // What a process found its lease over at for a moment, or could not read, was begun later, by another.
     let in_time = |one: &&&world::Execution| !held.contains(&one.tenant);
     let mut stopped_by = None;
-    let (mut failures, mut alike, mut hanging) = (0, 0, 0);
+    let (mut failures, mut alike, mut hanging, mut unhealthy) = (0, 0, 0, 0);
     let mut before: Option<(tokio::time::Instant, Duration)> = None;
     let waves = u32::try_from(rollout.waves.len().max(1)).unwrap();
     for wave in 0..waves {
@@ -677,7 +676,12 @@ fn check_waves(
             stopped_by = Some(format!("{} have failed alike", alike.max(hanging)));
         }
         // Checks that do not hold are alike too.
-        let unhealthy = members.iter().filter(|target| !world.is_healthy(&target.target.tenant)).count();
+        let is_ill = |target: &&&tenantry::plan::TargetContent| match first(&target.target.tenant) {
+            _ if world.is_healthy(&target.target.tenant) => false,
+            Some(one) => one.fate == Fate::Succeeds && !hangs(one),
+            None => target.intent == Intent::Unchanged,
+        };
+        unhealthy += members.iter().filter(is_ill).count();
         if stopped_by.is_none() && rollout.breaker.is_some_and(|most| unhealthy >= most as usize) {
             stopped_by = Some("checks have failed alike".to_owned());
         }
