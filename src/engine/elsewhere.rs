@@ -10,7 +10,7 @@ use super::journal::{is_begun, lines, prefix};
 use super::lock::{Lock, lock_key};
 use super::patience::patiently;
 use super::{Engine, RolledOut, Stop};
-use crate::domain::{Exit, Failure, Fault, Outcome, Tally};
+use crate::domain::{Exit, Failure, Fault, Outcome, Tally, TargetId};
 use crate::event::{Event, Phase, Timed};
 use crate::plan::{Intent, Plan, TargetContent};
 
@@ -25,6 +25,8 @@ struct Heard {
     /// The waves that have begun, and those that are watched.
     waves: BTreeSet<String>,
     baking: BTreeSet<String>,
+    /// The targets whose end was told.
+    ended: BTreeSet<TargetId>,
 }
 
 impl Heard {
@@ -39,11 +41,11 @@ impl Heard {
             Event::Baking { wave, seconds } => {
                 self.baking.insert(wave.clone()).then_some(Event::Baking { wave, seconds })
             }
-            Event::Moved { .. }
-            | Event::Stack { .. }
-            | Event::CheckPassed { .. }
-            | Event::Finished { .. }
-            | Event::Notice { .. } => Some(event),
+            Event::Finished { ref target, .. } => {
+                self.ended.insert(target.clone());
+                Some(event)
+            }
+            Event::Moved { .. } | Event::Stack { .. } | Event::CheckPassed { .. } | Event::Notice { .. } => Some(event),
             _ => None,
         }
     }
@@ -107,6 +109,13 @@ impl Engine {
         }
         let Some(rollout) = rollout else { return Ok(None) };
         let done = reader.end_elsewhere(plan, rollout).await?;
+        // The end of a machine's journal may be missing, where the store has failed it, and be in the record all the same.
+        let recorded = done.all.iter().flat_map(|(finished, _)| finished);
+        let is_told =
+            |target, outcome: &Outcome| heard.ended.contains(target) || matches!(outcome, Outcome::Pinned { .. });
+        for (target, outcome) in recorded.filter(|(target, outcome)| !is_told(target, outcome)) {
+            self.events.emit(Event::Finished { target: target.clone(), outcome: outcome.clone() });
+        }
         let tally = Tally::of(done.finished.iter().map(|(_, outcome)| outcome));
         self.events.emit(Event::PhaseFinished { phase: Phase::Apply, stage: content.stage.clone(), tally });
         Ok(Some(done))
