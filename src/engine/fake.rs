@@ -256,8 +256,12 @@ impl Tenant {
         &self.fleet.scripts[&self.name]
     }
 
+    fn write_down(&self, what: &str) {
+        self.fleet.calls.lock().unwrap().push(format!("{} {what}", self.name));
+    }
+
     fn call(&self, operation: &str) -> Result<(), Fault> {
-        self.fleet.calls.lock().unwrap().push(format!("{} {operation}", self.name));
+        self.write_down(operation);
         let mut states = self.fleet.states.lock().unwrap();
         let state = states.entry(self.name.clone()).or_default();
         match self.script().faults.get(state.faults_answered) {
@@ -328,7 +332,7 @@ impl TenantAccount for Tenant {
 
     async fn create_change_set(&self, request: &ChangeSetRequest) -> Result<(), Fault> {
         self.call("CreateChangeSet")?;
-        self.fleet.calls.lock().unwrap().push(format!("{} creates by {}", self.name, request.token));
+        self.write_down(&format!("creates by {}", request.token));
         if self.script().finds_change_set && self.state(|state| !state.change_set_deleted) {
             return Err(Fault::new(FaultKind::Conflict, "CreateChangeSet", "it exists"));
         }
@@ -410,7 +414,7 @@ impl TenantAccount for Tenant {
     async fn continue_rollback(&self, _: &str, _: Option<&str>, skip: &[String], token: &str) -> Result<(), Fault> {
         self.call("ContinueUpdateRollback")?;
         assert!(self.is_stuck(), "nothing has failed");
-        self.fleet.calls.lock().unwrap().push(format!("{} skips {}", self.name, skip.join(" ")));
+        self.write_down(&format!("skips {}", skip.join(" ")));
         self.state(|state| {
             state.executed = Some(Instant::now());
             state.token = Some(token.to_owned());
